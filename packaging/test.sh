@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs every test: installs what is missing, builds once (debug), then cargo test.
+#
+#   packaging/test.sh [ARGUMENTS FOR cargo test]
+#
+# The tests start the real binary on free ports of the loopback and keep everything in temporary
+# directories; some run the foreign clients of tests/scripts, which need Debian's python3-requests.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. packaging/deps.sh
+
+need_build_packages
+need_packages \
+    'python3=test -x /usr/bin/python3' \
+    'python3-requests=/usr/bin/python3 -c "import requests"'
+need_rust
+build_web
+say 'building'
+cargo build --locked --all-targets
+say 'testing'
+exec cargo test --locked "$@"

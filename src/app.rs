@@ -1,0 +1,232 @@
+//! The composition root: configuration, rooms from the ground up, interfaces, and the stop.
+//!
+//! The body of [`App::open`] is the wiring diagram. Only this file sees all rooms; each holds
+//! just the collaborators that its constructor names.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use actix_web::web::Data;
+use actix_web::web::ServiceConfig;
+use prometheus_client::registry::Registry;
+
+use crate::accounts::Accounts;
+use crate::accounts::FirstAdministrator;
+use crate::accounts::Introduced;
+use crate::accounts::MasterKey;
+use crate::assets::Assets;
+use crate::assets::place;
+use crate::config::Config;
+use crate::delivery::Delivery;
+use crate::error::Code;
+use crate::error::Result;
+use crate::infra::db::DataLock;
+use crate::infra::db::Db;
+use crate::infra::jobs;
+use crate::infra::jobs::Jobs;
+use crate::infra::jobs::Queue;
+use crate::infra::storage::Storage;
+use crate::infra::workers;
+use crate::infra::workers::Workers;
+use crate::ingest::Ingest;
+use crate::ingest::SaveOriginal;
+use crate::interfaces::http::health::Vitals;
+use crate::interfaces::http::observe::Cors;
+use crate::interfaces::http::observe::Figures;
+use crate::interfaces::http::pace::Pace;
+use crate::interfaces::http::server;
+use crate::interfaces::http::server::Bound;
+use crate::interfaces::router;
+use crate::journal::Journal;
+use crate::processing::Processing;
+use crate::processing::RunStep;
+use crate::stills::Stills;
+use crate::support::clock::Clock;
+use crate::support::cpu::Cpu;
+
+/// The whole database as it is today.
+pub const SCHEMA: &str = include_str!("../schema.sql");
+
+/// Blocking work at once: mostly waiting for the disk, so more than there are cores.
+const BLOCKING_SLOTS: usize = 32;
+
+/// How long a stop waits for jobs under way before it hands them back.
+const JOB_GRACE: Duration = Duration::from_secs(10);
+
+/// The rooms, wired.
+pub struct App {
+    config: Config,
+    data_dir: PathBuf,
+    clock: Clock,
+    _lock: DataLock,
+    db: Db,
+    cpu: Cpu,
+    jobs: Jobs,
+    workers: Workers,
+    accounts: Accounts,
+    assets: Assets,
+    processing: Processing,
+    ingest: Ingest,
+    delivery: Delivery,
+    vitals: Vitals,
+    registry: Data<Mutex<Registry>>,
+    figures: Figures,
+}
+
+impl App {
+    /// Opens the data directory and builds the rooms. Recovery is done when this returns.
+    pub async fn open(config: Config, clock: Clock) -> Result<App> {
+        let data_dir = PathBuf::from(&config.data_dir);
+        std::fs::create_dir_all(&data_dir).map_err(|e| {
+            Code::StorageUnavailable.from(format!("cannot use the data directory {}: {e}", config.data_dir), e)
+        })?;
+        let lock = DataLock::take(&data_dir)?;
+        let cpu = Cpu::open(BLOCKING_SLOTS);
+        let db = Db::open(&database(&data_dir), SCHEMA, clock.clone(), &config.db)?;
+        let storage = Storage::open(&data_dir, &config.storage, &[place::ON_DEMAND], &[place::ORIGINALS])?;
+        let jobs = Jobs::new(db.clone(), jobs::Config::default());
+        let program = config.workers.program.clone().filter(|p| !p.as_os_str().is_empty());
+        let workers = Workers::start(workers::Config { program, ..config.workers.clone() })?;
+        let stills = Stills::new(workers.clone(), config.images.clone());
+
+        let accounts = open_accounts(&data_dir, &db, &clock, &cpu)?;
+        let journal = Journal::new(db.clone());
+        let assets = Assets::new(db.clone());
+
+        let processing = Processing::new(
+            config.processing.clone(),
+            db.clone(),
+            cpu.clone(),
+            storage.clone(),
+            jobs.clone(),
+            assets.clone(),
+            journal.clone(),
+            stills.clone(),
+        );
+        let ingest = Ingest::new(
+            config.ingest.clone(),
+            db.clone(),
+            cpu.clone(),
+            storage.clone(),
+            jobs.clone(),
+            journal.clone(),
+            processing.clone(),
+            stills.clone(),
+        );
+        let delivery = Delivery::new(
+            &config.delivery,
+            assets.clone(),
+            storage.clone(),
+            journal.clone(),
+            stills.clone(),
+            cpu.clone(),
+        );
+
+        ingest.recover().await?;
+        delivery.recover().await?;
+        jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
+        jobs.register::<RunStep>(Arc::new(processing.clone()));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let receiving = ingest.clone();
+        // Making pictures yields to taking them in: nobody can repeat the second.
+        jobs.pause(RunStep::QUEUE_NAME, move || receiving.under_way() > cores);
+
+        let mut registry = Registry::with_prefix("cloakroom");
+        let figures = Figures::new(&mut registry);
+        let vitals = Vitals { db: db.clone(), storage: storage.clone(), workers: workers.clone() };
+        let registry = Data::new(Mutex::new(registry));
+        Ok(App {
+            config,
+            data_dir,
+            clock,
+            _lock: lock,
+            db,
+            cpu,
+            jobs,
+            workers,
+            accounts,
+            assets,
+            processing,
+            ingest,
+            delivery,
+            vitals,
+            registry,
+            figures,
+        })
+    }
+
+    /// Makes the first administrator of an empty box.
+    pub async fn introduce(&self, given: FirstAdministrator) -> Result<Option<Introduced>> {
+        self.accounts.introduce(given).await
+    }
+
+    /// Starts the jobs and binds the listeners.
+    pub async fn start(&self) -> Result<Bound> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.jobs.start(&[(Queue("save"), cores.max(2)), (RunStep::QUEUE_NAME, 1)]).await?;
+        server::bind(&self.config.http, &self.data_dir, self.clock.clone(), self.mount())
+    }
+
+    /// Whether a write commits: what the watchdog is told.
+    pub async fn is_well(&self) -> bool {
+        self.db.ping_write().await.is_ok()
+    }
+
+    /// Ends what is under way and puts everything in order. The listeners have stopped before.
+    pub async fn stop(self) -> Result<()> {
+        self.jobs.stop(JOB_GRACE).await;
+        let workers = self.workers.clone();
+        self.cpu
+            .run(move || {
+                workers.stop();
+                Ok(())
+            })
+            .await?;
+        self.db.close().await
+    }
+
+    /// What every HTTP worker's application holds.
+    fn mount(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+        let accounts = Data::new(self.accounts.clone());
+        let assets = Data::new(self.assets.clone());
+        let processing = Data::new(self.processing.clone());
+        let ingest = Data::new(self.ingest.clone());
+        let delivery = Data::new(self.delivery.clone());
+        let cpu = Data::new(self.cpu.clone());
+        let http = Data::new(self.config.http.clone());
+        let pace = Data::new(Pace::new(&self.config.http));
+        let cors = Data::new(Cors { origins: self.config.http.cors_origins.clone() });
+        let vitals = Data::new(self.vitals.clone());
+        let figures = Data::new(self.figures.clone());
+        let registry = self.registry.clone();
+        move |app| {
+            app.app_data(accounts.clone())
+                .app_data(assets.clone())
+                .app_data(processing.clone())
+                .app_data(ingest.clone())
+                .app_data(delivery.clone())
+                .app_data(cpu.clone())
+                .app_data(http.clone())
+                .app_data(pace.clone())
+                .app_data(cors.clone())
+                .app_data(vitals.clone())
+                .app_data(figures.clone())
+                .app_data(registry.clone());
+            router::mount(app);
+        }
+    }
+}
+
+/// Where the database lies.
+pub fn database(data_dir: &Path) -> PathBuf {
+    data_dir.join("cloakroom.db")
+}
+
+/// The accounts alone, for the command line, which may be used beside a running server.
+pub fn open_accounts(data_dir: &Path, db: &Db, clock: &Clock, cpu: &Cpu) -> Result<Accounts> {
+    let master = MasterKey::open_or_create(&data_dir.join("secret/master.key"))?;
+    Ok(Accounts::new(db.clone(), clock.clone(), cpu.clone(), master))
+}

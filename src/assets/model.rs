@@ -1,0 +1,116 @@
+//! What an asset is, and which states it may pass through.
+//!
+//! ```text
+//! QUEUED ──fetched──▶ NOT_READY ──saved──▶ OK ◀──▶ ARCHIVED
+//!    └──────refused──────▶ ERROR ◀──not readable──┘
+//! ```
+
+use std::collections::BTreeMap;
+
+use rusqlite::types::FromSql;
+use rusqlite::types::FromSqlError;
+use rusqlite::types::FromSqlResult;
+use rusqlite::types::ToSql;
+use rusqlite::types::ToSqlOutput;
+use rusqlite::types::ValueRef;
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::support::clock::Instant;
+
+crate::hex_id!(
+    /// The ticket: 32 lower-case hex digits.
+    AssetId
+);
+
+/// Where an asset stands between arriving and being served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Waiting to be fetched from elsewhere.
+    Queued,
+    /// Kept safely, not yet looked at.
+    NotReady,
+    Ok,
+    /// Kept safely, but not what it should be; `errors` says why.
+    Error,
+    /// Read-only.
+    Archived,
+}
+
+impl Status {
+    const WORDS: [(Status, &'static str); 5] = [
+        (Status::Queued, "QUEUED"),
+        (Status::NotReady, "NOT_READY"),
+        (Status::Ok, "OK"),
+        (Status::Error, "ERROR"),
+        (Status::Archived, "ARCHIVED"),
+    ];
+
+    pub fn word(self) -> &'static str {
+        Status::WORDS.iter().find(|(s, _)| *s == self).map_or("ERROR", |(_, word)| word)
+    }
+}
+
+impl ToSql for Status {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.word().into())
+    }
+}
+
+impl FromSql for Status {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let word = value.as_str()?;
+        Status::WORDS.iter().find(|(_, w)| *w == word).map(|(s, _)| *s).ok_or(FromSqlError::InvalidType)
+    }
+}
+
+/// What a row of `asset` holds.
+#[derive(Clone, Debug)]
+pub struct Asset {
+    pub id: AssetId,
+    pub revision: u32,
+    pub status: Status,
+    pub name: String,
+    pub size_bytes: u64,
+    pub md5: String,
+    pub sha256: String,
+    pub content_type: String,
+    /// The original may be read by anyone.
+    pub public: bool,
+    /// Smart imaging has run: images can be cut from it.
+    pub on_demand: bool,
+    pub creator_id: i64,
+    pub updater_id: i64,
+    pub uploaded_at: Instant,
+    pub updated_at: Instant,
+    pub upload_source: Option<String>,
+    pub data_schema_id: i64,
+    /// What people write.
+    pub data: Map<String, Value>,
+    /// What was read out of the original: `width`, `height`, `duration`, `Make`, ...
+    pub facts: Map<String, Value>,
+    /// Content key or `warning`, and a sentence.
+    pub errors: BTreeMap<String, String>,
+}
+
+impl Asset {
+    pub fn is_image(&self) -> bool {
+        self.content_type.starts_with("image/")
+    }
+}
+
+/// A stored derivative.
+#[derive(Clone, Debug)]
+pub struct Conversion {
+    pub key: String,
+    pub revision: u32,
+    pub extension: String,
+    pub content_type: String,
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    pub duration_seconds: Option<f64>,
+    pub size_bytes: u64,
+    pub public: bool,
+    pub watermarked: bool,
+    pub created_at: Instant,
+}

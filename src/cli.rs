@@ -1,0 +1,375 @@
+//! The command line: serve · check · user · key · doctor.
+//!
+//! Exit codes: 0 done, 1 failed, 75 another server holds the data directory, 78 the
+//! configuration or the database cannot be used (sysexits.h).
+
+#![expect(clippy::print_stdout, reason = "this room speaks to the terminal")]
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::Subcommand;
+use tracing_subscriber::EnvFilter;
+
+use crate::accounts::Accounts;
+use crate::accounts::Introduced;
+use crate::accounts::Role;
+use crate::app;
+use crate::app::App;
+use crate::config;
+use crate::config::Config;
+use crate::config::Flags;
+use crate::error::Code;
+use crate::error::Error;
+use crate::error::Result;
+use crate::infra::db::Db;
+use crate::infra::workers;
+use crate::infra::workers::Workers;
+use crate::interfaces::http::tls;
+use crate::support::clock::Clock;
+use crate::support::cpu::Cpu;
+use crate::support::id;
+
+const EXIT_LOCKED: u8 = 75;
+const EXIT_CONFIG: u8 = 78;
+
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// A configuration file instead of /etc/cloakroom/config.toml
+    #[arg(long, global = true)]
+    config: Option<String>,
+    /// Address to listen on: ADDR:PORT, http://ADDR:PORT or https://ADDR:PORT; may be repeated
+    #[arg(long, global = true)]
+    listen: Vec<String>,
+    /// The folder that holds everything
+    #[arg(long, global = true)]
+    data_dir: Option<String>,
+    /// What is logged: error, warn, info, debug, trace, or filters
+    #[arg(long, global = true)]
+    log: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the box
+    Serve,
+    /// Validates the configuration and shows each setting with its origin
+    Check,
+    /// People: list, add, enable, disable, set a password
+    #[command(subcommand)]
+    User(UserCommand),
+    /// API keys: show, rotate
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Looks at everything a healthy box needs and says what is missing
+    Doctor,
+}
+
+#[derive(Subcommand)]
+enum UserCommand {
+    List,
+    /// Makes a user and prints the password and the keys, once
+    Add {
+        email: String,
+        /// admin, manager, creator or user
+        #[arg(long, default_value = "creator")]
+        role: String,
+        /// Made up when absent
+        #[arg(long)]
+        password: Option<String>,
+    },
+    Password {
+        email: String,
+        /// Made up when absent
+        #[arg(long)]
+        password: Option<String>,
+    },
+    Enable {
+        email: String,
+    },
+    Disable {
+        email: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    Show {
+        email: String,
+    },
+    /// Gives a new API key; the old one works for a while longer
+    Rotate {
+        email: String,
+        /// For how many hours
+        #[arg(long, default_value_t = 24)]
+        grace_hours: u64,
+    },
+}
+
+/// Parses, runs, and turns the outcome into an exit code.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let flags =
+        Flags { config: arguments.config, listen: arguments.listen, data_dir: arguments.data_dir, log: arguments.log };
+    let (config, effective) = match config::read(&flags) {
+        Ok(read) => read,
+        Err(error) => return failed(&error, EXIT_CONFIG),
+    };
+    if let Command::Check = arguments.command {
+        print!("{}", effective.print());
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = log_to_stderr(&config) {
+        return failed(&error, EXIT_CONFIG);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(128).build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            match arguments.command {
+                Command::Serve => serve(config).await,
+                Command::Check => Ok(()),
+                Command::User(command) => user(&config, command).await,
+                Command::Key(command) => key(&config, command).await,
+                Command::Doctor => doctor(&config).await,
+            }
+        }),
+        Err(e) => Err(e.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.code == Code::Busy => failed(&error, EXIT_LOCKED),
+        Err(error) if error.code == Code::InvalidRequest => failed(&error, EXIT_CONFIG),
+        Err(error) => failed(&error, 1),
+    }
+}
+
+fn failed(error: &Error, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "cloakroom: {}", error.detail);
+    if let Some(source) = &error.source {
+        let _ = writeln!(std::io::stderr(), "  because: {source}");
+    }
+    ExitCode::from(code)
+}
+
+fn log_to_stderr(config: &Config) -> Result<()> {
+    let filter = EnvFilter::try_new(&config.log)
+        .map_err(|e| Code::InvalidRequest.because(format!("log: `{}` is not understood: {e}", config.log)))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format.as_str() {
+        "json" => log.json().init(),
+        "text" => log.with_target(false).init(),
+        other => return Err(Code::InvalidRequest.because(format!("log_format: `{other}` is not text or json"))),
+    }
+    Ok(())
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let data_dir = PathBuf::from(&config.data_dir);
+    let clock = Clock::system();
+    let app = App::open(config, clock).await?;
+    let introduced = app.introduce(config::first_administrator()).await?;
+    let bound = app.start().await?;
+    for address in &bound.addresses {
+        println!("listening on {address}");
+    }
+    if let Some(introduced) = introduced {
+        welcome(&introduced, bound.addresses.first().map_or("", |a| a));
+    }
+    if bound.own.is_some() {
+        println!("the box signs its own certificates; devices can trust {}", tls::root_path(&data_dir).display());
+    }
+    let _ = std::io::stdout().flush();
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+
+    let handle = bound.server.handle();
+    let server = tokio::spawn(bound.server);
+    let renewals = bound.own;
+    let mut beat = tokio::time::interval(Duration::from_secs(10));
+    let mut daily = tokio::time::interval(Duration::from_hours(24));
+    let signal = stop_signal();
+    tokio::pin!(signal);
+    loop {
+        tokio::select! {
+            () = &mut signal => break,
+            _ = beat.tick() => if app.is_well().await {
+                // Told only when a write commits, so that a stuck box is restarted.
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            },
+            _ = daily.tick() => if let Some((certificates, source)) = &renewals
+                && let Err(error) = certificates.refresh(source)
+            {
+                tracing::error!(%error, "the box's own certificate could not be renewed");
+            },
+        }
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping: finishing what is under way");
+    handle.stop(true).await;
+    let _ = server.await;
+    app.stop().await
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn stop_signal() {
+    use tokio::signal::unix::SignalKind;
+    use tokio::signal::unix::signal;
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {},
+                _ = interrupt.recv() => {},
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+fn welcome(introduced: &Introduced, address: &str) {
+    println!();
+    println!("This box is new. Its first administrator, shown this once:");
+    println!("  administrator: {}", introduced.email);
+    match &introduced.password {
+        Some(password) => println!("  password: {password}"),
+        None => println!("  password: as given by CLOAKROOM_ADMIN_PASSWORD"),
+    }
+    println!("  API key: {}", introduced.keys.api_key);
+    println!("  upload key: {}", introduced.keys.upload_key);
+    println!();
+    println!("Try it:");
+    println!("  curl -H 'X-FileSpin-Api-Key: {}' -F file=@photo.jpg \\", introduced.keys.api_key);
+    println!("       {address}/api/v1/assets/new/content/original/upload");
+    println!();
+}
+
+/// The accounts of a data directory, also while a server runs on it.
+fn accounts(config: &Config) -> Result<(Accounts, Db)> {
+    let data_dir = PathBuf::from(&config.data_dir);
+    let path = app::database(&data_dir);
+    if !path.exists() {
+        return Err(Code::InvalidRequest
+            .because(format!("there is no box at {}: start it once with `serve`", data_dir.display())));
+    }
+    let clock = Clock::system();
+    let db = Db::open(&path, app::SCHEMA, clock.clone(), &config.db)?;
+    Ok((app::open_accounts(&data_dir, &db, &clock, &Cpu::open(2))?, db))
+}
+
+async fn user(config: &Config, command: UserCommand) -> Result<()> {
+    let (accounts, db) = accounts(config)?;
+    match command {
+        UserCommand::List => {
+            for user in accounts.users().await? {
+                let state = if user.enabled { "" } else { "  (disabled)" };
+                println!("{:>4}  {:<8} {}{state}", user.id, user.role.word(), user.email);
+            }
+        }
+        UserCommand::Add { email, role, password } => {
+            let role = Role::from_word(&role).ok_or_else(|| {
+                Code::InvalidRequest.because(format!("`{role}` is not admin, manager, creator or user"))
+            })?;
+            let (password, made_up) = or_made_up(password)?;
+            let (user, keys) = accounts.create(email, password.clone(), role, None).await?;
+            println!("user: {} ({})", user.email, user.role.word());
+            if made_up {
+                println!("password: {password}");
+            }
+            println!("API key: {}\nupload key: {}", keys.api_key, keys.upload_key);
+        }
+        UserCommand::Password { email, password } => {
+            let (password, made_up) = or_made_up(password)?;
+            accounts.set_password(email, password.clone()).await?;
+            println!("{}", if made_up { format!("password: {password}") } else { "done".to_owned() });
+        }
+        UserCommand::Enable { email } => accounts.set_enabled(email, true).await?,
+        UserCommand::Disable { email } => accounts.set_enabled(email, false).await?,
+    }
+    db.close().await
+}
+
+async fn key(config: &Config, command: KeyCommand) -> Result<()> {
+    let (accounts, db) = accounts(config)?;
+    match command {
+        KeyCommand::Show { email } => {
+            let keys = accounts.keys(email).await?;
+            println!("API key: {}\nupload key: {}", keys.api_key, keys.upload_key);
+        }
+        KeyCommand::Rotate { email, grace_hours } => {
+            println!("API key: {}", accounts.rotate_api_key(email, Duration::from_hours(grace_hours)).await?);
+        }
+    }
+    db.close().await
+}
+
+fn or_made_up(password: Option<String>) -> Result<(String, bool)> {
+    match password {
+        Some(password) => Ok((password, false)),
+        None => Ok((id::hex(&id::random::<8>()?), true)),
+    }
+}
+
+async fn doctor(config: &Config) -> Result<()> {
+    let data_dir = PathBuf::from(&config.data_dir);
+    let program = config.workers.program.clone().filter(|p| !p.as_os_str().is_empty());
+    let workers = Workers::start(workers::Config { program, ..config.workers.clone() })?;
+    let mut ill = 0;
+    let mut say = |what: &str, outcome: Result<String>| match outcome {
+        Ok(found) => println!("ok    {what}: {found}"),
+        Err(e) => {
+            ill += 1;
+            println!("ILL   {what}: {}", e.detail);
+        }
+    };
+    say("version", Ok(format!("{} with SQLite {}", env!("CARGO_PKG_VERSION"), rusqlite::version())));
+    say("data directory", std::fs::metadata(&data_dir).map(|_| data_dir.display().to_string()).map_err(Error::from));
+    let free = rustix::fs::statvfs(&data_dir).map(|s| s.f_bavail * s.f_frsize);
+    say(
+        "free disk",
+        match free {
+            Ok(free) if free > config.storage.free_floor_bytes => Ok(format!("{} GiB", free >> 30)),
+            Ok(free) => Err(Code::DiskFull.because(format!(
+                "{} MiB: uploads are refused below {} MiB",
+                free >> 20,
+                config.storage.free_floor_bytes >> 20
+            ))),
+            Err(e) => Err(std::io::Error::from(e).into()),
+        },
+    );
+    say("flush", flush_time(&data_dir));
+    let sandbox = workers.sandbox();
+    say(
+        "sandbox",
+        if sandbox.holds {
+            Ok(sandbox.layers.join(", "))
+        } else {
+            Err(Code::MediaUnavailable.because(sandbox.why.clone()))
+        },
+    );
+    if app::database(&data_dir).exists() {
+        let checked = match Db::open(&app::database(&data_dir), app::SCHEMA, Clock::system(), &config.db) {
+            Ok(db) => db.quick_check().await.map(|()| "sound".to_owned()),
+            Err(e) => Err(e),
+        };
+        say("database", checked);
+    }
+    if ill == 0 { Ok(()) } else { Err(Code::Internal.because(format!("{ill} of these need a look"))) }
+}
+
+/// A disk that flushes faster than physics allows is lying.
+fn flush_time(data_dir: &std::path::Path) -> Result<String> {
+    let mut file = tempfile::NamedTempFile::new_in(data_dir)?;
+    let began = std::time::Instant::now();
+    for _ in 0..20 {
+        file.write_all(&[0; 4096])?;
+        file.as_file().sync_all()?;
+    }
+    let each = began.elapsed() / 20;
+    let hint =
+        if each < Duration::from_micros(50) { " (suspiciously fast: does this disk honour flushes?)" } else { "" };
+    Ok(format!("{:.2} ms{hint}", each.as_secs_f64() * 1000.0))
+}

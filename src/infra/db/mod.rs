@@ -1,0 +1,672 @@
+//! The only bridge from async code to SQLite.
+//!
+//! In go closures, out come their results: [`Db::read`] runs one on a query-only connection,
+//! [`Db::write`] on the single writer, where it shares a commit with its neighbours
+//! (`writer.rs`). Closures are sync, so no connection and no transaction can be held across
+//! an `.await`; store functions take `&Conn` or `&Tx` and compose.
+//!
+//! Invariants: `write` answers `Ok` only when its data would survive a power cut. No caller
+//! blocks: everything runs on the runtime on which the [`Db`] was opened, because actix gives
+//! each of its workers a small runtime of its own, whose blocking pool is neither bounded
+//! nor shared. A reader never sees what is not committed.
+//!
+//! A file whose last run did not end cleanly is checked before it is used. SQLite itself
+//! leaves the sign: the last connection to close empties the log, so a log with bytes in it
+//! at the start is a crash. Above [`Config::check_up_to_bytes`] the check would hold the
+//! start for seconds and is left to the timetable ([`Db::quick_check`]).
+//!
+//! This module knows no table.
+
+mod lock;
+mod pool;
+pub mod schema;
+mod tx;
+pub mod types;
+mod writer;
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+use crate::error::Code;
+use crate::error::Error;
+use crate::error::Result;
+use crate::infra::db::pool::Sync;
+use crate::infra::db::schema::Step;
+use crate::infra::db::writer::Counters;
+use crate::infra::db::writer::Message;
+use crate::infra::db::writer::Request;
+use crate::infra::db::writer::Writer;
+use crate::support::clock::Clock;
+
+pub use crate::infra::db::lock::DataLock;
+pub use crate::infra::db::tx::Tx;
+
+/// A connection, as store functions that only read take it. A [`Tx`] can be given instead.
+pub type Conn = rusqlite::Connection;
+
+/// Writes that may queue before `write` itself waits.
+const QUEUED_WRITES: usize = 1024;
+
+/// How the database is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Connections for reading, and so reads at once.
+    pub readers: u32,
+    /// Longest time a single read may take, in milliseconds.
+    pub read_limit_ms: u64,
+    /// After a crash, a database up to this size is checked before the start, in bytes.
+    pub check_up_to_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { readers: 4, read_limit_ms: 5000, check_up_to_bytes: 512 << 20 }
+    }
+}
+
+/// What the database did since it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Closures run by the writer.
+    pub writes: u64,
+    /// Commits that served them.
+    pub batches: u64,
+    /// The most closures in one commit.
+    pub largest_batch: u64,
+    /// Commits that failed: not zero means that the disk needs a look.
+    pub failed_commits: u64,
+    /// Size of the write-ahead log now.
+    pub wal_bytes: u64,
+}
+
+/// The database; cheap to clone.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    clock: Clock,
+    handle: Handle,
+    read_limit: Duration,
+    readers: pool::Readers,
+    reads: Arc<Semaphore>,
+    counters: Arc<Counters>,
+    /// Gone only while being dropped.
+    inbox: Option<mpsc::Sender<Message>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Declared last: the directory goes after everything in it is closed.
+    _temporary: Option<TempDir>,
+}
+
+impl Db {
+    /// Opens the file, or makes it with `schema_sql`. Call it on the runtime that shall do the
+    /// work, holding the [`DataLock`] of the directory. Blocks for as long as the disk takes.
+    pub fn open(path: &Path, schema_sql: &str, clock: Clock, config: &Config) -> Result<Db> {
+        open(path, schema_sql, schema::STEPS, clock, config, None)
+    }
+
+    /// A database for one test, gone with the last clone of it.
+    pub fn temporary(schema_sql: &str, clock: Clock) -> Result<Db> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("temporary.db");
+        open(&path, schema_sql, schema::STEPS, clock, &Config::default(), Some(dir))
+    }
+
+    /// Runs `f` on a query-only connection.
+    pub async fn read<T: Send + 'static>(&self, f: impl FnOnce(&Conn) -> Result<T> + Send + 'static) -> Result<T> {
+        let turn = Arc::clone(&self.0.reads).acquire_owned().await.map_err(|e| Code::Busy.from("reading", e))?;
+        let db = self.clone();
+        let running = self.0.handle.spawn_blocking(move || {
+            let _turn = turn;
+            db.read_now(f)
+        });
+        running.await.map_err(|e| Code::Internal.from("reading the database", e))?
+    }
+
+    /// As [`Db::read`], on a thread that may block.
+    pub fn read_now<T>(&self, f: impl FnOnce(&Conn) -> Result<T>) -> Result<T> {
+        f(&*pool::reader(&self.0.readers, self.0.read_limit)?)
+    }
+
+    /// Runs `f` in a transaction of its own and answers when it is on disk.
+    ///
+    /// `Err` from `f`, or a panic, takes back what `f` did. Dropping the future does not stop
+    /// a write that was handed over.
+    pub async fn write<T: Send + 'static>(&self, f: impl FnOnce(&Tx) -> Result<T> + Send + 'static) -> Result<T> {
+        self.hand_over(Sync::Full, f).await
+    }
+
+    /// As [`Db::write`], for what may be forgotten in a power cut, though not in a crash:
+    /// leases, progress, intents that a later full write confirms. Saves the flush.
+    pub async fn write_relaxed<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Tx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.hand_over(Sync::Normal, f).await
+    }
+
+    /// As [`Db::write`], on a thread that may block (never one of the runtime's own).
+    pub fn write_now<T: Send + 'static>(&self, f: impl FnOnce(&Tx) -> Result<T> + Send + 'static) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::new(Sync::Full, f, |done| drop(answer.send(done)));
+        self.inbox()?.blocking_send(Message::Write(request)).map_err(|_| closed())?;
+        answered.blocking_recv().map_err(|_| closed())?
+    }
+
+    /// Proves that a commit reaches the disk: rewrites a number in the file's header.
+    pub async fn ping_write(&self) -> Result<()> {
+        self.write(|tx| {
+            let version: i32 = tx.pragma_query_value(None, "user_version", |r| r.get(0))?;
+            Ok(tx.pragma_update(None, "user_version", version)?)
+        })
+        .await
+    }
+
+    /// Empties the log into the database as far as readers let it, and refreshes statistics.
+    pub async fn checkpoint(&self) -> Result<()> {
+        self.command(Message::Checkpoint).await
+    }
+
+    /// Serves the writes in the queue, empties the log and stops the writer. Later writes are
+    /// refused with [`Code::Busy`]; reads go on until the last clone is dropped.
+    pub async fn close(&self) -> Result<()> {
+        self.command(Message::Close).await
+    }
+
+    /// Looks through the whole file for damage; takes about a second per gigabyte in memory.
+    pub async fn quick_check(&self) -> Result<()> {
+        let path = self.0.path.clone();
+        // Runs once a day; it must not take a reader's turn.
+        let running = self.0.handle.spawn_blocking(move || quick_check(&pool::look_only(&path)?));
+        running.await.map_err(|e| Code::Internal.from("checking the database", e))?
+    }
+
+    /// Copies the database as it is now into a new file, complete and flushed.
+    pub async fn copy_to(&self, path: PathBuf) -> Result<()> {
+        let from = self.0.path.clone();
+        // Runs once per backup; it must not take a reader's turn.
+        let running = self.0.handle.spawn_blocking(move || pool::copy(&pool::look_only(&from)?, &path));
+        running.await.map_err(|e| Code::Internal.from("copying the database", e))?
+    }
+
+    pub fn stats(&self) -> Stats {
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.0.counters;
+        Stats {
+            writes: count(&counters.writes),
+            batches: count(&counters.batches),
+            largest_batch: count(&counters.largest_batch),
+            failed_commits: count(&counters.failed_commits),
+            wal_bytes: wal_bytes(&self.0.path),
+        }
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The runtime on which the database was opened, for tasks that belong to nobody's request.
+    pub fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    async fn hand_over<T: Send + 'static>(
+        &self,
+        sync: Sync,
+        f: impl FnOnce(&Tx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::new(sync, f, |done| drop(answer.send(done)));
+        self.inbox()?.send(Message::Write(request)).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+
+    async fn command(&self, message: impl FnOnce(oneshot::Sender<Result<()>>) -> Message) -> Result<()> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox()?.send(message(answer)).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+
+    fn inbox(&self) -> Result<&mpsc::Sender<Message>> {
+        self.0.inbox.as_ref().ok_or_else(closed)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.inbox = None;
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // A closure may own the last clone; then the writer itself is what drops us.
+        if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn open(
+    path: &Path,
+    schema_sql: &str,
+    steps: &[Step],
+    clock: Clock,
+    config: &Config,
+    temporary: Option<TempDir>,
+) -> Result<Db> {
+    pool::check_version(rusqlite::version_number())?;
+    let handle = Handle::try_current().map_err(|e| Code::Internal.from("opening the database outside a runtime", e))?;
+    let crashed = wal_bytes(path) > 0;
+    let found = schema::look(path, steps)?;
+    let conn = pool::writer(path, Sync::Full)?;
+    if crashed {
+        let size_bytes = std::fs::metadata(path)?.len();
+        if size_bytes <= config.check_up_to_bytes {
+            quick_check(&conn)?;
+        }
+        tracing::info!(size_bytes, "the last run did not end cleanly; the database was recovered");
+    }
+    schema::settle(&conn, path, found, schema_sql, steps)?;
+    let readers = pool::readers(path, config.readers.max(1))?;
+    let counters = Arc::new(Counters::default());
+    let (inbox, received) = mpsc::channel(QUEUED_WRITES);
+    let writer = Writer::new(conn, clock.clone(), Arc::clone(&counters));
+    let thread = std::thread::Builder::new().name("db-writer".to_owned()).spawn(move || writer.serve(received))?;
+    Ok(Db(Arc::new(Inner {
+        path: path.to_owned(),
+        clock,
+        handle,
+        read_limit: Duration::from_millis(config.read_limit_ms),
+        readers,
+        reads: Arc::new(Semaphore::new(config.readers.max(1) as usize)),
+        counters,
+        inbox: Some(inbox),
+        thread: Mutex::new(Some(thread)),
+        _temporary: temporary,
+    })))
+}
+
+fn quick_check(conn: &Conn) -> Result<()> {
+    let verdict: String = conn.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(Code::StorageUnavailable.because(format!("the database is damaged ({verdict}); restore it from a backup")))
+}
+
+fn wal_bytes(path: &Path) -> u64 {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    std::fs::metadata(PathBuf::from(wal)).map_or(0, |meta| meta.len())
+}
+
+fn closed() -> Error {
+    Code::Busy.because("the database is closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufRead;
+    use std::io::Write;
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::sync::Notify;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::support::clock::Instant;
+
+    const SCHEMA: &str = "CREATE TABLE hat (id INTEGER PRIMARY KEY, owner TEXT NOT NULL UNIQUE, at INTEGER);";
+
+    fn db() -> Db {
+        Db::temporary(SCHEMA, Clock::by_hand(Instant(1000))).unwrap()
+    }
+
+    fn count(c: &Conn) -> Result<i64> {
+        Ok(c.query_row("SELECT count(*) FROM hat", [], |r| r.get(0))?)
+    }
+
+    fn hang(tx: &Tx, owner: &str) -> Result<()> {
+        tx.prepare_cached("INSERT INTO hat (owner, at) VALUES (?1, ?2)")?.execute((owner, tx.now()))?;
+        Ok(())
+    }
+
+    /// Keeps the writer busy until the returned sender is used, so that what comes queues up.
+    async fn occupy(db: &Db) -> std::sync::mpsc::Sender<()> {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (begun, running) = oneshot::channel();
+        let held = db.clone();
+        tokio::spawn(async move {
+            held.write(move |_| {
+                let _ = begun.send(());
+                let _ = wait.recv();
+                Ok(())
+            })
+            .await
+        });
+        running.await.unwrap();
+        go
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn concurrent_writes_are_all_there_in_fewer_commits() {
+        let db = db();
+        let mut writes = JoinSet::new();
+        let go = occupy(&db).await;
+        for i in 0..500 {
+            let db = db.clone();
+            writes.spawn(async move { db.write(move |tx| hang(tx, &i.to_string())).await });
+        }
+        go.send(()).unwrap();
+        while let Some(done) = writes.join_next().await {
+            done.unwrap().unwrap();
+        }
+        assert_eq!(db.read(count).await.unwrap(), 500);
+        let stats = db.stats();
+        assert_eq!((stats.writes, stats.failed_commits), (501, 0));
+        assert!(stats.batches < 250 && stats.largest_batch <= 65 && stats.largest_batch > 1, "{stats:?}");
+    }
+
+    #[tokio::test]
+    async fn a_closure_that_fails_or_panics_takes_back_only_its_own() {
+        let db = db();
+        let go = occupy(&db).await;
+        let good = |owner: &'static str| db.write(move |tx| hang(tx, owner));
+        let fails = db.write(|tx| {
+            hang(tx, "half")?;
+            Err::<(), _>(Code::Conflict.because("no"))
+        });
+        let twice = db.write(|tx| hang(tx, "ada"));
+        let panics = db.write(|tx| {
+            hang(tx, "other half")?;
+            assert!(tx.now().0 < 0, "deliberately");
+            Ok(())
+        });
+        let (ada, fails, twice, panics, bob, ()) =
+            tokio::join!(good("ada"), fails, twice, panics, good("bob"), async move { go.send(()).unwrap() });
+        ada.unwrap();
+        assert_eq!(fails.unwrap_err().code, Code::Conflict);
+        assert!(twice.is_err());
+        assert_eq!(panics.unwrap_err().code, Code::Internal);
+        bob.unwrap();
+        assert_eq!(db.stats().batches, 2);
+        let owners = db.read(|c| {
+            let mut rows = c.prepare("SELECT owner FROM hat ORDER BY owner")?;
+            Ok(rows.query_map([], |r| r.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?)
+        });
+        assert_eq!(owners.await.unwrap(), ["ada", "bob"]);
+        good("eve").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_transaction_ended_beneath_its_neighbours_fails_them_and_spares_the_next() {
+        let db = db();
+        let go = occupy(&db).await;
+        let before = db.write(|tx| hang(tx, "before"));
+        let ends = db.write(|tx| Ok(tx.execute_batch("ROLLBACK")?));
+        let after = db.write(|tx| hang(tx, "after"));
+        let (b, e, a, ()) = tokio::join!(before, ends, after, async move { go.send(()).unwrap() });
+        assert_eq!(b.unwrap_err().code, Code::Busy);
+        assert_eq!(e.unwrap_err().code, Code::Busy);
+        a.unwrap();
+        assert_eq!(db.read(count).await.unwrap(), 1);
+        assert_eq!(db.stats().failed_commits, 1);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_who_did_not_fit_and_nobody_is_lied_to() {
+        let db = db();
+        let pages = |tx: &Tx, more: i64| -> Result<()> {
+            let now: i64 = tx.query_row("PRAGMA page_count", [], |r| r.get(0))?;
+            tx.query_row(&format!("PRAGMA max_page_count = {}", now + more), [], |_| Ok(()))?;
+            Ok(())
+        };
+        db.write(move |tx| pages(tx, 2)).await.unwrap();
+        let go = occupy(&db).await;
+        let large = db.write(|tx| hang(tx, &"x".repeat(1_000_000)));
+        let (ada, large, bob, ()) =
+            tokio::join!(db.write(|tx| hang(tx, "ada")), large, db.write(|tx| hang(tx, "bob")), async move {
+                go.send(()).unwrap();
+            });
+        assert_eq!(large.unwrap_err().code, Code::DiskFull);
+        let acknowledged = i64::from(ada.is_ok()) + i64::from(bob.is_ok());
+        assert_eq!(db.read(count).await.unwrap(), acknowledged);
+        db.write(move |tx| pages(tx, 1000)).await.unwrap();
+        db.write(|tx| hang(tx, &"x".repeat(1_000_000))).await.unwrap();
+        assert_eq!(db.read(count).await.unwrap(), acknowledged + 1);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_may_block_writes_without_a_runtime() {
+        let db = db();
+        let writing = db.clone();
+        std::thread::spawn(move || writing.write_now(|tx| hang(tx, "ada"))).join().unwrap().unwrap();
+        assert_eq!(db.read(count).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_commit_follows_only_a_commit() {
+        let db = db();
+        let done = Arc::new(AtomicUsize::new(0));
+        let told = Arc::new(Notify::new());
+        let waiting = told.notified();
+        let (ok, bad, tells) = (Arc::clone(&done), Arc::clone(&done), Arc::clone(&told));
+        db.write(move |tx| {
+            tx.after_commit(|| assert!(Instant(0).0 > 0, "deliberately"));
+            tx.after_commit(move || ok.store(1, Ordering::SeqCst));
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let failed = db.write(move |tx| {
+            tx.after_commit(move || bad.store(100, Ordering::SeqCst));
+            Err::<(), _>(Code::Conflict.into())
+        });
+        failed.await.unwrap_err();
+        db.write(move |tx| {
+            tx.wake(&tells);
+            Ok(())
+        })
+        .await
+        .unwrap();
+        waiting.await;
+        assert_eq!(done.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_reader_does_not_see_what_is_not_committed() {
+        let db = db();
+        let reader = db.clone();
+        let seen = db.write(move |tx| {
+            hang(tx, "ada")?;
+            let outside = std::thread::scope(|s| s.spawn(|| reader.read_now(count)).join());
+            Ok((count(tx)?, outside.map_err(|_| Code::Internal)??))
+        });
+        assert_eq!(seen.await.unwrap(), (1, 0));
+        assert_eq!(db.read(count).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_reader_cannot_write_and_a_panic_in_it_hurts_nobody() {
+        let db = db();
+        let wrote = db.read(|c| Ok(c.execute("INSERT INTO hat (owner) VALUES ('x')", [])?));
+        assert_eq!(wrote.await.unwrap_err().code, Code::StorageUnavailable);
+        for _ in 0..8 {
+            let panicked = db.read(|c| {
+                assert!(c.is_autocommit() && count(c)? > 5, "deliberately");
+                Ok(())
+            });
+            assert_eq!(panicked.await.unwrap_err().code, Code::Internal);
+        }
+        assert_eq!(db.read(count).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn relaxed_and_full_writes_mix() {
+        let db = db();
+        let level = |tx: &Tx| Ok(tx.pragma_query_value(None, "synchronous", |r| r.get::<_, i64>(0))?);
+        assert_eq!(db.write_relaxed(level).await.unwrap(), 1);
+        assert_eq!(db.write(level).await.unwrap(), 2);
+        let go = occupy(&db).await;
+        let (relaxed, full, ()) =
+            tokio::join!(db.write_relaxed(level), db.write(level), async move { go.send(()).unwrap() });
+        assert_eq!((relaxed.unwrap(), full.unwrap()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_ping_is_a_real_commit() {
+        let db = db();
+        db.checkpoint().await.unwrap();
+        assert_eq!(db.stats().wal_bytes, 0);
+        db.ping_write().await.unwrap();
+        assert!(db.stats().wal_bytes > 0);
+        db.quick_check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn closing_serves_the_queue_then_refuses_and_leaves_a_clean_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let db = Db::open(&path, SCHEMA, Clock::system(), &Config::default()).unwrap();
+        let go = occupy(&db).await;
+        let (last, closed, ()) =
+            tokio::join!(db.write(|tx| hang(tx, "last")), db.close(), async move { go.send(()).unwrap() });
+        last.unwrap();
+        closed.unwrap();
+        assert_eq!(wal_bytes(&path), 0);
+        assert_eq!(db.write(|tx| hang(tx, "late")).await.unwrap_err().code, Code::Busy);
+        assert_eq!(db.close().await.unwrap_err().code, Code::Busy);
+        assert_eq!(db.read(count).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_complete_while_writes_go_on() {
+        let db = db();
+        db.write(|tx| hang(tx, "ada")).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("copy.db");
+        db.copy_to(copy.clone()).await.unwrap();
+        db.write(|tx| hang(tx, "late")).await.unwrap();
+        let opened = Db::open(&copy, SCHEMA, Clock::system(), &Config::default()).unwrap();
+        assert_eq!(opened.read(count).await.unwrap(), 1);
+        assert_eq!(
+            std::fs::read_dir(dir.path())
+                .unwrap()
+                .filter(|e| e.as_ref().unwrap().path().extension().unwrap() == "partial")
+                .count(),
+            0
+        );
+    }
+
+    #[tokio::test]
+    async fn a_locked_database_delays_a_write_and_then_it_goes_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let db = Db::open(&path, SCHEMA, Clock::system(), &Config::default()).unwrap();
+        let other = pool::writer(&path, Sync::Full).unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let waiting = tokio::spawn({
+            let db = db.clone();
+            async move { db.write(|tx| hang(tx, "patient")).await }
+        });
+        tokio::task::yield_now().await;
+        other.execute_batch("COMMIT").unwrap();
+        waiting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn damage_after_a_crash_is_found_before_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let db = Db::open(&path, SCHEMA, Clock::system(), &Config::default()).unwrap();
+        for i in 0..2000 {
+            db.write_relaxed(move |tx| hang(tx, &format!("{i:0>60}"))).await.unwrap();
+        }
+        db.checkpoint().await.unwrap();
+        db.ping_write().await.unwrap();
+        // As after a crash, and then a page gone bad.
+        let crashed = dir.path().join("crashed.db");
+        std::fs::copy(dir.path().join("t.db-wal"), dir.path().join("crashed.db-wal")).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[3 * 8192..3 * 8192 + 64].fill(0x5a);
+        std::fs::write(&crashed, bytes).unwrap();
+        let Err(error) = Db::open(&crashed, SCHEMA, Clock::system(), &Config::default()) else {
+            panic!("used a damaged database")
+        };
+        assert!(error.to_string().contains("damaged") || error.to_string().contains("malformed"), "{error}");
+    }
+
+    /// Not a test: the process that the next one kills.
+    #[test]
+    #[ignore = "a helper process for the test below"]
+    fn writes_until_killed() {
+        let mut path = String::new();
+        std::io::stdin().lock().read_line(&mut path).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        runtime.block_on(async {
+            let db = Db::open(Path::new(path.trim()), SCHEMA, Clock::system(), &Config::default()).unwrap();
+            let mut writes = JoinSet::new();
+            for lane in 0..8 {
+                let db = db.clone();
+                writes.spawn(async move {
+                    for i in 0.. {
+                        db.write(move |tx| hang(tx, &format!("{lane}/{i}"))).await.unwrap();
+                        writeln!(std::io::stderr().lock(), "ack {lane}/{i}").unwrap();
+                    }
+                });
+            }
+            writes.join_next().await;
+        });
+    }
+
+    #[tokio::test]
+    async fn nothing_acknowledged_is_lost_to_a_kill() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        for round in 1..=2 {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "infra::db::tests::writes_until_killed", "--ignored", "--nocapture"])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            writeln!(child.stdin.take().unwrap(), "{}", path.display()).unwrap();
+            let mut acks = Vec::new();
+            let mut told = std::io::BufReader::new(child.stderr.take().unwrap());
+            let mut line = String::new();
+            while told.read_line(&mut line).unwrap() > 0 {
+                // A line that the kill cut short acknowledges nothing.
+                acks.extend(line.strip_prefix("ack ").and_then(|ack| ack.strip_suffix('\n')).map(str::to_owned));
+                if acks.len() == 300 {
+                    child.kill().unwrap();
+                }
+                line.clear();
+            }
+            child.wait().unwrap();
+            assert!(acks.len() >= 300, "the child stopped by itself");
+            assert!(wal_bytes(&path) > 0, "the child ended cleanly");
+            let db = Db::open(&path, SCHEMA, Clock::system(), &Config::default()).unwrap();
+            for owner in acks {
+                let asked = owner.clone();
+                let found = db.read(move |c| {
+                    Ok(c.query_row("SELECT count(*) FROM hat WHERE owner = ?1", [&asked], |r| r.get::<_, i64>(0))?)
+                });
+                assert_eq!(found.await.unwrap(), 1, "round {round}: {owner} is lost");
+            }
+            db.write(|tx| Ok(tx.execute("DELETE FROM hat", [])?)).await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Where bytes are kept: one root, behind OpenDAL, with a durable commit of our own.
+//!
+//! Reading by descriptor, listing and deleting are ordinary. Committing is not: OpenDAL's
+//! file-system writer renames without flushing a folder, so a power cut can lose a file that
+//! was acknowledged. Originals therefore go through [`Storage::commit`]:
+//!
+//! ```text
+//! staging/NAME written ─▶ fdatasync ─▶ link to its final name (never replaces) ─▶ fsync of the folder
+//!     ─▶ [the caller commits the row] ─▶ staging/NAME unlinked
+//! ```
+//!
+//! A link, not a rename, because the name left in staging is then the record of an unfinished
+//! commit: after a crash the start looks only at staging, not at the whole tree, and knows
+//! for each name there whether a row was committed. Nothing else has to be written for it.
+//!
+//! Invariant: a flush that failed is never tried again on the same descriptor (Linux drops
+//! the dirty pages and would report success); the file is discarded and the storage counts as
+//! degraded until the process is restarted.
+//!
+//! This module knows no asset: callers spell the paths.
+
+pub mod path;
+pub mod staging;
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use opendal::Operator;
+use rustix::fs::AtFlags;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
+use rustix::io::Errno;
+use serde::Deserialize;
+use serde::Serialize;
+
+pub use path::ObjectPath;
+
+use crate::error::Code;
+use crate::error::Error;
+use crate::error::Result;
+use crate::support::id;
+
+/// How this process stores.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `fs`: a folder on a local disk.
+    pub backend: String,
+    /// Uploads are refused while less than this is free.
+    pub free_floor_bytes: u64,
+}
+
+/// The store; cheap to clone.
+#[derive(Clone)]
+pub struct Storage {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    dir: OwnedFd,
+    operator: Operator,
+    free_floor_bytes: u64,
+    reserved_bytes: AtomicU64,
+    degraded: AtomicBool,
+}
+
+/// Bytes set aside for an upload under way; given back when dropped.
+pub struct Reservation {
+    inner: Arc<Inner>,
+    bytes: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.inner.reserved_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Storage {
+    /// Opens the root, making the named folders and, for `sharded`, their 256 shards.
+    pub fn open(root: &Path, config: &Config, folders: &[&str], sharded: &[&str]) -> Result<Storage> {
+        if config.backend != "fs" {
+            return Err(
+                Code::InvalidRequest.because(format!("storage.backend: `{}` is not known; use `fs`", config.backend))
+            );
+        }
+        std::fs::create_dir_all(root)?;
+        let root = root.canonicalize()?;
+        let dir =
+            rustix::fs::open(&root, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(io)?;
+        let text =
+            root.to_str().ok_or_else(|| Code::InvalidRequest.because("the data directory's name has to be UTF-8"))?;
+        let operator = Operator::new(opendal::services::Fs::default().root(text))?;
+        let inner = Inner {
+            root,
+            dir,
+            operator,
+            free_floor_bytes: config.free_floor_bytes,
+            reserved_bytes: AtomicU64::new(0),
+            degraded: AtomicBool::new(false),
+        };
+        let storage = Storage { inner: Arc::new(inner) };
+        for folder in folders.iter().chain(sharded).chain(&[staging::FOLDER, staging::QUARANTINE]) {
+            storage.make_folder(folder)?;
+        }
+        for folder in sharded {
+            for shard in 0..=255u8 {
+                storage.make_folder(&format!("{folder}/{shard:02x}"))?;
+            }
+            storage.sync_folder(folder)?;
+        }
+        storage.sync_folder("")?;
+        Ok(storage)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// A flush has failed since the start; what is on the disk can't be trusted until a restart.
+    pub fn is_degraded(&self) -> bool {
+        self.inner.degraded.load(Ordering::Relaxed)
+    }
+
+    /// What the file system has free, less what uploads under way have been promised.
+    pub fn free_bytes(&self) -> Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.inner.dir).map_err(io)?;
+        Ok((stat.f_bavail * stat.f_frsize).saturating_sub(self.inner.reserved_bytes.load(Ordering::Relaxed)))
+    }
+
+    /// Whether uploads are taken at all.
+    pub fn has_room(&self) -> bool {
+        self.free_bytes().is_ok_and(|free| free > self.inner.free_floor_bytes)
+    }
+
+    /// Sets room aside for an upload, or refuses it before a byte is read.
+    pub fn reserve(&self, bytes: u64) -> Result<Reservation> {
+        if self.is_degraded() {
+            return Err(Code::StorageUnavailable.because("the disk failed to flush"));
+        }
+        let free = self.free_bytes()?;
+        if free < bytes.saturating_add(self.inner.free_floor_bytes) {
+            return Err(Code::DiskFull.because(format!("{bytes} bytes asked for, {free} free")));
+        }
+        self.inner.reserved_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Reservation { inner: Arc::clone(&self.inner), bytes })
+    }
+
+    /// Opens an object for reading by descriptor.
+    pub fn open_file(&self, place: &ObjectPath) -> Result<File> {
+        match self.open_at(place.as_str(), OFlags::RDONLY) {
+            Ok(file) => Ok(file),
+            Err(Errno::NOENT) => Err(Code::ContentNotFound.because(format!("nothing is stored at {place:?}"))),
+            Err(e) => Err(io(e)),
+        }
+    }
+
+    /// Gives a staged file its final name, durably. The name in staging stays until
+    /// [`Storage::unstage`]. Fails with [`Code::AssetIdExists`] if the place is taken.
+    pub fn commit(&self, staged: &str, place: &ObjectPath) -> Result<()> {
+        let (folder, name) = place.split();
+        let from = self.folder(staging::FOLDER)?;
+        let to = self.folder(folder)?;
+        match rustix::fs::linkat(&from, staged, &to, name, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(Code::AssetIdExists.because("this asset id is taken")),
+            Err(e) => return Err(io(e)),
+        }
+        self.flushed(rustix::fs::fsync(&to))
+    }
+
+    /// Undoes [`Storage::commit`] when the row was not committed after it.
+    pub fn uncommit(&self, place: &ObjectPath) {
+        let (folder, name) = place.split();
+        if let Ok(to) = self.folder(folder) {
+            let _ = rustix::fs::unlinkat(&to, name, AtFlags::empty());
+        }
+    }
+
+    /// Writes a derived object durably, replacing what was there: running a job again is harmless.
+    pub fn put(&self, place: &ObjectPath, bytes: &[u8]) -> Result<()> {
+        self.replace(place, |file| {
+            file.write_all(bytes)?;
+            self.flushed(rustix::fs::fdatasync(file))
+        })?;
+        let (folder, _) = place.split();
+        let mut folder = folder;
+        // New folders have to be flushed into their parents, up to the first that existed.
+        while !folder.is_empty() {
+            self.sync_folder(folder)?;
+            folder = folder.rsplit_once('/').map_or("", |(parent, _)| parent);
+        }
+        Ok(())
+    }
+
+    /// Writes an object that may be lost and made again: no flush.
+    pub fn put_disposable(&self, place: &ObjectPath, parts: &[&[u8]]) -> Result<()> {
+        self.replace(place, |file| parts.iter().try_for_each(|part| file.write_all(part)).map_err(Error::from))
+    }
+
+    /// Removes an object; it need not exist.
+    pub async fn delete(&self, place: &ObjectPath) -> Result<()> {
+        Ok(self.inner.operator.delete(place.as_str()).await?)
+    }
+
+    /// Removes a folder with all that is in it; it need not exist.
+    pub async fn delete_folder(&self, folder: &ObjectPath) -> Result<()> {
+        let path = format!("{}/", folder.as_str());
+        Ok(self.inner.operator.delete_with(&path).recursive(true).await?)
+    }
+
+    fn replace(&self, place: &ObjectPath, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+        let temporary = format!("{}{}", staging::TEMPORARY, id::hex(&id::random::<8>()?));
+        let mut file = self.stage(&temporary)?;
+        let moved = write(&mut file).and_then(|()| {
+            let (folder, name) = place.split();
+            self.make_folder(folder)?;
+            let (from, to) = (self.folder(staging::FOLDER)?, self.folder(folder)?);
+            rustix::fs::renameat(&from, &*temporary, &to, name).map_err(io)
+        });
+        if moved.is_err() {
+            self.unstage(&temporary);
+        }
+        moved
+    }
+
+    fn make_folder(&self, folder: &str) -> Result<()> {
+        let mode = Mode::RWXU;
+        match rustix::fs::mkdirat(&self.inner.dir, folder, mode) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(Errno::NOENT) => {
+                let mut at = 0;
+                while let Some(next) = folder.get(at..).and_then(|rest| rest.find('/')) {
+                    at += next;
+                    match rustix::fs::mkdirat(&self.inner.dir, folder.get(..at).unwrap_or(folder), mode) {
+                        Ok(()) | Err(Errno::EXIST) => at += 1,
+                        Err(e) => return Err(io(e)),
+                    }
+                }
+                match rustix::fs::mkdirat(&self.inner.dir, folder, mode) {
+                    Ok(()) | Err(Errno::EXIST) => Ok(()),
+                    Err(e) => Err(io(e)),
+                }
+            }
+            Err(e) => Err(io(e)),
+        }
+    }
+
+    fn sync_folder(&self, folder: &str) -> Result<()> {
+        let dir = if folder.is_empty() { self.folder(".")? } else { self.folder(folder)? };
+        self.flushed(rustix::fs::fsync(&dir))
+    }
+
+    fn folder(&self, folder: &str) -> Result<OwnedFd> {
+        self.open_at(folder, OFlags::DIRECTORY | OFlags::RDONLY).map(OwnedFd::from).map_err(io)
+    }
+
+    /// Opens below the root; a symbolic link on the way is refused, not followed.
+    fn open_at(&self, path: &str, flags: OFlags) -> Result<File, Errno> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let mode = if flags.contains(OFlags::CREATE) { Mode::RUSR | Mode::WUSR } else { Mode::empty() };
+        rustix::fs::openat2(&self.inner.dir, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, mode, resolve)
+            .map(File::from)
+    }
+
+    fn flushed(&self, outcome: Result<(), Errno>) -> Result<()> {
+        outcome.map_err(|e| {
+            self.inner.degraded.store(true, Ordering::Relaxed);
+            tracing::error!(error = %e, "the disk failed to flush; uploads are refused until the box is restarted");
+            io(e)
+        })
+    }
+}
+
+fn io(errno: Errno) -> Error {
+    Error::from(std::io::Error::from(errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn storage() -> (tempfile::TempDir, Storage) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { backend: "fs".into(), free_floor_bytes: 0 };
+        let storage = Storage::open(dir.path(), &config, &["odi"], &["originals"]).unwrap();
+        (dir, storage)
+    }
+
+    fn place(path: &str) -> ObjectPath {
+        ObjectPath::new(path).unwrap()
+    }
+
+    #[test]
+    fn a_commit_never_replaces() {
+        let (_dir, storage) = storage();
+        for (name, text) in [("a.1", "first"), ("b.1", "second")] {
+            storage.stage(name).unwrap().write_all(text.as_bytes()).unwrap();
+        }
+        storage.commit("a.1", &place("originals/ab/a.1")).unwrap();
+        let error = storage.commit("b.1", &place("originals/ab/a.1")).unwrap_err();
+        assert_eq!(error.code, Code::AssetIdExists);
+        storage.unstage("a.1");
+        let mut text = String::new();
+        storage.open_file(&place("originals/ab/a.1")).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "first");
+    }
+
+    #[test]
+    fn put_replaces_and_leaves_nothing_in_staging() {
+        let (_dir, storage) = storage();
+        let at = place("conversions/ab/x/1/base.jpg");
+        storage.put(&at, b"one").unwrap();
+        storage.put(&at, b"two").unwrap();
+        let mut text = String::new();
+        storage.open_file(&at).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "two");
+        assert!(storage.staged().unwrap().is_empty());
+    }
+
+    #[test]
+    fn symbolic_links_are_not_followed() {
+        let (dir, storage) = storage();
+        std::fs::write(dir.path().join("secret"), "x").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("secret"), dir.path().join("originals/ab/l.1")).unwrap();
+        assert!(storage.open_file(&place("originals/ab/l.1")).is_err());
+        std::os::unix::fs::symlink("/etc", dir.path().join("originals/link")).unwrap();
+        assert!(storage.open_file(&place("originals/link/passwd")).is_err());
+    }
+
+    #[test]
+    fn room_is_reserved_and_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { backend: "fs".into(), free_floor_bytes: 1 };
+        let storage = Storage::open(dir.path(), &config, &[], &[]).unwrap();
+        let held = storage.reserve(1 << 20).unwrap();
+        assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 1 << 20);
+        drop(held);
+        assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(storage.reserve(u64::MAX / 2).err().unwrap().code, Code::DiskFull);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_not_found_and_deleting_it_is_fine() {
+        let (_dir, storage) = storage();
+        assert_eq!(storage.open_file(&place("originals/ab/n.1")).unwrap_err().code, Code::ContentNotFound);
+        storage.delete(&place("originals/ab/n.1")).await.unwrap();
+        storage.put(&place("odi/ab/x/1/d.jpg"), b"x").unwrap();
+        storage.delete_folder(&place("odi/ab/x")).await.unwrap();
+        assert!(storage.open_file(&place("odi/ab/x/1/d.jpg")).is_err());
+        storage.delete_folder(&place("odi/ab/x")).await.unwrap();
+    }
+}

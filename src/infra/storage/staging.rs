@@ -1,0 +1,63 @@
+//! The local spool: bytes on their way in, and what a crash left of them.
+//!
+//! Staging lies on the same file system as the final places, so that a commit is a link.
+//! Names that begin with [`TEMPORARY`] are derived objects being written; they mean nothing
+//! after a restart. Every other name is an upload, and its owner knows what the name says.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::AtFlags;
+use rustix::fs::OFlags;
+
+use crate::error::Result;
+use crate::infra::storage::Storage;
+use crate::infra::storage::io;
+
+pub const FOLDER: &str = "staging";
+/// Whole uploads that nobody was told about. Looked at by people, never deleted in recovery.
+pub const QUARANTINE: &str = "quarantine";
+pub const TEMPORARY: &str = "tmp-";
+
+impl Storage {
+    /// Creates a staged file; its name must be new.
+    pub fn stage(&self, name: &str) -> Result<File> {
+        self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL).map_err(io)
+    }
+
+    /// Makes what was written to a staged file survive a power cut.
+    pub fn flush(&self, file: &File) -> Result<()> {
+        self.flushed(rustix::fs::fdatasync(file))
+    }
+
+    /// Forgets a staged name.
+    pub fn unstage(&self, name: &str) {
+        if let Ok(dir) = self.folder(FOLDER)
+            && let Err(e) = rustix::fs::unlinkat(&dir, name, AtFlags::empty())
+            && e != rustix::io::Errno::NOENT
+        {
+            tracing::warn!(error = %e, staged.name = name, "a staged file could not be removed");
+        }
+    }
+
+    /// The names in staging.
+    pub fn staged(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.root().join(FOLDER))? {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Whether a staged file already had its final name: it was complete and on the disk.
+    pub fn is_linked(&self, name: &str) -> bool {
+        std::fs::symlink_metadata(self.root().join(FOLDER).join(name)).is_ok_and(|meta| meta.nlink() > 1)
+    }
+
+    /// Moves a staged file to where a person can look at it.
+    pub fn quarantine(&self, name: &str) -> Result<()> {
+        let (from, to) = (self.folder(FOLDER)?, self.folder(QUARANTINE)?);
+        rustix::fs::renameat(&from, name, &to, name).map_err(io)
+    }
+}

@@ -1,0 +1,192 @@
+//! The job after an upload: look at what was taken in, and say what it is.
+//!
+//! Sniff (never trust the name), let a worker probe it, then in one transaction: OK or ERROR
+//! with the facts, `file-saved` in the journal, and a round of the processing that the
+//! settings ask for. The original is safe long before this runs; this only looks.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::assets::Asset;
+use crate::assets::AssetId;
+use crate::assets::Status;
+use crate::assets::place;
+use crate::assets::store;
+use crate::error::Code;
+use crate::error::Error;
+use crate::error::Result;
+use crate::infra::jobs::Attempt;
+use crate::infra::jobs::Job;
+use crate::infra::jobs::Queue;
+use crate::infra::jobs::Run;
+use crate::ingest::Ingest;
+use crate::journal::Event;
+use crate::media::imaging::Facts;
+use crate::media::imaging::container::VideoFacts;
+use crate::support::mime;
+use crate::support::mime::Family;
+
+/// What the contract's guide shows for an original that can't be read.
+const INVALID: &str = "Original file appears to be invalid!";
+
+/// Looks at one revision of one asset.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SaveOriginal {
+    pub id: AssetId,
+    pub revision: u32,
+}
+
+impl Job for SaveOriginal {
+    const KIND: &'static str = "ingest.save";
+    const QUEUE: Queue = Queue("save");
+    const MAX_ATTEMPTS: u32 = 8;
+    const TIMEOUT: Duration = Duration::from_mins(2);
+}
+
+/// What looking brought.
+#[derive(Default)]
+struct Verdict {
+    facts: Map<String, Value>,
+    errors: BTreeMap<String, String>,
+}
+
+impl Run<SaveOriginal> for Ingest {
+    async fn run(&self, job: SaveOriginal, at: &Attempt) -> Result<()> {
+        let SaveOriginal { id, revision } = job;
+        let Some(asset) = self.db.read(move |c| store::find(c, id)).await?.filter(|a| a.revision == revision) else {
+            return Ok(());
+        };
+        let verdict = self.look(&asset).await?;
+        self.settle(asset, verdict, Some(at.clone())).await
+    }
+
+    async fn gave_up(&self, job: SaveOriginal, error: &Error) {
+        let SaveOriginal { id, revision } = job;
+        let found = self.db.read(move |c| store::find(c, id)).await;
+        let Ok(Some(asset)) = found.map(|a| a.filter(|a| a.revision == revision)) else { return };
+        let errors = BTreeMap::from([("original".to_owned(), error.public().to_owned())]);
+        if let Err(e) = self.settle(asset, Verdict { errors, ..Verdict::default() }, None).await {
+            tracing::error!(asset.id = %id, error = %e, "an asset's failure could not be recorded");
+        }
+    }
+}
+
+impl Ingest {
+    async fn look(&self, asset: &Asset) -> Result<Verdict> {
+        let (storage, at) = (self.storage.clone(), place::original(asset.id, asset.revision)?);
+        let (file, head) = self
+            .cpu
+            .run(move || {
+                let file = storage.open_file(&at)?;
+                let mut head = vec![0; mime::SNIFF_BYTES];
+                let read = file.read_at(&mut head, 0)?;
+                head.truncate(read);
+                Ok((Arc::new(file), head))
+            })
+            .await?;
+        let kind = mime::sniff(&head);
+        let claimed = mime::from_name(&asset.name);
+        let mut verdict = match kind.family {
+            Family::Image => self.look_at_picture(file).await?,
+            Family::Video | Family::Audio => self.look_at_recording(file).await?,
+            Family::Document => Verdict::default(),
+            Family::Other => Verdict::error(INVALID),
+        };
+        let is_media = |family| matches!(family, Family::Image | Family::Video | Family::Audio);
+        if kind.family == Family::Document && claimed.is_some_and(|c| is_media(c.family)) {
+            verdict = Verdict::error(INVALID);
+        }
+        if let Some(warning) = mime::mismatch(&asset.name, &kind) {
+            verdict.errors.entry("warning".to_owned()).or_insert(warning);
+        }
+        Ok(verdict)
+    }
+
+    async fn look_at_picture(&self, file: Arc<File>) -> Result<Verdict> {
+        match self.stills.probe(file).await {
+            Ok(facts) => Ok(Verdict::picture(facts)),
+            Err(e) if e.code == Code::NoImage => Ok(Verdict::error(INVALID)),
+            Err(e) if e.code == Code::BadImage => Ok(Verdict::error(&format!("{INVALID} ({})", e.public()))),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn look_at_recording(&self, file: Arc<File>) -> Result<Verdict> {
+        match self.stills.probe_container(file).await {
+            Ok(Some(facts)) => Ok(Verdict::recording(&facts)),
+            Ok(None) => Ok(Verdict::default()),
+            Err(e) if matches!(e.code, Code::BadImage | Code::NoImage) => Ok(Verdict::error(INVALID)),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes the verdict and everything that follows from it, in one transaction.
+    async fn settle(&self, asset: Asset, verdict: Verdict, at: Option<Attempt>) -> Result<()> {
+        let (journal, processing) = (self.journal.clone(), self.processing.clone());
+        self.db
+            .write(move |tx| {
+                let status = if verdict.errors.contains_key("original") { Status::Error } else { Status::Ok };
+                if store::looked_at(tx, asset.id, asset.revision, status, &verdict.facts, &verdict.errors)? {
+                    journal.tell(tx, asset.id, Event::FileSaved, &json!({ "revision": asset.revision }))?;
+                    if status == Status::Ok {
+                        processing.open_automatic(tx, &asset)?;
+                    }
+                }
+                at.map_or(Ok(()), |at| at.complete(tx))
+            })
+            .await
+    }
+}
+
+impl Verdict {
+    fn error(sentence: &str) -> Verdict {
+        Verdict { errors: BTreeMap::from([("original".to_owned(), sentence.to_owned())]), ..Verdict::default() }
+    }
+
+    /// The contract's names: ExifTool's words beside `width` and `height`.
+    fn picture(facts: Facts) -> Verdict {
+        let mut found = Map::new();
+        let mut put = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                found.insert(name.to_owned(), value);
+            }
+        };
+        put("width", Some(facts.width.into()));
+        put("height", Some(facts.height.into()));
+        put("Make", facts.make.map(Value::from));
+        put("Model", facts.model.map(Value::from));
+        put("Orientation", facts.orientation.map(Value::from));
+        put("ColorSpace", facts.color_space.map(Value::from));
+        put("captured_at", facts.captured_at.map(Value::from));
+        put("has_alpha", facts.has_alpha.then_some(true.into()));
+        put("animated", facts.animated.then_some(true.into()));
+        for (name, value) in facts.exif {
+            put(&name, Some(value.into()));
+        }
+        // Kept for the owner, never shown to others: see `wire::filespin`.
+        put("gps", facts.gps.and_then(|g| serde_json::to_value(g).ok()));
+        let errors = facts.warning.map(|w| ("warning".to_owned(), w)).into_iter().collect();
+        Verdict { facts: found, errors }
+    }
+
+    fn recording(facts: &VideoFacts) -> Verdict {
+        let mut found = Map::new();
+        if facts.width > 0 {
+            found.insert("width".into(), facts.width.into());
+            found.insert("height".into(), facts.height.into());
+        }
+        if facts.duration_seconds > 0.0 {
+            found.insert("duration".into(), ((facts.duration_seconds * 1000.0).round() / 1000.0).into());
+        }
+        Verdict { facts: found, ..Verdict::default() }
+    }
+}

@@ -1,0 +1,100 @@
+//! Asset data, listing, and contents as they are stored.
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use actix_web::web::Json;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::accounts::Caller;
+use crate::accounts::Permission;
+use crate::assets::Assets;
+use crate::delivery::Delivery;
+use crate::error::Code;
+use crate::interfaces::http::extract::Id;
+use crate::interfaces::http::extract::Pairs;
+use crate::interfaces::http::respond;
+use crate::interfaces::http::respond::Disposition;
+use crate::interfaces::http::table::Body;
+use crate::interfaces::http::table::Reply;
+use crate::interfaces::http::table::Routes;
+use crate::support::cpu::Cpu;
+use crate::support::page::Page;
+use crate::wire::filespin::AssetData;
+
+const ANY: Body = Body::Other("*/*", "The bytes, whole or the ranges asked for.");
+
+pub fn mount(r: &mut Routes) {
+    r.get("/api/v1/assets", Permission::ReadAsset, list, "Lists assets, newest first")
+        .query(&[("offset", "Rows to skip"), ("limit", "Rows to answer: 50, at most 500")])
+        .answers(200, Body::json::<Listing>())
+        .refuses(&[Code::InvalidRequest]);
+    r.get("/api/v1/assets/{id}/data", Permission::ReadAsset, data, "Everything known about an asset")
+        .answers(200, Body::json::<AssetData>())
+        .refuses(&[Code::AssetNotFound]);
+    r.get("/api/v1/assets/{id}/content/{key}", Permission::Anyone, display, "A content, shown where that is safe")
+        .query(&[("delivery", "`display` (as usual) or `download`")])
+        .answers(200, ANY)
+        .answers(206, ANY)
+        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable]);
+    r.get("/api/v1/assets/{id}/content/{key}/download", Permission::Anyone, download, "A content, as a file to keep")
+        .answers(200, ANY)
+        .answers(206, ANY)
+        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable]);
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Listing {
+    assets: Vec<AssetData>,
+    count: usize,
+    total: u64,
+    offset: u32,
+    limit: u32,
+}
+
+async fn list(assets: Data<Assets>, query: Pairs) -> Reply<Json<Listing>> {
+    let page = Page::new(query.number("offset")?, query.number("limit")?, 50, 500);
+    let (found, total) = assets.list(page).await?;
+    let assets: Vec<_> = found.iter().map(AssetData::from).collect();
+    Ok(Json(Listing { count: assets.len(), assets, total, offset: page.offset, limit: page.limit }))
+}
+
+async fn data(assets: Data<Assets>, id: Id) -> Reply<Json<AssetData>> {
+    Ok(Json(AssetData::from(&assets.find(id.0).await?)))
+}
+
+async fn display(
+    caller: Caller,
+    delivery: Data<Delivery>,
+    cpu: Data<Cpu>,
+    request: HttpRequest,
+    id: Id,
+    query: Pairs,
+) -> Reply<HttpResponse> {
+    let how = if query.get("delivery") == Some("download") { Disposition::Download } else { Disposition::Display };
+    send(&caller, &delivery, &cpu, &request, &id, how).await
+}
+
+async fn download(
+    caller: Caller,
+    delivery: Data<Delivery>,
+    cpu: Data<Cpu>,
+    request: HttpRequest,
+    id: Id,
+) -> Reply<HttpResponse> {
+    send(&caller, &delivery, &cpu, &request, &id, Disposition::Download).await
+}
+
+async fn send(
+    caller: &Caller,
+    delivery: &Delivery,
+    cpu: &Cpu,
+    request: &HttpRequest,
+    id: &Id,
+    how: Disposition,
+) -> Reply<HttpResponse> {
+    let key = request.match_info().get("key").unwrap_or_default();
+    let content = delivery.content(caller, id.0, key).await?;
+    Ok(respond::content(request, cpu, &content, how)?)
+}

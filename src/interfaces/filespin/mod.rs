@@ -1,0 +1,25 @@
+//! FileSpin's REST contract, read like the vendor's reference: a file for each chapter.
+//!
+//! Handlers translate and pass on; no rule of the domain lives here.
+
+mod assets;
+mod images;
+mod jobs;
+mod processing;
+pub mod reply;
+mod uploads;
+mod users;
+
+use crate::interfaces::http::table::Routes;
+
+/// Every row of this dialect.
+pub fn routes() -> Routes {
+    let mut routes = Routes::new(reply::tell);
+    users::mount(&mut routes);
+    uploads::mount(&mut routes);
+    assets::mount(&mut routes);
+    processing::mount(&mut routes);
+    jobs::mount(&mut routes);
+    images::mount(&mut routes);
+    routes
+}

@@ -1,0 +1,56 @@
+//! The dialect's error body, and the origin in the URLs it hands out.
+
+use std::future::Ready;
+use std::future::ready;
+
+use actix_web::FromRequest;
+use actix_web::HttpRequest;
+use actix_web::dev::Payload;
+use actix_web::web;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::error::Error;
+use crate::interfaces::http::Config;
+use crate::interfaces::http::table::Failure;
+
+/// What a refused call is told. `status` and `message` are the vendor's, the rest is ours.
+#[derive(Serialize, JsonSchema)]
+pub struct Refusal {
+    /// Always `ERROR`.
+    status: String,
+    /// A stable word, such as `ASSET_NOT_FOUND`.
+    message: String,
+    /// One sentence: what is wrong and what to do.
+    detail: String,
+    /// Finds the request in the log.
+    request_id: String,
+}
+
+pub fn tell(error: &Error, request_id: &str) -> Value {
+    let refusal = Refusal {
+        status: "ERROR".to_owned(),
+        message: error.code.wire().to_owned(),
+        detail: error.public().to_owned(),
+        request_id: request_id.to_owned(),
+    };
+    serde_json::to_value(refusal).unwrap_or_else(|_| json!({ "status": "ERROR" }))
+}
+
+/// The origin under which the caller reached us, or the configured one.
+pub struct Origin(pub String);
+
+impl FromRequest for Origin {
+    type Error = Failure;
+    type Future = Ready<Result<Origin, Failure>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let configured = request.app_data::<web::Data<Config>>().map(|c| c.public_url.trim_end_matches('/').to_owned());
+        ready(Ok(Origin(configured.filter(|url| !url.is_empty()).unwrap_or_else(|| {
+            let seen = request.connection_info();
+            format!("{}://{}", seen.scheme(), seen.host())
+        }))))
+    }
+}

@@ -1,0 +1,101 @@
+//! `/livez`, `/readyz`, `/metrics`: what a supervisor and a technician ask.
+//!
+//! Live means that this process answers. Ready means that an upload would be kept: a write
+//! commits, the disk has room and flushes, and pictures can be decoded.
+
+use std::sync::Mutex;
+
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web::Data;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+
+use crate::error::Code;
+use crate::error::Result;
+use crate::infra::db::Db;
+use crate::infra::storage::Storage;
+use crate::infra::workers::Workers;
+use crate::interfaces::http::table::Reply;
+
+/// What readiness depends on.
+#[derive(Clone)]
+pub struct Vitals {
+    pub db: Db,
+    pub storage: Storage,
+    pub workers: Workers,
+}
+
+#[derive(Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    message: String,
+}
+
+pub async fn live() -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).content_type("text/plain").body("ok\n")
+}
+
+pub async fn ready(vitals: Data<Vitals>) -> HttpResponse {
+    let checks = vitals.check().await;
+    let ok = checks.iter().all(|c| c.ok);
+    let mut answer = if ok { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    answer.insert_header((header::CACHE_CONTROL, "no-store"));
+    answer.json(serde_json::json!({ "ready": ok, "checks": checks }))
+}
+
+pub async fn metrics(registry: Data<Mutex<Registry>>, vitals: Data<Vitals>) -> Reply<HttpResponse> {
+    let mut text = String::new();
+    let registry = registry.lock().map_err(|_| Code::Internal.because("the figures are locked"))?;
+    encode(&mut text, &registry).map_err(|e| Code::Internal.from("writing the figures", e))?;
+    drop(registry);
+    let text = text.replace("# EOF\n", "") + &vitals.figures() + "# EOF\n";
+    Ok(HttpResponse::Ok().content_type("application/openmetrics-text; version=1.0.0; charset=utf-8").body(text))
+}
+
+impl Vitals {
+    async fn check(&self) -> Vec<Check> {
+        let check = |name, outcome: Result<()>| match outcome {
+            Ok(()) => Check { name, ok: true, message: String::new() },
+            Err(e) => Check { name, ok: false, message: e.code.help().to_owned() },
+        };
+        let storage = if self.storage.is_degraded() {
+            Err(Code::StorageUnavailable.into())
+        } else if self.storage.has_room() {
+            Ok(())
+        } else {
+            Err(Code::DiskFull.into())
+        };
+        vec![
+            check("database", self.db.ping_write().await),
+            check("storage", storage),
+            check("media", self.workers.available()),
+        ]
+    }
+
+    /// Figures that are read when asked for, rather than counted.
+    fn figures(&self) -> String {
+        let free = self.storage.free_bytes().unwrap_or(0);
+        let media = self.workers.counts();
+        let db = self.db.stats();
+        let gauges = [
+            ("storage_free_bytes", "Free on the disk, less what uploads under way were promised", free),
+            ("media_workers_running", "Sandboxed media workers alive", media.running as u64),
+            ("media_requests_waiting", "Requests waiting for a media worker", media.waiting as u64),
+        ];
+        let counters = [
+            ("media_workers_restarted", "Media workers replaced after a crash", media.restarts),
+            ("media_workers_killed", "Media workers killed for taking too long or because nobody waited", media.killed),
+            ("database_writes", "Write transactions asked for", db.writes),
+            ("database_commits", "Commits made for them", db.batches),
+        ];
+        let gauges =
+            gauges.map(|(name, help, value)| format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}\n"));
+        let counters = counters
+            .map(|(name, help, value)| format!("# HELP {name} {help}.\n# TYPE {name} counter\n{name}_total {value}\n"));
+        gauges.concat() + &counters.concat()
+    }
+}

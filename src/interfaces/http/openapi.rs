@@ -1,0 +1,122 @@
+//! The OpenAPI 3.1 document, made from the rows that serve.
+
+use actix_web::http::Method;
+use schemars::generate::SchemaSettings;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::accounts::Permission;
+use crate::error::Code;
+use crate::interfaces::http::table::Body;
+use crate::interfaces::http::table::Row;
+
+/// Codes that any route with a caller may answer.
+const COMMON: &[Code] = &[Code::Internal, Code::Busy];
+
+/// The whole document. `error` is the schema of the dialect's refusal.
+pub fn document(rows: &[Row], error: Body) -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.definitions_path = "/components/schemas".into());
+    let mut generator = settings.into_generator();
+    let mut describe = |body: Body| match body {
+        Body::Json(schema) => json!({ "application/json": { "schema": schema(&mut generator) } }),
+        Body::Other(media_type, what) => {
+            json!({ media_type: { "schema": { "type": "string", "format": "binary", "description": what } } })
+        }
+    };
+    let refusal = describe(error);
+    let mut paths = Map::new();
+    for row in rows {
+        let operation = operation(row, &refusal, &mut describe);
+        let verb = row.method.as_str().to_ascii_lowercase();
+        let path = paths.entry(row.path).or_insert_with(|| json!({}));
+        if let Some(path) = path.as_object_mut() {
+            if row.method == Method::GET {
+                path.insert("head".to_owned(), head(&operation));
+            }
+            path.insert(verb, operation);
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Cloakroom",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "A self-hosted digital asset management appliance. Speaks FileSpin's REST contract.",
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "paths": paths,
+        "components": {
+            "schemas": generator.take_definitions(true),
+            "securitySchemes": {
+                "ApiKey": { "type": "apiKey", "in": "header", "name": "X-FileSpin-Api-Key" },
+                "Token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+            },
+        },
+    })
+}
+
+fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Value) -> Value {
+    let mut answers = Map::new();
+    for (status, body) in &row.answers {
+        answers.insert(status.to_string(), json!({ "description": row.summary, "content": describe(*body) }));
+    }
+    let denied: &[Code] = match row.permission {
+        Permission::Anyone => &[Code::Unauthorized],
+        _ => &[Code::Unauthorized, Code::Forbidden],
+    };
+    for code in row.refuses.iter().chain(denied).chain(COMMON) {
+        let status = code.http().to_string();
+        let line = format!("`{}`: {}", code.wire(), code.help());
+        match answers.get_mut(&status).and_then(|known| known.get_mut("description")) {
+            Some(Value::String(known)) => *known = format!("{known}\n\n{line}"),
+            _ => {
+                answers.insert(status, json!({ "description": line, "content": refusal }));
+            }
+        }
+    }
+    let in_path = row
+        .path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
+    let in_query = row.query.iter().map(
+        |(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": { "type": "string" } }),
+    );
+    let mut operation = json!({
+        "summary": row.summary,
+        "operationId": operation_id(row),
+        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "responses": answers,
+        "x-permission": row.permission.word(),
+    });
+    if let Some(operation) = operation.as_object_mut() {
+        if row.permission != Permission::Anyone {
+            operation.insert("security".into(), json!([{ "ApiKey": [] }, { "Token": [] }]));
+        }
+        if let Some(body) = row.takes {
+            operation.insert("requestBody".into(), json!({ "required": true, "content": describe(body) }));
+        }
+    }
+    operation
+}
+
+/// The same without bodies.
+fn head(get: &Value) -> Value {
+    let mut head = get.clone();
+    if let Some(id) = get.get("operationId").and_then(Value::as_str) {
+        head["operationId"] = json!(format!("head_{id}"));
+    }
+    if let Some(answers) = head.get_mut("responses").and_then(Value::as_object_mut) {
+        for answer in answers.values_mut().filter_map(Value::as_object_mut) {
+            answer.remove("content");
+        }
+    }
+    head
+}
+
+fn operation_id(row: &Row) -> String {
+    let words = row.path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty());
+    words.fold(row.method.as_str().to_ascii_lowercase(), |id, word| format!("{id}_{word}"))
+}

@@ -1,0 +1,288 @@
+//! Content on its way out: validators, ranges, names, and bodies that read a file by
+//! descriptor.
+//!
+//! A file body asks the page cache first (`preadv2` with `RWF_NOWAIT`): what is in memory is
+//! sent from the HTTP worker without a hop, what is not is read on the blocking pool, so a
+//! slow disk never holds up the other connections of that worker.
+
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+
+use actix_web::HttpRequest;
+use actix_web::HttpResponse;
+use actix_web::HttpResponseBuilder;
+use actix_web::body::BodySize;
+use actix_web::body::MessageBody;
+use actix_web::http::Method;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use percent_encoding::AsciiSet;
+use percent_encoding::NON_ALPHANUMERIC;
+use percent_encoding::utf8_percent_encode;
+use rustix::io::Errno;
+use rustix::io::ReadWriteFlags;
+
+use crate::delivery::Content;
+use crate::delivery::Image;
+use crate::error::Code;
+use crate::error::Result;
+use crate::support::cpu::Cpu;
+use crate::support::id;
+use crate::support::mime;
+use crate::support::range;
+use crate::support::range::Piece;
+use crate::support::range::Ranges;
+
+/// How much of a file is read at once.
+const READ_BYTES: u64 = 256 * 1024;
+
+/// What content of strangers may do in a browser: nothing but be looked at.
+const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src 'self'; sandbox";
+
+/// May be kept by shared caches, but a replaced original shows after five minutes at most.
+const PUBLIC: &str = "public, max-age=300, must-revalidate";
+const PRIVATE: &str = "private, no-store";
+
+/// `inline` or `attachment`, as the caller asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Shown in the browser when that is safe for its type.
+    Display,
+    Download,
+}
+
+/// An on-demand image.
+pub fn image(request: &HttpRequest, image: &Image, download: Option<&str>) -> HttpResponse {
+    let mut answer = HttpResponse::Ok();
+    answer
+        .insert_header((header::ETAG, &*image.etag))
+        .insert_header((header::CACHE_CONTROL, PUBLIC))
+        .insert_header((header::VARY, "Accept"));
+    if not_modified(request, &image.etag) {
+        return answer.status(StatusCode::NOT_MODIFIED).finish();
+    }
+    content_headers(&mut answer, image.content_type);
+    if let Some(name) = download {
+        answer.insert_header((header::CONTENT_DISPOSITION, disposition("attachment", name)));
+    }
+    answer.body(image.bytes.clone())
+}
+
+/// A stored content, whole or in ranges.
+pub fn content(request: &HttpRequest, cpu: &Cpu, content: &Content, how: Disposition) -> Result<HttpResponse> {
+    let size = content.size_bytes;
+    let mut answer = HttpResponse::Ok();
+    answer
+        .insert_header((header::ETAG, &*content.etag))
+        .insert_header((header::LAST_MODIFIED, http_date(content.modified_at.unix_seconds())))
+        .insert_header((header::ACCEPT_RANGES, "bytes"))
+        .insert_header((header::CACHE_CONTROL, if content.public { PUBLIC } else { PRIVATE }));
+    if not_modified(request, &content.etag) {
+        return Ok(answer.status(StatusCode::NOT_MODIFIED).finish());
+    }
+    let (content_type, safe) = mime::served(&content.content_type);
+    let inline = safe && how == Disposition::Display;
+    content_headers(&mut answer, content_type);
+    let kind = if inline { "inline" } else { "attachment" };
+    answer.insert_header((header::CONTENT_DISPOSITION, disposition(kind, &content.name)));
+
+    match asked_ranges(request, content) {
+        Ranges::Full => Ok(answer.body(FileBody::new(content, cpu, 0..size))),
+        Ranges::Unsatisfiable => {
+            answer.insert_header((header::CONTENT_RANGE, range::unsatisfied(size)));
+            Ok(answer.status(StatusCode::RANGE_NOT_SATISFIABLE).finish())
+        }
+        Ranges::Satisfiable(ranges) => {
+            answer.status(StatusCode::PARTIAL_CONTENT);
+            if let [only] = &*ranges {
+                answer.insert_header((header::CONTENT_RANGE, range::content_range(only, size)));
+                return Ok(answer.body(FileBody::new(content, cpu, only.clone())));
+            }
+            let boundary = id::hex(&id::random::<16>()?);
+            let parts = range::Multipart::new(ranges, size, content_type, boundary);
+            answer.insert_header((header::CONTENT_TYPE, parts.content_type()));
+            Ok(answer.body(FileBody::pieces(content, cpu, &parts)))
+        }
+    }
+}
+
+fn asked_ranges(request: &HttpRequest, content: &Content) -> Ranges {
+    let text = |name| request.headers().get(name).and_then(|v: &header::HeaderValue| v.to_str().ok());
+    let Some(asked) = text(header::RANGE).filter(|_| *request.method() == Method::GET) else { return Ranges::Full };
+    let modified = http_date(content.modified_at.unix_seconds());
+    match text(header::IF_RANGE) {
+        Some(condition) if !range::if_range_holds(condition, Some(&content.etag), Some(&modified)) => Ranges::Full,
+        _ => range::parse(asked, content.size_bytes),
+    }
+}
+
+fn content_headers(answer: &mut HttpResponseBuilder, content_type: &str) {
+    answer
+        .insert_header((header::CONTENT_TYPE, content_type))
+        .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_POLICY))
+        .insert_header(("cross-origin-resource-policy", "cross-origin"));
+}
+
+/// `If-None-Match` (RFC 9110 §13.1.2), compared weakly.
+fn not_modified(request: &HttpRequest, etag: &str) -> bool {
+    let known = request.headers().get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    known.is_some_and(|known| {
+        known.trim() == "*" || known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag)
+    })
+}
+
+/// RFC 6266: an ASCII name for old clients, the real one in UTF-8.
+pub fn disposition(kind: &str, name: &str) -> String {
+    /// RFC 8187 `attr-char`.
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    let plain: String = name
+        .chars()
+        .map(|c| match c {
+            '"' | '\\' | '/' | ':' => '_',
+            c if c.is_ascii_graphic() || c == ' ' => c,
+            _ => '_',
+        })
+        .collect();
+    let full: String = name.chars().map(|c| if matches!(c, '/' | '\\') || c.is_control() { '_' } else { c }).collect();
+    format!("{kind}; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(&full, KEPT))
+}
+
+/// RFC 9110 §5.6.7.
+fn http_date(unix_seconds: i64) -> String {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix_seconds.max(0) as u64);
+    header::HttpDate::from(at).to_string()
+}
+
+/// Parts of one file, with texts between them.
+struct FileBody {
+    file: Arc<File>,
+    cpu: Cpu,
+    /// In reverse: the next piece is the last.
+    pieces: Vec<Piece>,
+    left: u64,
+    reading: Option<BoxFuture<'static, Result<Bytes>>>,
+}
+
+impl FileBody {
+    fn new(content: &Content, cpu: &Cpu, bytes: Range<u64>) -> FileBody {
+        let left = bytes.end - bytes.start;
+        FileBody {
+            file: Arc::clone(&content.file),
+            cpu: cpu.clone(),
+            pieces: vec![Piece::Bytes(bytes)],
+            left,
+            reading: None,
+        }
+    }
+
+    fn pieces(content: &Content, cpu: &Cpu, parts: &range::Multipart) -> FileBody {
+        let mut pieces: Vec<_> = parts.pieces().collect();
+        pieces.reverse();
+        FileBody {
+            file: Arc::clone(&content.file),
+            cpu: cpu.clone(),
+            pieces,
+            left: parts.content_length(),
+            reading: None,
+        }
+    }
+}
+
+impl MessageBody for FileBody {
+    type Error = std::io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.left)
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, std::io::Error>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(reading) = &mut this.reading {
+                let Poll::Ready(read) = reading.as_mut().poll(cx) else { return Poll::Pending };
+                this.reading = None;
+                return Poll::Ready(Some(read.map_err(std::io::Error::other)));
+            }
+            match this.pieces.pop() {
+                None => return Poll::Ready(None),
+                Some(Piece::Text(text)) => return Poll::Ready(Some(Ok(text.into()))),
+                Some(Piece::Bytes(bytes)) => {
+                    let end = bytes.end.min(bytes.start + READ_BYTES);
+                    if end < bytes.end {
+                        this.pieces.push(Piece::Bytes(end..bytes.end));
+                    }
+                    let wanted = (end - bytes.start) as usize;
+                    if wanted == 0 {
+                        continue;
+                    }
+                    if let Some(read) = read_cached(&this.file, bytes.start, wanted) {
+                        return Poll::Ready(Some(Ok(read)));
+                    }
+                    let (file, cpu, at) = (Arc::clone(&this.file), this.cpu.clone(), bytes.start);
+                    this.reading = Some(Box::pin(async move {
+                        cpu.run(move || {
+                            let mut buffer = vec![0; wanted];
+                            file.read_exact_at(&mut buffer, at)?;
+                            Ok(buffer.into())
+                        })
+                        .await
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// The bytes, if all of them are in the page cache.
+fn read_cached(file: &File, at: u64, wanted: usize) -> Option<Bytes> {
+    let mut buffer = vec![0; wanted];
+    let mut into = [IoSliceMut::new(&mut buffer)];
+    match rustix::io::preadv2(file, &mut into, at, ReadWriteFlags::NOWAIT) {
+        Ok(read) if read == wanted => Some(buffer.into()),
+        Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INTR) => None,
+        Err(e) => {
+            tracing::warn!(error = %e, "reading a content from the page cache");
+            None
+        }
+    }
+}
+
+/// What a route answers when a type of content cannot be an image.
+pub fn no_image() -> crate::error::Error {
+    Code::NoImage.because("No image can be made from this content.")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_are_told_twice() {
+        assert_eq!(disposition("inline", "a.jpg"), "inline; filename=\"a.jpg\"; filename*=UTF-8''a.jpg");
+        assert_eq!(
+            disposition("attachment", "Zoë \"x\"/../é.jpg"),
+            "attachment; filename=\"Zo_ _x__.._é.jpg\"; filename*=UTF-8''Zo%C3%AB%20%22x%22_.._%C3%A9.jpg"
+                .replace('é', "_")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_one_header_line(name in "\\PC*|[\\x00-\\x1f\\u{80}-\\u{9f}]*") {
+            let line = disposition("attachment", &name);
+            prop_assert!(header::HeaderValue::from_str(&line).is_ok());
+            prop_assert_eq!(line.matches('"').count(), 2);
+            prop_assert!(line.is_ascii());
+        }
+    }
+}

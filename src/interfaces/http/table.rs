@@ -1,0 +1,363 @@
+//! The table of routes: a row for each endpoint.
+//!
+//! A row is method, path, permission, handler and one line of documentation; the OpenAPI
+//! document is made from the same rows. The permission has no default and is checked before
+//! any extractor runs, so the order in which actix resolves extractors does not matter.
+//!
+//! A dialect says once how it tells an [`Error`]; handlers return `Result<_, Failure>` and use `?`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::future::Ready;
+use std::future::ready;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+
+use actix_web::Handler;
+use actix_web::HttpMessage;
+use actix_web::HttpResponse;
+use actix_web::Responder;
+use actix_web::ResponseError;
+use actix_web::Route as ActixRoute;
+use actix_web::body::BoxBody;
+use actix_web::dev::Service;
+use actix_web::dev::ServiceRequest;
+use actix_web::dev::ServiceResponse;
+use actix_web::dev::Transform;
+use actix_web::guard;
+use actix_web::http::Method;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::web;
+use schemars::JsonSchema;
+use schemars::Schema;
+use schemars::SchemaGenerator;
+
+use crate::accounts::Accounts;
+use crate::accounts::Permission;
+use crate::error::Code;
+use crate::error::Error;
+use crate::interfaces::http::caller;
+use crate::interfaces::http::observe::RequestId;
+
+/// How a dialect tells an error: the body, given the request's id.
+pub type Tell = fn(&Error, &str) -> serde_json::Value;
+
+/// An [`Error`] on its way out of a handler.
+pub struct Failure(pub Error);
+
+/// What a handler returns.
+pub type Reply<T> = Result<T, Failure>;
+
+/// One endpoint.
+#[derive(Clone)]
+pub struct Row {
+    pub method: Method,
+    pub path: &'static str,
+    pub permission: Permission,
+    pub summary: &'static str,
+    /// Query parameters: name and meaning.
+    pub query: &'static [(&'static str, &'static str)],
+    pub takes: Option<Body>,
+    pub answers: Vec<(u16, Body)>,
+    pub refuses: Vec<Code>,
+    mount: Arc<dyn Fn() -> ActixRoute + Send + Sync>,
+}
+
+/// What a body is.
+#[derive(Clone, Copy)]
+pub enum Body {
+    Json(fn(&mut SchemaGenerator) -> Schema),
+    /// Media type and what it holds.
+    Other(&'static str, &'static str),
+}
+
+impl Body {
+    pub fn json<T: JsonSchema>() -> Body {
+        Body::Json(|generator| generator.subschema_for::<T>())
+    }
+}
+
+/// The rows of one dialect.
+pub struct Routes {
+    tell: Tell,
+    rows: Vec<Row>,
+}
+
+impl Routes {
+    pub fn new(tell: Tell) -> Routes {
+        Routes { tell, rows: Vec::new() }
+    }
+
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub fn get<F, Args>(
+        &mut self,
+        path: &'static str,
+        permission: Permission,
+        handler: F,
+        summary: &'static str,
+    ) -> &mut Row
+    where
+        F: Handler<Args> + Send + Sync + Clone,
+        Args: actix_web::FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.add(Method::GET, path, permission, handler, summary)
+    }
+
+    pub fn post<F, Args>(
+        &mut self,
+        path: &'static str,
+        permission: Permission,
+        handler: F,
+        summary: &'static str,
+    ) -> &mut Row
+    where
+        F: Handler<Args> + Send + Sync + Clone,
+        Args: actix_web::FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.add(Method::POST, path, permission, handler, summary)
+    }
+
+    fn add<F, Args>(
+        &mut self,
+        method: Method,
+        path: &'static str,
+        permission: Permission,
+        handler: F,
+        summary: &'static str,
+    ) -> &mut Row
+    where
+        F: Handler<Args> + Send + Sync + Clone,
+        Args: actix_web::FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        let (verb, tell) = (method.clone(), self.tell);
+        let mount = move || {
+            let route = if verb == Method::GET {
+                ActixRoute::new().guard(guard::Any(guard::Get()).or(guard::Head()))
+            } else {
+                ActixRoute::new().method(verb.clone())
+            };
+            route.to(handler.clone()).wrap(Door { permission, tell })
+        };
+        let row = Row {
+            method,
+            path,
+            permission,
+            summary,
+            query: &[],
+            takes: None,
+            answers: Vec::new(),
+            refuses: Vec::new(),
+            mount: Arc::new(mount),
+        };
+        self.rows.push(row);
+        #[expect(clippy::unwrap_used, reason = "a row was just pushed")]
+        self.rows.last_mut().unwrap()
+    }
+
+    /// Puts the rows into the application, one resource for each path.
+    pub fn mount(&self, app: &mut web::ServiceConfig) {
+        let mut paths: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+        for row in &self.rows {
+            paths.entry(row.path).or_default().push(row);
+        }
+        for (path, rows) in paths {
+            let mut resource = web::resource(path);
+            for row in &rows {
+                resource = resource.route((row.mount)());
+            }
+            let allow = allowed(&rows);
+            let tell = self.tell;
+            let refusal = move |id: RequestId| {
+                let error = Code::MethodNotAllowed.because(format!("This address answers {allow}."));
+                let allow = allow.clone();
+                async move { refuse(tell, &error, &id.0).customize().insert_header((header::ALLOW, allow)) }
+            };
+            app.service(resource.default_service(web::to(refusal)));
+        }
+    }
+}
+
+fn allowed(rows: &[&Row]) -> String {
+    let mut verbs: Vec<&str> = rows.iter().map(|r| r.method.as_str()).collect();
+    if verbs.contains(&"GET") {
+        verbs.push("HEAD");
+    }
+    verbs.push("OPTIONS");
+    verbs.join(", ")
+}
+
+impl Row {
+    pub fn query(&mut self, parameters: &'static [(&'static str, &'static str)]) -> &mut Row {
+        self.query = parameters;
+        self
+    }
+
+    pub fn takes(&mut self, body: Body) -> &mut Row {
+        self.takes = Some(body);
+        self
+    }
+
+    pub fn answers(&mut self, status: u16, body: Body) -> &mut Row {
+        self.answers.push((status, body));
+        self
+    }
+
+    /// Codes beyond those that every route may answer.
+    pub fn refuses(&mut self, codes: &[Code]) -> &mut Row {
+        self.refuses.extend(codes);
+        self
+    }
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure(error.into())
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl ResponseError for Failure {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Only a failure that reaches no door of the table is told this way.
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+/// A refusal as a dialect tells it.
+pub fn refuse(tell: Tell, error: &Error, request_id: &str) -> HttpResponse {
+    let status = StatusCode::from_u16(error.code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = HttpResponse::build(status);
+    answer.insert_header((header::CACHE_CONTROL, "no-store"));
+    if matches!(error.code.http(), 429 | 503) {
+        answer.insert_header((header::RETRY_AFTER, "2"));
+    }
+    if error.code == Code::Unauthorized {
+        answer.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"cloakroom\""));
+    }
+    answer.json(tell(error, request_id))
+}
+
+/// Stands before a handler: settles the caller, refuses encoded bodies, tells failures.
+struct Door {
+    permission: Permission,
+    tell: Tell,
+}
+
+impl<S> Transform<S, ServiceRequest> for Door
+where
+    S: Service<ServiceRequest, Response = ServiceResponse, Error = actix_web::Error> + 'static,
+{
+    type Response = ServiceResponse;
+    type Error = actix_web::Error;
+    type Transform = Guarded<S>;
+    type InitError = ();
+    type Future = Ready<Result<Guarded<S>, ()>>;
+
+    fn new_transform(&self, inner: S) -> Self::Future {
+        ready(Ok(Guarded { inner: Rc::new(inner), permission: self.permission, tell: self.tell }))
+    }
+}
+
+struct Guarded<S> {
+    inner: Rc<S>,
+    permission: Permission,
+    tell: Tell,
+}
+
+impl<S> Service<ServiceRequest> for Guarded<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse, Error = actix_web::Error> + 'static,
+{
+    type Response = ServiceResponse;
+    type Error = actix_web::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<ServiceResponse, actix_web::Error>>>>;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), actix_web::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        let (inner, permission, tell) = (Rc::clone(&self.inner), self.permission, self.tell);
+        Box::pin(async move {
+            let http = request.request().clone();
+            match check(&request, permission).await {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                }
+                Err(error) => return Ok(request.into_response(told(tell, &error, &http))),
+            }
+            // A handler's `Err` has already become an answer; tell it in the dialect.
+            match inner.call(request).await {
+                Ok(answer) => match answer.response().error() {
+                    Some(error) => {
+                        let refusal = tell_any(tell, error, &http);
+                        Ok(ServiceResponse::new(http, refusal))
+                    }
+                    None => Ok(answer),
+                },
+                Err(error) => {
+                    let refusal = tell_any(tell, &error, &http);
+                    Ok(ServiceResponse::new(http, refusal))
+                }
+            }
+        })
+    }
+}
+
+async fn check(request: &ServiceRequest, permission: Permission) -> Result<crate::accounts::Caller, Error> {
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|e| !e.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        // A body of a few hundred bytes can unpack into gigabytes; nothing we take gains from packing.
+        return Err(Code::UnsupportedMedia.because("Send the body without Content-Encoding."));
+    }
+    let accounts = request.app_data::<web::Data<Accounts>>().ok_or(Code::Internal)?;
+    caller::admit(accounts, request.headers(), permission).await
+}
+
+fn told(tell: Tell, error: &Error, request: &actix_web::HttpRequest) -> HttpResponse {
+    let id = RequestId::of(request);
+    match error.code.blame() {
+        crate::error::Blame::Caller => tracing::debug!(request.id = %id.0, %error, "refused"),
+        crate::error::Blame::World => tracing::warn!(request.id = %id.0, %error, "could not be served"),
+        crate::error::Blame::Us => tracing::error!(request.id = %id.0, %error, "failed"),
+    }
+    refuse(tell, error, &id.0)
+}
+
+fn tell_any(tell: Tell, error: &actix_web::Error, request: &actix_web::HttpRequest) -> HttpResponse {
+    if let Some(Failure(error)) = error.as_error::<Failure>() {
+        return told(tell, error, request);
+    }
+    let foreign = match error.as_response_error().status_code().as_u16() {
+        413 => Code::TooLarge.because(error.to_string()),
+        status if (400..500).contains(&status) => Code::InvalidRequest.because(error.to_string()),
+        _ => Code::Internal.because(error.to_string()),
+    };
+    told(tell, &foreign, request)
+}

@@ -1,0 +1,5 @@
+//! Everything through which the world comes in: it translates, refuses, passes on.
+
+pub mod filespin;
+pub mod http;
+pub mod router;

@@ -1,0 +1,24 @@
+#![doc = include_str!("README.md")]
+
+// The floors, from the ground up; a room uses what stands above it in this list.
+pub mod error;
+pub mod support;
+
+pub mod infra;
+pub mod media;
+
+pub mod accounts;
+pub mod assets;
+pub mod journal;
+pub mod stills;
+
+pub mod delivery;
+pub mod ingest;
+pub mod processing;
+pub mod wire;
+
+pub mod interfaces;
+
+pub mod app;
+pub mod cli;
+pub mod config;

@@ -1,0 +1,181 @@
+//! Colour: from whatever the source means to sRGB.
+//!
+//! In: 8-bit pixels and the profile they came with (ICC bytes, or the code points of an AVIF).
+//! Out: the same pixels in sRGB; for CMYK, RGB.
+//!
+//! Invariant: a profile that cannot be used leaves the colours as they are. A slightly wrong
+//! colour is better than no picture.
+//!
+//! Conversion happens after the resize: it costs by the pixel, and a result has few.
+#![expect(clippy::indexing_slicing, reason = "pixel arithmetic on fixed-size chunks")]
+
+use moxcms::CicpColorPrimaries;
+use moxcms::CicpProfile;
+use moxcms::ColorProfile;
+use moxcms::DataColorSpace;
+use moxcms::Layout;
+use moxcms::MatrixCoefficients;
+use moxcms::TransferCharacteristics;
+use moxcms::TransformOptions;
+
+/// What the numbers of a picture mean.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Profile {
+    Srgb,
+    Icc(Vec<u8>),
+    /// Code points of ITU-T H.273: primaries and transfer.
+    CodePoints(u8, u8),
+}
+
+impl Profile {
+    /// Of embedded ICC bytes, if there are any.
+    pub fn from_icc(icc: Option<Vec<u8>>) -> Self {
+        match icc {
+            Some(icc) if !icc.is_empty() => Self::Icc(icc),
+            _ => Self::Srgb,
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Srgb)
+    }
+
+    /// Converts RGB or RGBA pixels in place.
+    pub(super) fn convert(&self, pixels: &mut Vec<u8>, channels: usize) {
+        let profile = match self {
+            Self::Srgb => return,
+            Self::Icc(icc) => ColorProfile::new_from_slice(icc).ok(),
+            Self::CodePoints(primaries, transfer) => from_code_points(*primaries, *transfer),
+        };
+        let converted = profile.and_then(|profile| match profile.color_space {
+            DataColorSpace::Rgb => transformed(&profile, pixels, channels),
+            DataColorSpace::Gray => through_gray(&profile, pixels, channels),
+            _ => None,
+        });
+        if let Some(converted) = converted {
+            *pixels = converted;
+        }
+    }
+}
+
+/// CMYK (0 = no ink) to RGB, through the profile if it is a usable one.
+pub(super) fn cmyk_to_rgb(cmyk: &[u8], icc: Option<&[u8]>) -> Vec<u8> {
+    let profile = icc.and_then(|icc| ColorProfile::new_from_slice(icc).ok());
+    if let Some(profile) = profile.filter(|profile| profile.color_space == DataColorSpace::Cmyk) {
+        let mut rgb = vec![0; cmyk.len() / 4 * 3];
+        let transform = profile.create_transform_8bit(
+            Layout::Rgba,
+            &ColorProfile::new_srgb(),
+            Layout::Rgb,
+            TransformOptions::default(),
+        );
+        if transform.is_ok_and(|transform| transform.transform(cmyk, &mut rgb).is_ok()) {
+            return rgb;
+        }
+    }
+    cmyk.as_chunks::<4>()
+        .0
+        .iter()
+        .flat_map(|ink| {
+            let light = |ink: u8, black: u8| ((u32::from(255 - ink) * u32::from(255 - black) + 127) / 255) as u8;
+            [light(ink[0], ink[3]), light(ink[1], ink[3]), light(ink[2], ink[3])]
+        })
+        .collect()
+}
+
+fn transformed(profile: &ColorProfile, pixels: &[u8], channels: usize) -> Option<Vec<u8>> {
+    let layout = if channels == 4 { Layout::Rgba } else { Layout::Rgb };
+    let transform =
+        profile.create_transform_8bit(layout, &ColorProfile::new_srgb(), layout, TransformOptions::default()).ok()?;
+    let mut converted = vec![0; pixels.len()];
+    transform.transform(pixels, &mut converted).ok()?;
+    if channels == 4 {
+        for (to, from) in converted.as_chunks_mut::<4>().0.iter_mut().zip(pixels.as_chunks::<4>().0) {
+            to[3] = from[3];
+        }
+    }
+    Some(converted)
+}
+
+/// Gray pictures were widened to RGB when they were decoded, so 256 shades cover them all.
+fn through_gray(profile: &ColorProfile, pixels: &[u8], channels: usize) -> Option<Vec<u8>> {
+    let shades: Vec<u8> = (0..=255).collect();
+    let mut table = vec![0; 256 * 3];
+    let transform = profile
+        .create_transform_8bit(Layout::Gray, &ColorProfile::new_srgb(), Layout::Rgb, TransformOptions::default())
+        .ok()?;
+    transform.transform(&shades, &mut table).ok()?;
+    let mut converted = pixels.to_vec();
+    for pixel in converted.chunks_exact_mut(channels) {
+        let at = usize::from(pixel[0]) * 3;
+        pixel[..3].copy_from_slice(&table[at..at + 3]);
+    }
+    Some(converted)
+}
+
+/// A profile for code points that differ from sRGB in a way worth converting.
+fn from_code_points(primaries: u8, transfer: u8) -> Option<ColorProfile> {
+    const SRGB_PRIMARIES: u8 = 1;
+    const UNSPECIFIED: u8 = 2;
+    if matches!(primaries, SRGB_PRIMARIES | UNSPECIFIED) {
+        return None;
+    }
+    let color_primaries = CicpColorPrimaries::try_from(primaries).ok()?;
+    let transfer_characteristics = TransferCharacteristics::try_from(transfer).unwrap_or(TransferCharacteristics::Srgb);
+    Some(ColorProfile::new_from_cicp(CicpProfile {
+        color_primaries,
+        transfer_characteristics,
+        matrix_coefficients: MatrixCoefficients::Identity,
+        full_range: true,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn display_p3_moves_outwards() {
+        // A P3 green of 200 is a stronger green than an sRGB green of 200, so the numbers of
+        // the other channels go down and its own goes up.
+        let icc = ColorProfile::new_display_p3().encode().unwrap();
+        let mut pixels = vec![60, 200, 60, 128, 128, 128];
+        Profile::Icc(icc.clone()).convert(&mut pixels, 3);
+        assert!(pixels[1] > 200 && pixels[0] < 60, "{pixels:?}");
+        assert!(pixels[3..].iter().all(|v| v.abs_diff(128) <= 1), "{pixels:?}");
+
+        let mut pixels = vec![60, 200, 60, 17];
+        Profile::Icc(icc).convert(&mut pixels, 4);
+        assert!(pixels[1] > 200 && pixels[3] == 17, "{pixels:?}");
+
+        let mut pixels = vec![60, 200, 60];
+        Profile::CodePoints(12, 13).convert(&mut pixels, 3);
+        assert!(pixels[1] > 200 && pixels[0] < 60, "{pixels:?}");
+    }
+
+    #[test]
+    fn srgb_and_nonsense_leave_colours_alone() {
+        let before = vec![10, 90, 200, 255, 0, 127];
+        for profile in [
+            Profile::Icc(ColorProfile::new_srgb().encode().unwrap()),
+            Profile::Icc(b"nonsense".to_vec()),
+            Profile::CodePoints(1, 13),
+        ] {
+            let mut pixels = before.clone();
+            profile.convert(&mut pixels, 3);
+            assert!(pixels.iter().zip(&before).all(|(a, b)| a.abs_diff(*b) <= 1), "{pixels:?}");
+        }
+    }
+
+    #[test]
+    fn gray_profiles_bend_the_shades() {
+        let mut pixels = vec![128; 3];
+        Profile::Icc(ColorProfile::new_gray_with_gamma(1.0).encode().unwrap()).convert(&mut pixels, 3);
+        assert!(pixels[0] > 170 && pixels[0] == pixels[1], "{pixels:?}");
+    }
+
+    #[test]
+    fn ink_covers_light() {
+        assert_eq!(cmyk_to_rgb(&[0, 0, 0, 0, 255, 0, 0, 0, 0, 0, 0, 255], None), [255, 255, 255, 0, 255, 255, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,245 @@
+//! From the bytes of a file to a canvas, within limits.
+//!
+//! In: a source and how small its result will be. Out: first what the header says, then, on
+//! demand, pixels.
+//!
+//! Invariant: nothing is decoded before the header's size has passed the limits.
+//!
+//! Only the first frame of an animation is decoded.
+
+use std::borrow::Cow;
+
+use image::ImageDecoder as _;
+
+use super::Limits;
+use super::avif;
+use super::canvas::Canvas;
+use super::color::Profile;
+use super::container;
+use super::error::ImageError;
+use super::format::SourceFormat;
+use super::jpeg;
+use super::markers;
+use super::markers::Markers;
+use super::metadata;
+use super::orientation::Orientation;
+use super::other;
+use super::png;
+use super::riff;
+use super::webp;
+
+/// Decoding leaves at least this many pixels for every pixel of the result, along a side: below
+/// it the reduced transform of JPEG costs visible sharpness. Just under one and a half, so that
+/// 6000 pixels may be halved on the way to 2048.
+const RESIDUAL: f64 = 1.45;
+
+/// Larger TIFF files are taken to be upright, and nothing is said about their camera.
+const LARGEST_TIFF_FOR_EXIF_BYTES: usize = 64 << 20;
+
+/// A picture whose header has been read and found within limits.
+pub struct Source<'a> {
+    bytes: &'a [u8],
+    pub format: SourceFormat,
+    /// As stored, before orientation.
+    pub width: u32,
+    pub height: u32,
+    pub orientation: Orientation,
+    pub has_alpha: bool,
+    pub animated: bool,
+    pub complete: bool,
+    pub metadata: Blocks<'a>,
+    inner: Inner<'a>,
+}
+
+/// The metadata blocks of a file, unparsed.
+#[derive(Default)]
+pub struct Blocks<'a> {
+    pub exif: Option<Cow<'a, [u8]>>,
+    pub xmp: Option<Cow<'a, [u8]>>,
+    pub photoshop: Option<&'a [u8]>,
+    pub texts: Vec<(String, String)>,
+}
+
+enum Inner<'a> {
+    Jpeg(Markers<'a>),
+    Png,
+    Webp(webp::Header, Option<Vec<u8>>),
+    Avif(Box<avif::Decoder<'a>>),
+    Other,
+}
+
+impl<'a> Source<'a> {
+    /// Reads the header.
+    pub fn open(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let format = SourceFormat::sniff(bytes).ok_or(ImageError::NotAnImage)?;
+        let mut source = match format {
+            SourceFormat::Jpeg => Self::open_jpeg(bytes, limits)?,
+            SourceFormat::Png => Self::open_png(bytes, limits)?,
+            SourceFormat::Webp => Self::open_webp(bytes, limits)?,
+            SourceFormat::Avif => Self::open_avif(bytes, limits)?,
+            SourceFormat::Gif | SourceFormat::Tiff | SourceFormat::Bmp | SourceFormat::Ico => {
+                Self::open_other(bytes, format, limits)?
+            }
+            SourceFormat::Heic => return Err(ImageError::Unsupported("HEIC".to_owned())),
+        };
+        limits.check(source.width, source.height)?;
+        // An AVIF's own turn counts; EXIF in it is hearsay by its specification.
+        if format != SourceFormat::Avif {
+            source.orientation = metadata::orientation(source.metadata.exif.as_deref());
+        }
+        Ok(source)
+    }
+
+    /// Width and height, upright.
+    pub fn size(&self) -> (u32, u32) {
+        self.orientation.upright(self.width, self.height)
+    }
+
+    /// Decodes. `shrink` is result pixels per source pixel: the canvas keeps enough for that.
+    pub fn decode(self, shrink: f64, limits: &Limits) -> Result<Canvas, ImageError> {
+        let (canvas, profile) = match self.inner {
+            Inner::Jpeg(markers) => {
+                let canvas = jpeg::decode(self.bytes, &markers, denominator(shrink), limits)?;
+                // CMYK went through its profile already.
+                let icc = if markers.components == 4 { None } else { markers.icc };
+                (canvas, Profile::from_icc(icc))
+            }
+            Inner::Png => {
+                let (canvas, icc) = png::decode(self.bytes, limits)?;
+                (canvas, Profile::from_icc(icc))
+            }
+            Inner::Webp(header, icc) => (webp::decode(self.bytes, &header, limits)?, Profile::from_icc(icc)),
+            Inner::Avif(decoder) => {
+                let profile = match &decoder.header.icc {
+                    Some(icc) => Profile::Icc(icc.clone()),
+                    None => Profile::CodePoints(decoder.header.primaries, decoder.header.transfer),
+                };
+                (decoder.pixels()?, profile)
+            }
+            Inner::Other => {
+                let mut decoder = other::open(self.bytes, self.format)?;
+                let icc = decoder.icc_profile().ok().flatten().filter(|icc| icc.len() <= limits.max_icc_bytes);
+                (other::read(decoder, limits)?, Profile::from_icc(icc))
+            }
+        };
+        Ok(canvas.decoded_from((self.width, self.height), self.orientation, profile))
+    }
+
+    fn new(bytes: &'a [u8], format: SourceFormat, (width, height): (u32, u32), inner: Inner<'a>) -> Self {
+        Self {
+            bytes,
+            format,
+            width,
+            height,
+            orientation: Orientation::UPRIGHT,
+            has_alpha: false,
+            animated: false,
+            complete: true,
+            metadata: Blocks::default(),
+            inner,
+        }
+    }
+
+    fn open_jpeg(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let markers =
+            markers::read(bytes, limits).ok_or(ImageError::Damaged("JPEG: the header cannot be read".to_owned()))?;
+        let metadata = Blocks {
+            exif: markers.exif.map(Cow::Borrowed),
+            xmp: markers.xmp.map(Cow::Borrowed),
+            photoshop: markers.photoshop,
+            texts: Vec::new(),
+        };
+        let (size, complete) = ((markers.width, markers.height), markers.complete);
+        Ok(Self { complete, metadata, ..Self::new(bytes, SourceFormat::Jpeg, size, Inner::Jpeg(markers)) })
+    }
+
+    fn open_png(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let header =
+            png::header(bytes, limits).ok_or(ImageError::Damaged("PNG: the header cannot be read".to_owned()))?;
+        Ok(Self {
+            has_alpha: header.has_alpha,
+            animated: header.animated,
+            complete: header.complete,
+            metadata: Blocks {
+                exif: header.exif.map(Cow::Borrowed),
+                xmp: header.xmp.map(Cow::Borrowed),
+                photoshop: None,
+                texts: header.texts,
+            },
+            ..Self::new(bytes, SourceFormat::Png, (header.width, header.height), Inner::Png)
+        })
+    }
+
+    fn open_webp(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let header = webp::header(bytes)?;
+        let chunks = riff::read(bytes, limits);
+        let size = (header.width, header.height);
+        Ok(Self {
+            has_alpha: header.has_alpha,
+            animated: header.animated,
+            complete: chunks.complete,
+            metadata: Blocks {
+                exif: chunks.exif.map(Cow::Owned),
+                xmp: chunks.xmp.map(Cow::Owned),
+                ..Blocks::default()
+            },
+            ..Self::new(bytes, SourceFormat::Webp, size, Inner::Webp(header, chunks.icc))
+        })
+    }
+
+    fn open_avif(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let mut decoder = avif::Decoder::open(bytes, limits)?;
+        let header = &mut decoder.header;
+        let metadata = Blocks {
+            exif: header.exif.take().map(Cow::Owned),
+            xmp: header.xmp.take().map(Cow::Owned),
+            ..Blocks::default()
+        };
+        let size = (header.width, header.height);
+        let orientation = Orientation::from_heif(header.quarter_turns, header.mirror);
+        let (has_alpha, animated) = (header.has_alpha, header.frames > 1);
+        let source = Self::new(bytes, SourceFormat::Avif, size, Inner::Avif(Box::new(decoder)));
+        Ok(Self { orientation, has_alpha, animated, complete: container::is_whole(bytes), metadata, ..source })
+    }
+
+    fn open_other(bytes: &'a [u8], format: SourceFormat, limits: &Limits) -> Result<Self, ImageError> {
+        let mut decoder = other::open(bytes, format)?;
+        let mut has_alpha = decoder.color_type().has_alpha();
+        let mut animated = false;
+        let exif = decoder.exif_metadata().ok().flatten().filter(|exif| exif.len() <= limits.max_exif_bytes);
+        let mut exif = exif.map(Cow::Owned);
+        if format == SourceFormat::Gif {
+            (has_alpha, animated) = other::gif_traits(bytes);
+        }
+        // A TIFF file is its own EXIF block, which the reader must copy.
+        if format == SourceFormat::Tiff && bytes.len() <= LARGEST_TIFF_FOR_EXIF_BYTES {
+            exif = Some(Cow::Borrowed(bytes));
+        }
+        let metadata = Blocks { exif, ..Blocks::default() };
+        Ok(Self { has_alpha, animated, metadata, ..Self::new(bytes, format, decoder.dimensions(), Inner::Other) })
+    }
+}
+
+/// How far a JPEG may be shrunk while it is decoded.
+fn denominator(shrink: f64) -> u32 {
+    [8, 4, 2].into_iter().find(|&n| shrink * f64::from(n) * RESIDUAL <= 1.0).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoding_leaves_enough_for_the_resize() {
+        for (from, to, expected) in [
+            (6000.0, 800.0, 4),
+            (6000.0, 400.0, 8),
+            (6000.0, 2048.0, 2),
+            (5000.0, 2000.0, 1),
+            (6144.0, 2048.0, 2),
+            (800.0, 800.0, 1),
+        ] {
+            assert_eq!(denominator(to / from), expected, "{from} to {to}");
+        }
+    }
+}

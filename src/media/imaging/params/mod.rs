@@ -1,0 +1,187 @@
+//! The parameters of an on-demand image: one file each, and the order they act in.
+//!
+//! In: a raw value from a URL. Out: a [`Step`], which has one canonical spelling, can say
+//! beforehand what it will do to the geometry, and does it to a canvas.
+//!
+//! Invariant: order in [`PARAMS`] is the order of work, whatever the URL says, and a step's
+//! canonical text parses back to the same step.
+//!
+//! A parameter that would change nothing (`rotate=0`) parses to no step at all, so that it
+//! leaves no trace in a cache key.
+
+pub mod bgcolor;
+pub mod blur;
+pub mod crop;
+pub mod dpr;
+pub mod flip;
+pub mod format;
+pub mod grayscale;
+pub mod quality;
+pub mod resize;
+pub mod rotate;
+pub mod sharpen;
+pub mod trim;
+
+use super::canvas::Canvas;
+use super::error::ImageError;
+use super::format::OutputFormat;
+
+/// What a value means: a step, or nothing to do, or a sentence on what is wrong with it.
+pub type Parsed = Result<Option<Box<dyn Step>>, String>;
+
+/// A parameter of the URL.
+pub trait Param: Sync {
+    /// The name in the URL.
+    fn name(&self) -> &'static str;
+    /// Grammar and meaning, for the reference.
+    fn help(&self) -> &'static str;
+    /// Reads a value; clamps what the contract clamps.
+    fn parse(&self, raw: &str) -> Parsed;
+    /// The step that is taken at this point when the URL says nothing.
+    fn unasked(&self) -> Option<Box<dyn Step>> {
+        None
+    }
+}
+
+/// One thing to do to a picture.
+pub trait Step: Send + Sync {
+    /// The one spelling of the value.
+    fn canonical(&self) -> String;
+    /// Says beforehand what this step will do, so that decoding can do less.
+    fn foresee(&self, _plan: &mut Plan) {}
+    /// Does it.
+    fn apply(&self, _canvas: &mut Canvas) -> Result<(), ImageError> {
+        Ok(())
+    }
+}
+
+/// Order here is the order of work.
+pub static PARAMS: &[&dyn Param] = &[
+    &dpr::Dpr,
+    &trim::Trim,
+    &rotate::Rotate,
+    &flip::Flip,
+    &crop::Crop,
+    &resize::Resize,
+    &grayscale::Grayscale,
+    &blur::Blur,
+    &sharpen::Sharpen,
+    &bgcolor::Bgcolor,
+    &quality::Quality,
+    &format::Format,
+];
+
+/// What the whole recipe comes to, known before a pixel is decoded.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Size of the picture at this point, in pixels of the (upright) source.
+    pub width: f64,
+    pub height: f64,
+    /// The result fits in this many pixels.
+    pub ceiling: (u32, u32),
+    /// Output pixels per pixel asked for.
+    pub dpr: f64,
+    /// Some step must see every pixel of the source, so decoding may not shrink.
+    pub full_size: bool,
+    /// Some step names pixels of the source by their coordinates.
+    pub source_coordinates: bool,
+    pub background: Option<[u8; 3]>,
+    pub quality: u8,
+    pub format: Option<OutputFormat>,
+}
+
+impl Plan {
+    /// No result is larger than this, asked or not.
+    pub const CEILING: (u32, u32) = (2048, 1536);
+
+    pub(super) fn new(width: u32, height: u32) -> Self {
+        Self {
+            width: f64::from(width),
+            height: f64::from(height),
+            ceiling: Self::CEILING,
+            dpr: 1.0,
+            full_size: false,
+            source_coordinates: false,
+            background: None,
+            quality: quality::DEFAULT,
+            format: None,
+        }
+    }
+
+    /// Result pixels per source pixel, never above 1.
+    pub fn shrink(&self) -> f64 {
+        let (width, height) = self.ceiling;
+        (f64::from(width) / self.width.max(1.0)).min(f64::from(height) / self.height.max(1.0)).min(1.0)
+    }
+
+    /// Narrows the ceiling to a box given in asked pixels; 0 leaves that side free.
+    pub fn narrow(&mut self, width: u32, height: u32) {
+        let side = |asked: u32, now: u32| match asked {
+            0 => now,
+            asked => now.min(((f64::from(asked) * self.dpr).round() as u32).max(1)),
+        };
+        self.ceiling = (side(width, self.ceiling.0), side(height, self.ceiling.1));
+    }
+}
+
+/// Reads a whole number of digits alone; what does not fit is as large as a number gets.
+fn whole(raw: &str) -> Option<u32> {
+    (!raw.is_empty() && raw.bytes().all(|b| b.is_ascii_digit())).then(|| raw.parse().unwrap_or(u32::MAX))
+}
+
+/// Reads a decimal number as hundredths, so that it has one spelling and is compared exactly.
+fn hundredths(raw: &str) -> Option<i64> {
+    let plain = raw.strip_prefix('-').unwrap_or(raw);
+    let digits = plain.bytes().filter(u8::is_ascii_digit).count();
+    let dots = plain.bytes().filter(|&b| b == b'.').count();
+    if digits == 0 || digits > 12 || dots > 1 || digits + dots != plain.len() {
+        return None;
+    }
+    raw.parse::<f64>().ok().map(|n| (n * 100.0).round() as i64)
+}
+
+/// The spelling of hundredths without needless zeros.
+fn spell(hundredths: i64) -> String {
+    let sign = if hundredths < 0 { "-" } else { "" };
+    let (whole, rest) = (hundredths.abs() / 100, hundredths.abs() % 100);
+    match rest {
+        0 => format!("{sign}{whole}"),
+        _ if rest % 10 == 0 => format!("{sign}{whole}.{}", rest / 10),
+        _ => format!("{sign}{whole}.{rest:02}"),
+    }
+}
+
+/// Reads an on/off word; a bare name counts as on.
+fn switch(raw: &str) -> Option<bool> {
+    match raw {
+        "" | "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_sound() {
+        let mut names: Vec<_> = PARAMS.iter().map(|p| p.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PARAMS.len());
+        for param in PARAMS {
+            assert!(param.help().len() > 20, "{} has no help", param.name());
+        }
+    }
+
+    #[test]
+    fn decimals_have_one_spelling() {
+        for (raw, spelled) in [("1", "1"), ("1.50", "1.5"), ("-.25", "-0.25"), ("0.004", "0"), ("007.", "7")] {
+            assert_eq!(hundredths(raw).map(spell).as_deref(), Some(spelled), "{raw}");
+        }
+        for raw in ["", "-", ".", "1e5", "+1", "inf", "NaN", "1,5", "--1", "9999999999999"] {
+            assert_eq!(hundredths(raw), None, "{raw}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Processing keys: the words that `/process` accepts, one file each.
+
+mod smart_imaging;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::assets::Asset;
+use crate::assets::Conversion;
+use crate::error::Result;
+use crate::infra::storage::Storage;
+use crate::stills::Stills;
+use crate::support::clock::Instant;
+use crate::support::cpu::Cpu;
+
+/// Every key there is. Validation, steps and the reference read this list.
+pub static KEYS: &[&dyn ProcessingKey] = &[&smart_imaging::SmartImaging];
+
+/// What a key does with an asset.
+pub trait ProcessingKey: Sync {
+    /// On the wire, in steps and in paths.
+    fn name(&self) -> &'static str;
+    /// One sentence for the reference.
+    fn help(&self) -> &'static str;
+    fn family(&self) -> Family;
+    fn applies_to(&self, asset: &Asset) -> bool;
+    /// What it makes is for this box alone and not listed among an asset's conversions.
+    fn is_internal(&self) -> bool {
+        false
+    }
+    /// Does the work. Running it again must be harmless.
+    fn run<'a>(&'a self, asset: &'a Asset, at: &'a Bench) -> Pin<Box<dyn Future<Output = Result<Made>> + Send + 'a>>;
+}
+
+/// What a round of such keys is called on the wire; the last one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    Image,
+}
+
+impl Family {
+    pub fn word(self) -> &'static str {
+        match self {
+            Family::Image => "IMAGE",
+        }
+    }
+}
+
+/// What a key works with.
+pub struct Bench {
+    pub cpu: Cpu,
+    pub storage: Storage,
+    pub stills: Stills,
+    pub now: Instant,
+}
+
+/// What a key has made; it is recorded in one transaction with the end of its step.
+#[derive(Default)]
+pub struct Made {
+    pub conversions: Vec<Conversion>,
+    /// Images can be cut from the asset from now on.
+    pub on_demand: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_explained() {
+        for (n, key) in KEYS.iter().enumerate() {
+            assert!(!key.help().is_empty());
+            assert!(KEYS.iter().skip(n + 1).all(|other| other.name() != key.name()));
+        }
+    }
+}

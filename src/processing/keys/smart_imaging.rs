@@ -1,0 +1,75 @@
+//! `smart_imaging`: makes the base image, from which on-demand images are cut.
+//!
+//! A photo of 24 or 45 megapixels is decoded once, here; every later request for a screen-sized
+//! image starts from 2,048 upright sRGB pixels. Small originals need no base.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::assets::Asset;
+use crate::assets::Conversion;
+use crate::assets::place;
+use crate::error::Result;
+use crate::processing::keys::Bench;
+use crate::processing::keys::Family;
+use crate::processing::keys::Made;
+use crate::processing::keys::ProcessingKey;
+
+/// The longer side of a base image.
+const SIDE: u32 = 2048;
+
+pub struct SmartImaging;
+
+impl ProcessingKey for SmartImaging {
+    fn name(&self) -> &'static str {
+        "smart_imaging"
+    }
+
+    fn help(&self) -> &'static str {
+        "Prepares on-demand images: a base image of at most 2048 pixels a side."
+    }
+
+    fn family(&self) -> Family {
+        Family::Image
+    }
+
+    fn applies_to(&self, asset: &Asset) -> bool {
+        asset.is_image()
+    }
+
+    fn is_internal(&self) -> bool {
+        true
+    }
+
+    fn run<'a>(&'a self, asset: &'a Asset, at: &'a Bench) -> Pin<Box<dyn Future<Output = Result<Made>> + Send + 'a>> {
+        Box::pin(make(asset, at))
+    }
+}
+
+async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
+    let side = |name: &str| asset.facts.get(name).and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX);
+    if side("width") <= u64::from(SIDE) && side("height") <= u64::from(SIDE) {
+        return Ok(Made { on_demand: true, ..Made::default() });
+    }
+    let (storage, original) = (at.storage.clone(), place::original(asset.id, asset.revision)?);
+    let source = at.cpu.run(move || Ok(Arc::new(storage.open_file(&original)?))).await?;
+    let picture = at.stills.base(source, SIDE).await?;
+    let base = Conversion {
+        key: "smart_imaging".to_owned(),
+        revision: asset.revision,
+        extension: picture.format.extension().to_owned(),
+        content_type: picture.format.mime().to_owned(),
+        width: Some(picture.width),
+        height: Some(picture.height),
+        duration_seconds: None,
+        size_bytes: picture.bytes.len() as u64,
+        public: true,
+        watermarked: false,
+        created_at: at.now,
+    };
+    let to = place::conversion(asset.id, asset.revision, &base.key, &base.extension)?;
+    let storage = at.storage.clone();
+    at.cpu.run(move || storage.put(&to, &picture.bytes)).await?;
+    Ok(Made { conversions: vec![base], on_demand: true })
+}

@@ -1,0 +1,127 @@
+//! What is made from an asset after it was saved, or when somebody asks.
+//!
+//! A *round* is one asked-for batch (the API calls it a job); its *steps* are processing
+//! keys. Opening a round writes it, its steps and one owed job for each step in a single
+//! transaction; the last step to end closes the round and tells `file-processed`.
+//!
+//! A new processing key is one file in [`keys`] and one line in [`keys::KEYS`].
+
+pub mod keys;
+pub mod model;
+mod run;
+mod store;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+pub use model::Round;
+pub use model::RoundStatus;
+pub use model::Step;
+pub use run::RunStep;
+
+use crate::accounts::Caller;
+use crate::assets;
+use crate::assets::Asset;
+use crate::assets::AssetId;
+use crate::assets::Assets;
+use crate::assets::Status;
+use crate::error::Code;
+use crate::error::Result;
+use crate::infra::db::Db;
+use crate::infra::db::Tx;
+use crate::infra::jobs::Jobs;
+use crate::infra::storage::Storage;
+use crate::journal::Journal;
+use crate::processing::keys::KEYS;
+use crate::processing::keys::ProcessingKey;
+use crate::stills::Stills;
+use crate::support::cpu::Cpu;
+use crate::support::page::Page;
+
+/// What this process makes by itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The keys that run by themselves after an asset was saved, where they apply.
+    pub automatic: Vec<String>,
+}
+
+/// Opens and runs rounds; cheap to clone.
+#[derive(Clone)]
+pub struct Processing {
+    config: Config,
+    db: Db,
+    cpu: Cpu,
+    storage: Storage,
+    jobs: Jobs,
+    assets: Assets,
+    journal: Journal,
+    stills: Stills,
+}
+
+impl Processing {
+    #[expect(clippy::too_many_arguments, reason = "the wiring names each collaborator once")]
+    pub fn new(
+        config: Config,
+        db: Db,
+        cpu: Cpu,
+        storage: Storage,
+        jobs: Jobs,
+        assets: Assets,
+        journal: Journal,
+        stills: Stills,
+    ) -> Processing {
+        Processing { config, db, cpu, storage, jobs, assets, journal, stills }
+    }
+
+    /// Opens the round that follows saving, inside the transaction that saved.
+    pub fn open_automatic(&self, tx: &Tx, asset: &Asset) -> Result<()> {
+        let keys = applicable(asset, &self.config.automatic);
+        if keys.is_empty() { Ok(()) } else { self.open(tx, asset, asset.creator_id, &keys).map(|_| ()) }
+    }
+
+    /// Opens a round for the keys that are known and apply; the others are ignored, as the
+    /// contract has it. `None` when nothing is left to do.
+    pub async fn ask(&self, caller: &Caller, id: AssetId, keys: Vec<String>) -> Result<Option<i64>> {
+        let (this, user) = (self.clone(), caller.user_id());
+        self.db
+            .write(move |tx| {
+                let asset = assets::full(tx, id)?.asset;
+                match asset.status {
+                    Status::Ok => {}
+                    Status::Archived => return Err(Code::AssetArchived.into()),
+                    Status::Error => return Err(Code::AssetInvalid.into()),
+                    Status::NotReady | Status::Queued => return Err(Code::AssetNotReady.into()),
+                }
+                let keys = applicable(&asset, &keys);
+                if keys.is_empty() { Ok(None) } else { this.open(tx, &asset, user, &keys).map(Some) }
+            })
+            .await
+    }
+
+    pub async fn find(&self, round: i64) -> Result<Round> {
+        self.db
+            .read(move |c| store::find(c, round)?.ok_or_else(|| Code::JobNotFound.because(format!("no job {round}"))))
+            .await
+    }
+
+    /// The rounds that a user asked for, newest first, and how many there are.
+    pub async fn list(&self, user: i64, page: Page) -> Result<(Vec<Round>, u64)> {
+        self.db.read(move |c| store::list(c, user, page)).await
+    }
+
+    fn open(&self, tx: &Tx, asset: &Asset, user: i64, keys: &[&'static dyn ProcessingKey]) -> Result<i64> {
+        let kind = keys.iter().map(|k| k.family()).max().unwrap_or(keys::Family::Image);
+        let round = store::insert(tx, asset, user, kind)?;
+        for key in keys {
+            store::insert_step(tx, round, key.name())?;
+            let step = RunStep { round, key: key.name().to_owned(), id: asset.id, revision: asset.revision };
+            self.jobs.enqueue(tx, &step, Default::default())?;
+        }
+        Ok(round)
+    }
+}
+
+fn applicable(asset: &Asset, names: &[String]) -> Vec<&'static dyn ProcessingKey> {
+    KEYS.iter().copied().filter(|key| names.iter().any(|n| n == key.name()) && key.applies_to(asset)).collect()
+}

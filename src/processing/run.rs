@@ -1,0 +1,112 @@
+//! The job of one step: let its key work, record what it made, and close the round if it was
+//! the last.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::assets;
+use crate::assets::AssetId;
+use crate::assets::store as asset_store;
+use crate::error::Error;
+use crate::error::Result;
+use crate::infra::db::Tx;
+use crate::infra::jobs::Attempt;
+use crate::infra::jobs::Job;
+use crate::infra::jobs::Queue;
+use crate::infra::jobs::Run;
+use crate::journal::Event;
+use crate::processing::Processing;
+use crate::processing::keys::Bench;
+use crate::processing::keys::KEYS;
+use crate::processing::keys::Made;
+use crate::processing::store;
+use crate::support::clock::Instant;
+
+/// One processing key of one round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunStep {
+    pub round: i64,
+    pub key: String,
+    pub id: AssetId,
+    pub revision: u32,
+}
+
+impl RunStep {
+    /// Where pictures are made in the background.
+    pub const QUEUE_NAME: Queue = Queue("image");
+}
+
+impl Job for RunStep {
+    const KIND: &'static str = "processing.step";
+    const QUEUE: Queue = RunStep::QUEUE_NAME;
+    const MAX_ATTEMPTS: u32 = 3;
+    const TIMEOUT: Duration = Duration::from_mins(5);
+}
+
+impl Run<RunStep> for Processing {
+    async fn run(&self, job: RunStep, at: &Attempt) -> Result<()> {
+        let started = self.db.clock().now();
+        let id = job.id;
+        let asset = match self.db.read(move |c| assets::full(c, id)).await {
+            Ok(full) if full.asset.revision == job.revision => full.asset,
+            // Deleted or replaced meanwhile: nobody waits for this any more.
+            Ok(_) => return Ok(()),
+            Err(e) if e.code == crate::error::Code::AssetNotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let bench =
+            Bench { cpu: self.cpu.clone(), storage: self.storage.clone(), stills: self.stills.clone(), now: started };
+        let made = match KEYS.iter().find(|key| key.name() == job.key) {
+            Some(key) => key.run(&asset, &bench).await?,
+            None => Made::default(),
+        };
+        let (this, at) = (self.clone(), at.clone());
+        self.db
+            .write(move |tx| {
+                for conversion in &made.conversions {
+                    asset_store::put_conversion(tx, job.id, conversion)?;
+                }
+                if made.on_demand {
+                    asset_store::set_on_demand(tx, job.id, job.revision)?;
+                }
+                this.end(tx, &job, started, None)?;
+                at.complete(tx)
+            })
+            .await?;
+        self.assets.forget(id);
+        Ok(())
+    }
+
+    async fn gave_up(&self, job: RunStep, error: &Error) {
+        let (this, id, sentence) = (self.clone(), job.id, error.public().to_owned());
+        let started = self.db.clock().now();
+        let recorded = self
+            .db
+            .write(move |tx| {
+                asset_store::set_error(tx, job.id, job.revision, &job.key, &sentence)?;
+                this.end(tx, &job, started, Some(&sentence))
+            })
+            .await;
+        if let Err(e) = recorded {
+            tracing::error!(asset.id = %id, error = %e, "a failed step could not be recorded");
+        }
+        self.assets.forget(id);
+    }
+}
+
+impl Processing {
+    fn end(&self, tx: &Tx, job: &RunStep, started: Instant, failure: Option<&str>) -> Result<()> {
+        if store::end_step(tx, job.round, &job.key, started, failure)? {
+            self.journal.tell(
+                tx,
+                job.id,
+                Event::FileProcessed,
+                &json!({ "job_id": job.round, "revision": job.revision }),
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! The domain in a vendor's JSON: pure mapping, used by interfaces and by webhooks.
+
+pub mod filespin;

@@ -1,0 +1,169 @@
+#!/usr/bin/python3
+"""Clients that are slow, stop halfway or vanish, against the real server.
+
+    slow.py BINARY [--limit-s 60]
+
+All at once, each on its own connection:
+
+  - a body sent at one byte a second, for as long as the server allows;
+  - a body that stops halfway through a file, the connection left open;
+  - a client that vanishes in the middle of a file (reset);
+  - a file part that ends without its closing boundary, in a body of the announced length.
+
+Meanwhile an ordinary client must be served at once. Afterwards: both slow clients have been sent away within
+`--limit-s`, no half file is visible or left in staging/, the unfinished part was answered with a 4xx, and an
+ordinary upload works. Ends with 0, or with a sentence.
+"""
+
+import argparse
+import os
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+
+from appliance import API_KEY
+from appliance import UPLOAD
+from appliance import Appliance
+from appliance import post_file
+
+LENGTH = 1_000_000
+PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f.bin"\r\n\r\n'
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("binary")
+    arguments.add_argument("--limit-s", type=float, default=60)
+    options = arguments.parse_args()
+    directory = tempfile.mkdtemp(prefix="slow-")
+    appliance = Appliance(options.binary, os.path.join(directory, "data"))
+    appliance.start()
+    try:
+        run(appliance, options.limit_s)
+        appliance.stop()
+    finally:
+        if appliance.process.poll() is None:
+            appliance.process.kill()
+            appliance.process.wait()
+    shutil.rmtree(directory)
+
+
+def run(appliance, limit_s):
+    found = {}
+    clients = [
+        threading.Thread(target=dribble, args=(appliance, limit_s, found)),
+        threading.Thread(target=stall, args=(appliance, limit_s, found)),
+        threading.Thread(target=vanish, args=(appliance, found)),
+        threading.Thread(target=leave_open, args=(appliance, found)),
+    ]
+    for client in clients:
+        client.start()
+
+    slowest_s = 0
+    uploaded = 0
+    while any(client.is_alive() for client in clients):
+        began = time.monotonic()
+        if appliance.get("/readyz")[0] != 200:
+            sys.exit("the server is not ready while slow clients hang on it")
+        slowest_s = max(slowest_s, time.monotonic() - began)
+        # A few ordinary uploads among it, not a load.
+        if uploaded < 5:
+            connection = appliance.connect()
+            status, answer = post_file(connection, "ordinary.bin", os.urandom(300_000))
+            connection.close()
+            if status not in (200, 202):
+                sys.exit(f"an ordinary upload beside slow clients was answered {status}: {answer[:200]!r}")
+            uploaded += 1
+        time.sleep(0.5)
+    for client in clients:
+        client.join()
+
+    for what, sentence in found.items():
+        print(f"{what}: {sentence}")
+    print(f"an ordinary client waited {slowest_s * 1000:.0f} ms at most")
+    for what in ("one byte a second", "stopped halfway"):
+        if not found[what].startswith("sent away"):
+            sys.exit(f"the client that sent {what} was still held after {limit_s} s")
+    if not found["unfinished part"].startswith("HTTP/1.1 4"):
+        sys.exit(f"a part without its end was answered {found['unfinished part']!r}, not with a 4xx")
+    if slowest_s > 1:
+        sys.exit(f"an ordinary client waited {slowest_s:.1f} s because of slow ones")
+    names = [item["name"] for item in appliance.assets()]
+    if names != ["ordinary.bin"] * uploaded:
+        sys.exit(f"only the {uploaded} ordinary uploads should be visible, there are {names}")
+    began = time.monotonic()
+    while left := appliance.files("staging"):
+        if time.monotonic() - began > 10:
+            sys.exit(f"half files are left in staging/: {sorted(left)}")
+        time.sleep(0.1)
+
+
+def dribble(appliance, limit_s, found):
+    """One byte a second."""
+    with opened(appliance) as connection:
+        connection.settimeout(1)
+        found["one byte a second"] = until_sent_away(connection, limit_s, lambda: connection.send(b"x"))
+
+
+def stall(appliance, limit_s, found):
+    """Half the file, and then silence."""
+    with opened(appliance) as connection:
+        connection.sendall(b"x" * (LENGTH // 2))
+        connection.settimeout(1)
+        found["stopped halfway"] = until_sent_away(connection, limit_s, lambda: None)
+
+
+def vanish(appliance, found):
+    """Half the file, and then a reset."""
+    with opened(appliance) as connection:
+        connection.sendall(b"x" * (LENGTH // 2))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    found["vanished"] = "reset after half the file"
+
+
+def leave_open(appliance, found):
+    """The announced number of bytes, but no closing boundary."""
+    with opened(appliance) as connection:
+        connection.sendall(b"x" * (LENGTH - len(PART)))
+        connection.settimeout(30)
+        try:
+            found["unfinished part"] = connection.recv(4096).split(b"\r\n")[0].decode()
+        except OSError as error:
+            found["unfinished part"] = repr(error)
+
+
+def opened(appliance):
+    """A connection on which an upload of `LENGTH` bytes has begun."""
+    place = urllib.parse.urlsplit(appliance.addresses[0])
+    connection = socket.create_connection((place.hostname, place.port))
+    head = (
+        f"POST {UPLOAD} HTTP/1.1\r\nHost: {place.netloc}\r\nX-FileSpin-Api-Key: {API_KEY}\r\n"
+        f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {LENGTH}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + PART)
+    return connection
+
+
+def until_sent_away(connection, limit_s, each_second):
+    """Does something each second until the server answers or hangs up; says how that went."""
+    began = time.monotonic()
+    while time.monotonic() - began < limit_s:
+        try:
+            each_second()
+            said = connection.recv(4096)
+        except TimeoutError:
+            continue
+        except OSError as error:
+            return f"sent away after {time.monotonic() - began:.0f} s ({error!r})"
+        answer = said.split(b"\r\n")[0].decode() or "closed"
+        return f"sent away after {time.monotonic() - began:.0f} s ({answer})"
+    return f"still held after {limit_s:.0f} s"
+
+
+if __name__ == "__main__":
+    main()
