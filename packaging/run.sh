@@ -48,7 +48,7 @@ main() {
     need_rust
     build_web
     say 'building the release binaries (the first time takes some minutes)'
-    cargo build --release --locked
+    cargo build --release --locked --bin cloakroom --bin cloakroom-media
     # The build may have taken minutes in which another one was started.
     refuse_second "$data_dir" "${listen[@]}"
     say "serving $data_dir; Ctrl-C stops it"

@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "this room speaks to the terminal")]
 
+use std::io::IsTerminal;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::Subcommand;
+use rustix::fs::Mode;
 use tracing_subscriber::EnvFilter;
 
 use crate::accounts::Accounts;
@@ -160,7 +162,10 @@ fn failed(error: &Error, code: u8) -> ExitCode {
 fn log_to_stderr(config: &Config) -> Result<()> {
     let filter = EnvFilter::try_new(&config.log)
         .map_err(|e| Code::InvalidRequest.because(format!("log: `{}` is not understood: {e}", config.log)))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match config.log_format.as_str() {
         "json" => log.json().init(),
         "text" => log.with_target(false).init(),
@@ -171,6 +176,8 @@ fn log_to_stderr(config: &Config) -> Result<()> {
 
 async fn serve(config: Config) -> Result<()> {
     let data_dir = PathBuf::from(&config.data_dir);
+    // What lies in the data directory is for this account alone.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let clock = Clock::system();
     let app = App::open(config, clock).await?;
     let introduced = app.introduce(config::first_administrator()).await?;

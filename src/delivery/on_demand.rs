@@ -40,6 +40,7 @@ const BASE_SHARE: f64 = 2.0 / 3.0;
 pub struct Image {
     pub bytes: Bytes,
     pub content_type: &'static str,
+    pub extension: &'static str,
     /// Strong: equal tags mean equal bytes.
     pub etag: String,
 }
@@ -60,7 +61,10 @@ impl Delivery {
 
     async fn find_or_render(&self, full: &Full, key: Key) -> Result<Arc<Image>> {
         let etag = etag(&full.asset, &key);
-        let image = |bytes| Arc::new(Image { bytes, content_type: key.format.mime(), etag: etag.clone() });
+        let image = |bytes| {
+            let (content_type, extension) = (key.format.mime(), key.format.extension());
+            Arc::new(Image { bytes, content_type, extension, etag: etag.clone() })
+        };
         let (cache, wanted) = (Arc::clone(&self.cache), key.clone());
         if let Some(bytes) = self.cpu.run(move || Ok(cache.on_disk(&wanted))).await? {
             let found = image(bytes);

@@ -34,6 +34,7 @@ class Appliance:
             "CLOAKROOM_ADMIN_PASSWORD": "correct horse battery staple",
             "CLOAKROOM_ADMIN_API_KEY": API_KEY,
             "CLOAKROOM_ADMIN_UPLOAD_KEY": API_KEY[::-1],
+            **{name: value for name, value in os.environ.items() if name.startswith("CLOAKROOM_")},
             **(environment or {}),
         }
         self.process = None

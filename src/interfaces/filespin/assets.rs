@@ -27,14 +27,14 @@ const ANY: Body = Body::Other("*/*", "The bytes, whole or the ranges asked for."
 
 pub fn mount(r: &mut Routes) {
     r.get("/api/v1/assets", Permission::ReadAsset, list, "Lists assets, newest first")
-        .query(&[("offset", "Rows to skip"), ("limit", "Rows to answer: 50, at most 500")])
+        .query([("offset", "Rows to skip"), ("limit", "Rows to answer: 50, at most 500")])
         .answers(200, Body::json::<Listing>())
         .refuses(&[Code::InvalidRequest]);
     r.get("/api/v1/assets/{id}/data", Permission::ReadAsset, data, "Everything known about an asset")
         .answers(200, Body::json::<AssetData>())
         .refuses(&[Code::AssetNotFound]);
     r.get("/api/v1/assets/{id}/content/{key}", Permission::Anyone, display, "A content, shown where that is safe")
-        .query(&[("delivery", "`display` (as usual) or `download`")])
+        .query([("delivery", "`display` (as usual) or `download`")])
         .answers(200, ANY)
         .answers(206, ANY)
         .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable]);

@@ -15,18 +15,13 @@ use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
 use crate::media::imaging::Recipe;
-
-const PARAMETERS: &[(&str, &str)] = &[
-    ("resize", "`W,H`: fits inside this box, aspect kept, never enlarged, at most 2048,1536"),
-    ("quality", "1 to 100; 90 as usual"),
-    ("format", "`jpg`, `png`, `webp`, `avif`; as usual by the Accept header"),
-    ("bgcolor", "`RRGGBB` behind transparent pixels"),
-];
+use crate::media::imaging::params::PARAMS;
 
 pub fn mount(r: &mut Routes) {
     for path in ["/api/v1/assets/{id}/conversions", "/api/v1/conversion/{id}"] {
         r.get(path, Permission::Anyone, image, "An image, computed from the parameters and cached")
-            .query(PARAMETERS)
+            .query(PARAMS.iter().map(|p| (p.name(), p.help())))
+            .query([("delivery", "`download`: as a file to keep")])
             .answers(200, Body::Other("image/*", "The image."))
             .refuses(&[Code::InvalidRequest, Code::AssetNotFound, Code::NoImage, Code::BadImage, Code::AssetNotReady]);
     }

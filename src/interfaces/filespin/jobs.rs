@@ -19,7 +19,7 @@ use crate::wire::filespin::JobData;
 
 pub fn mount(r: &mut Routes) {
     r.get("/api/v1/jobs", Permission::ReadAsset, list, "Lists the caller's jobs, newest first")
-        .query(&[("offset", "Rows to skip"), ("limit", "Rows to answer: 30, at most 500")])
+        .query([("offset", "Rows to skip"), ("limit", "Rows to answer: 30, at most 500")])
         .answers(200, Body::json::<Listing>())
         .refuses(&[Code::InvalidRequest]);
     r.get("/api/v1/jobs/{job_id}", Permission::ReadAsset, find, "How far a job is")

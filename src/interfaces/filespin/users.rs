@@ -25,7 +25,7 @@ pub fn mount(r: &mut Routes) {
         .refuses(&[Code::InvalidRequest, Code::TooLarge]);
     for method in [Routes::get, Routes::post] {
         method(r, "/api/v1/auth/validate", Permission::Anyone, validate, "Tells whether a token is valid")
-            .query(&[("_jwt", "The token, when it is not in the Authorization header")])
+            .query([("_jwt", "The token, when it is not in the Authorization header")])
             .answers(200, Body::json::<Valid>());
     }
 }

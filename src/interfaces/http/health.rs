@@ -92,10 +92,14 @@ impl Vitals {
             ("database_writes", "Write transactions asked for", db.writes),
             ("database_commits", "Commits made for them", db.batches),
         ];
-        let gauges =
-            gauges.map(|(name, help, value)| format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}\n"));
-        let counters = counters
-            .map(|(name, help, value)| format!("# HELP {name} {help}.\n# TYPE {name} counter\n{name}_total {value}\n"));
+        let gauges = gauges.map(|(name, help, value)| {
+            format!("# HELP cloakroom_{name} {help}.\n# TYPE cloakroom_{name} gauge\ncloakroom_{name} {value}\n")
+        });
+        let counters = counters.map(|(name, help, value)| {
+            format!(
+                "# HELP cloakroom_{name} {help}.\n# TYPE cloakroom_{name} counter\ncloakroom_{name}_total {value}\n"
+            )
+        });
         gauges.concat() + &counters.concat()
     }
 }

@@ -35,7 +35,7 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Certificate chain and key (PEM); empty: the box makes its own authority.
     pub tls_certificate: String,
-    pub tls_key: String,
+    pub tls_private: String,
     /// Further names the box's own certificate is for.
     pub tls_names: Vec<String>,
     /// A body may come slower than `body_min_bytes_per_second` for this long at its start.

@@ -2,7 +2,8 @@
 //!
 //! actix bounds the time of a request's head, not of its body: one byte a second would hold
 //! a connection for days. A body may pause for `stall`, and after `grace` it has to have come
-//! at `min_bytes_per_second` on average. Measured on the monotonic clock.
+//! at `min_bytes_per_second` on average. Only the time spent waiting for the sender counts:
+//! when our own disk is slow, nobody is refused for it. Measured on the monotonic clock.
 
 use std::future::Future;
 use std::time::Duration;
@@ -37,14 +38,14 @@ impl Pace {
 
     /// Starts to watch one body.
     pub fn watch(&self) -> Watch {
-        Watch { pace: self.clone(), began: Instant::now(), bytes: 0 }
+        Watch { pace: self.clone(), waited: Duration::ZERO, bytes: 0 }
     }
 }
 
 /// One body being watched.
 pub struct Watch {
     pace: Pace,
-    began: Instant,
+    waited: Duration,
     bytes: u64,
 }
 
@@ -54,8 +55,10 @@ impl Watch {
         let slow = || {
             Code::BodyTooSlow.because("The body came too slowly or stopped coming. Nothing was kept; send it again.")
         };
+        let asked = Instant::now();
         let part = tokio::time::timeout(self.pace.stall, part).await.map_err(|_| slow())?;
-        let late = self.began.elapsed().saturating_sub(self.pace.grace);
+        self.waited += asked.elapsed();
+        let late = self.waited.saturating_sub(self.pace.grace);
         let owed = late.as_secs().saturating_mul(self.pace.min_bytes_per_second);
         if self.bytes < owed { Err(slow()) } else { Ok(part) }
     }

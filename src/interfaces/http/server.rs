@@ -43,6 +43,8 @@ pub fn bind(
         .workers(workers)
         // Without it a head and its body wait for each other's acknowledgement: 40 ms a request.
         .tcp_nodelay(true)
+        // Two reads of a file: larger ones only leave the processor's cache.
+        .h1_write_buffer_size(128 * 1024)
         .max_connections((config.max_connections / workers).max(1))
         .client_request_timeout(Duration::from_secs(5))
         .keep_alive(Duration::from_secs(15))
@@ -74,19 +76,20 @@ pub fn bind(
 }
 
 fn open_certificates(config: &Config, data_dir: &Path, clock: Clock) -> Result<(Certificates, Source)> {
-    let source =
-        if config.tls_certificate.is_empty() {
-            let mut addresses: Vec<IpAddr> = config.listen.iter().filter_map(|text| own_address(text)).collect();
-            for name in &config.tls_names {
-                addresses.push(name.parse().map_err(|_| {
+    let source = if config.tls_certificate.is_empty() {
+        let mut addresses: Vec<IpAddr> = config.listen.iter().filter_map(|text| own_address(text)).collect();
+        for name in &config.tls_names {
+            addresses.push(
+                name.parse().map_err(|_| {
                     Code::InvalidRequest.because(format!("http.tls_names: `{name}` is not an IP address"))
-                })?);
-            }
-            let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            Source::Own { dir: data_dir.to_path_buf(), hostname, addresses }
-        } else {
-            Source::Given { certificate: PathBuf::from(&config.tls_certificate), key: PathBuf::from(&config.tls_key) }
-        };
+                })?,
+            );
+        }
+        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Source::Own { dir: data_dir.to_path_buf(), hostname, addresses }
+    } else {
+        Source::Given { certificate: PathBuf::from(&config.tls_certificate), key: PathBuf::from(&config.tls_private) }
+    };
     let (certificates, report) = Certificates::open(&source, clock)?;
     for name in &report.left_out {
         tracing::warn!(name, "the box's own certificate cannot be for this address");

@@ -61,7 +61,7 @@ pub struct Row {
     pub permission: Permission,
     pub summary: &'static str,
     /// Query parameters: name and meaning.
-    pub query: &'static [(&'static str, &'static str)],
+    pub query: Vec<(&'static str, &'static str)>,
     pub takes: Option<Body>,
     pub answers: Vec<(u16, Body)>,
     pub refuses: Vec<Code>,
@@ -154,7 +154,7 @@ impl Routes {
             path,
             permission,
             summary,
-            query: &[],
+            query: Vec::new(),
             takes: None,
             answers: Vec::new(),
             refuses: Vec::new(),
@@ -198,8 +198,8 @@ fn allowed(rows: &[&Row]) -> String {
 }
 
 impl Row {
-    pub fn query(&mut self, parameters: &'static [(&'static str, &'static str)]) -> &mut Row {
-        self.query = parameters;
+    pub fn query(&mut self, parameters: impl IntoIterator<Item = (&'static str, &'static str)>) -> &mut Row {
+        self.query.extend(parameters);
         self
     }
 

@@ -64,7 +64,7 @@ async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
         height: Some(picture.height),
         duration_seconds: None,
         size_bytes: picture.bytes.len() as u64,
-        public: true,
+        public: false,
         watermarked: false,
         created_at: at.now,
     };

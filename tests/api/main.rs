@@ -1,0 +1,21 @@
+//! The appliance as a caller meets it: the real binary, real sockets, a directory of its own.
+//!
+//! Each test starts a server and stops it; nothing is shared, so nothing depends on the order.
+//! What is asserted is what a caller can see, on the wire or on the disk. Waiting means asking
+//! until a deadline: there is no sleeping.
+
+/// Starting, asking and stopping the binary; bodies and pictures.
+mod harness;
+
+/// Who may call what: keys, tokens, roles, other origins.
+mod access;
+/// Originals as they are stored: whole, in ranges, for those who may.
+mod contents;
+/// On-demand images: parameters, formats, caching.
+mod images;
+/// Processing and its jobs.
+mod jobs;
+/// The process itself: health, configuration, signals, certificates, restarts.
+mod operations;
+/// Files on their way in, and everything that can be wrong with them.
+mod uploads;

@@ -1,0 +1,32 @@
+//! The real binary, treated badly: what `tests/torture/README.md` lists, in the sizes that suit every run.
+//!
+//! `killloop.py --rounds 500` is for a night. Slow clients meet short limits here, so that nobody waits long.
+
+#![expect(clippy::expect_used, reason = "the steps that the tests share fail by panicking, too")]
+
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn nothing_acknowledged_is_lost() {
+    run("killloop.py", &["--rounds", "20", "--uploads", "200"]);
+}
+
+#[test]
+fn slow_clients_are_sent_away() {
+    run("slow.py", &[]);
+}
+
+fn run(script: &str, arguments: &[&str]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/torture").join(script);
+    let output = Command::new("/usr/bin/python3")
+        .arg(path)
+        .arg(env!("CARGO_BIN_EXE_cloakroom"))
+        .args(arguments)
+        .env("CLOAKROOM_HTTP__BODY_GRACE_SECONDS", "2")
+        .env("CLOAKROOM_HTTP__BODY_STALL_SECONDS", "5")
+        .output()
+        .expect("this test needs /usr/bin/python3: install python3");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{script}:\n{}{}", said(&output.stdout), said(&output.stderr));
+}
