@@ -167,7 +167,7 @@ impl App {
     pub async fn start(&self) -> Result<Bound> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         self.jobs.start(&[(Queue("save"), cores.max(2)), (RunStep::QUEUE_NAME, 1)]).await?;
-        server::bind(&self.config.http, &self.data_dir, self.clock.clone(), self.mount())
+        server::bind(&self.config.http, &self.data_dir, &self.clock, self.mount())
     }
 
     /// Whether a write commits: what the watchdog is told.

@@ -98,15 +98,14 @@ impl Accounts {
             return Err(unknown());
         }
         let lookup = self.master.lookup(text);
-        let caller = match self.by_key.get(&lookup) {
-            Some(known) => known,
-            None => {
-                let now = self.clock.now();
-                let found = self.db.read(move |c| store::by_credential(c, CredentialKind::Api, &lookup, now)).await?;
-                let caller = found.map(|user| Caller::of(&user));
-                self.by_key.insert(lookup, caller.clone());
-                caller
-            }
+        let caller = if let Some(known) = self.by_key.get(&lookup) {
+            known
+        } else {
+            let now = self.clock.now();
+            let found = self.db.read(move |c| store::by_credential(c, CredentialKind::Api, &lookup, now)).await?;
+            let caller = found.map(|user| Caller::of(&user));
+            self.by_key.insert(lookup, caller.clone());
+            caller
         };
         caller.ok_or_else(unknown)
     }
@@ -114,14 +113,13 @@ impl Accounts {
     /// Who this token was given to, unless it has expired or been revoked.
     pub async fn by_token(&self, text: &str) -> Result<Caller> {
         let claims = token::verify(&self.master, text, self.clock.now()).ok_or_else(unknown)?;
-        let known = match self.by_user.get(&claims.sub) {
-            Some(known) => known,
-            None => {
-                let user = self.db.read(move |c| store::find(c, claims.sub)).await?;
-                let known = user.filter(|u| u.enabled).map(|u| (Caller::of(&u), u.token_epoch));
-                self.by_user.insert(claims.sub, known.clone());
-                known
-            }
+        let known = if let Some(known) = self.by_user.get(&claims.sub) {
+            known
+        } else {
+            let user = self.db.read(move |c| store::find(c, claims.sub)).await?;
+            let known = user.filter(|u| u.enabled).map(|u| (Caller::of(&u), u.token_epoch));
+            self.by_user.insert(claims.sub, known.clone());
+            known
         };
         known.filter(|(_, epoch)| *epoch == claims.epoch).map(|(caller, _)| caller).ok_or_else(unknown)
     }

@@ -64,12 +64,11 @@ impl Role {
     }
 
     pub fn may(self, what: Permission) -> bool {
-        use Permission::*;
         match what {
-            Anyone | ReadAsset => true,
-            DistributeAsset | CreateAsset | EditAsset => self != Role::User,
-            DeleteAsset => matches!(self, Role::Admin | Role::Manager),
-            PurgeAsset | UpdateSettings | AdministerUsers => self == Role::Admin,
+            Permission::Anyone | Permission::ReadAsset => true,
+            Permission::DistributeAsset | Permission::CreateAsset | Permission::EditAsset => self != Role::User,
+            Permission::DeleteAsset => matches!(self, Role::Admin | Role::Manager),
+            Permission::PurgeAsset | Permission::UpdateSettings | Permission::AdministerUsers => self == Role::Admin,
         }
     }
 }
@@ -147,7 +146,15 @@ mod tests {
 
     #[test]
     fn a_role_may_what_the_roles_below_it_may() {
-        use Permission::*;
+        use Permission::AdministerUsers;
+        use Permission::Anyone;
+        use Permission::CreateAsset;
+        use Permission::DeleteAsset;
+        use Permission::DistributeAsset;
+        use Permission::EditAsset;
+        use Permission::PurgeAsset;
+        use Permission::ReadAsset;
+        use Permission::UpdateSettings;
         let all = [
             Anyone,
             ReadAsset,

@@ -20,6 +20,8 @@ pub use on_demand::Image;
 
 use crate::assets::Assets;
 use crate::delivery::cache::Cache;
+use crate::error::Error;
+use crate::error::Result;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
 use crate::stills::Stills;
@@ -38,6 +40,9 @@ pub struct Config {
     pub open_files: u64,
 }
 
+/// What everybody who waited for one rendering is given.
+type Made = Result<Arc<Image>, Arc<Error>>;
+
 /// Hands content out; cheap to clone.
 #[derive(Clone)]
 pub struct Delivery {
@@ -48,7 +53,7 @@ pub struct Delivery {
     cpu: Cpu,
     cache: Arc<Cache>,
     open: moka::sync::Cache<content::Key, Arc<Content>>,
-    rendering: Arc<SingleFlight<cache::Key, Result<Arc<Image>, Arc<crate::error::Error>>>>,
+    rendering: SingleFlight<cache::Key, Made>,
 }
 
 impl Delivery {
@@ -64,7 +69,7 @@ impl Delivery {
             assets,
             cache: Arc::new(Cache::new(config, storage.clone())),
             open: moka::sync::Cache::builder().max_capacity(config.open_files).build(),
-            rendering: Arc::new(SingleFlight::new(cpu.handle().clone())),
+            rendering: SingleFlight::new(cpu.handle().clone()),
             storage,
             journal,
             stills,
@@ -73,7 +78,7 @@ impl Delivery {
     }
 
     /// Finds what the disk cache held before the restart.
-    pub async fn recover(&self) -> crate::error::Result<()> {
+    pub async fn recover(&self) -> Result<()> {
         let cache = Arc::clone(&self.cache);
         self.cpu.run(move || cache.recover()).await
     }

@@ -39,6 +39,7 @@ use crate::assets::store;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Db;
+use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Jobs;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
@@ -145,7 +146,7 @@ impl Ingest {
                     .map(|file| {
                         let asset = new_asset(file, user, &note, tx.now());
                         store::insert(tx, &asset)?;
-                        jobs.enqueue(tx, &SaveOriginal { id: asset.id, revision: asset.revision }, Default::default())?;
+                        jobs.enqueue(tx, &SaveOriginal { id: asset.id, revision: asset.revision }, Enqueue::default())?;
                         Ok(asset)
                     })
                     .collect::<Result<Vec<_>>>()

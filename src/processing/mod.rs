@@ -29,6 +29,7 @@ use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Db;
 use crate::infra::db::Tx;
+use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Jobs;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
@@ -116,7 +117,7 @@ impl Processing {
         for key in keys {
             store::insert_step(tx, round, key.name())?;
             let step = RunStep { round, key: key.name().to_owned(), id: asset.id, revision: asset.revision };
-            self.jobs.enqueue(tx, &step, Default::default())?;
+            self.jobs.enqueue(tx, &step, Enqueue::default())?;
         }
         Ok(round)
     }

@@ -17,6 +17,7 @@ use crate::assets::place;
 use crate::processing::Round;
 use crate::processing::Step;
 use crate::processing::keys;
+use crate::support::clock::Instant;
 
 /// Where local content lies, in the vendor's words.
 const STORAGE_TYPE: &str = "FILESPIN";
@@ -231,7 +232,7 @@ impl From<&Round> for JobData {
             asset_id: round.asset_id.to_string(),
             creator_id: round.creator_id,
             requested_at: round.requested_at.iso(),
-            completed_at: round.completed_at.map(|at| at.iso()),
+            completed_at: round.completed_at.map(Instant::iso),
             job_steps: BTreeMap::from([("conversions", steps)]),
             input: Map::new(),
             callback: Map::new(),
@@ -245,8 +246,8 @@ impl From<&Step> for StepData {
         StepData {
             status: step.status.word(),
             percent_complete: step.percent,
-            started_at: step.started_at.map(|at| at.iso()),
-            finished_at: step.finished_at.map(|at| at.iso()),
+            started_at: step.started_at.map(Instant::iso),
+            finished_at: step.finished_at.map(Instant::iso),
             message: step.message.clone(),
         }
     }

@@ -72,7 +72,7 @@ async fn upload(
     let mut taken = Vec::new();
     while let Some(part) = parts.next().await? {
         match part {
-            Part::File(file) => taken.push(take(&ingest, &figures, &mut parts, file).await?),
+            Part::File(file) => taken.push(take(&ingest, &figures, &mut parts, *file).await?),
             Part::Field { name, text } if name == "custom_metadata" => {
                 let told = custom_metadata(&text)?;
                 note.data = told.data;

@@ -105,8 +105,10 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
 /// The same without bodies.
 fn head(get: &Value) -> Value {
     let mut head = get.clone();
-    if let Some(id) = get.get("operationId").and_then(Value::as_str) {
-        head["operationId"] = json!(format!("head_{id}"));
+    if let Some(id) = get.get("operationId").and_then(Value::as_str)
+        && let Some(head) = head.as_object_mut()
+    {
+        head.insert("operationId".to_owned(), json!(format!("head_{id}")));
     }
     if let Some(answers) = head.get_mut("responses").and_then(Value::as_object_mut) {
         for answer in answers.values_mut().filter_map(Value::as_object_mut) {

@@ -38,7 +38,7 @@ pub struct Parts {
 
 /// One part of it.
 pub enum Part {
-    File(FilePart),
+    File(Box<FilePart>),
     Field { name: String, text: String },
 }
 
@@ -100,7 +100,7 @@ impl Parts {
         });
         let field_name = field.name().unwrap_or_default().to_owned();
         if let Some(name) = file_name {
-            return Ok(Some(Part::File(FilePart { field: field_name, name, body: field })));
+            return Ok(Some(Part::File(Box::new(FilePart { field: field_name, name, body: field }))));
         }
         let text = self.text(field).await?;
         Ok(Some(Part::Field { name: field_name, text }))

@@ -32,7 +32,7 @@ pub struct Bound {
 pub fn bind(
     config: &Config,
     data_dir: &Path,
-    clock: Clock,
+    clock: &Clock,
     mount: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> Result<Bound> {
     let listeners = config.listen.iter().map(|text| Listener::parse(text)).collect::<Result<Vec<_>>>()?;

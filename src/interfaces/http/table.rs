@@ -78,7 +78,7 @@ pub enum Body {
 
 impl Body {
     pub fn json<T: JsonSchema>() -> Body {
-        Body::Json(|generator| generator.subschema_for::<T>())
+        Body::Json(SchemaGenerator::subschema_for::<T>)
     }
 }
 

@@ -68,9 +68,13 @@ impl Appliance {
 
     /// Asks it to end, as the system does, and waits.
     pub fn stop(&mut self) -> ExitStatus {
+        self.terminate();
+        self.child.wait().unwrap()
+    }
+
+    pub fn terminate(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.child.wait().unwrap()
     }
 
     /// The command line, beside the running server.
@@ -175,13 +179,18 @@ impl Appliance {
 
     /// Waits until nothing is left in staging.
     pub fn staging_empties(&self) {
+        self.staging_holds(0);
+    }
+
+    /// Waits until that many files are in staging.
+    pub fn staging_holds(&self, wanted: usize) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let left: Vec<_> = fs::read_dir(self.data_dir().join("staging")).unwrap().map(|e| e.unwrap()).collect();
-            if left.is_empty() {
+            let there = fs::read_dir(self.data_dir().join("staging")).unwrap().count();
+            if there == wanted {
                 return;
             }
-            assert!(Instant::now() < deadline, "left in staging: {left:?}");
+            assert!(Instant::now() < deadline, "{there} files in staging instead of {wanted}");
             self.get("/livez");
         }
     }
