@@ -100,7 +100,7 @@ impl Default for Config {
             memory_bytes: 1536 << 20,
             output_bytes: 512 << 20,
             allow_unsandboxed: false,
-            max_waiting: 64,
+            max_waiting: 256,
             max_wait_seconds: 10,
         }
     }

@@ -50,8 +50,9 @@ impl Pairs {
     pub fn number(&self, name: &str) -> Result<Option<u32>> {
         self.get(name)
             .map(|text| {
-                text.parse()
-                    .map_err(|_| Code::InvalidRequest.because(format!("{name}: `{text}` is not a whole number")))
+                text.parse().map_err(|_| {
+                    Code::InvalidRequest.because(format!("{name}: `{text}` is not a whole number up to 4294967295"))
+                })
             })
             .transpose()
     }
