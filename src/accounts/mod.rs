@@ -5,7 +5,7 @@
 //!
 //! Keys are found by a keyed hash and kept sealed, because the contract signs links with the
 //! text of an API key. Answers are remembered for a few seconds: a key that was withdrawn by
-//! another process (the command line) stops working within [`REMEMBERED`].
+//! another process (the command line) stops working within `REMEMBERED`.
 
 pub mod model;
 mod password;

@@ -7,7 +7,7 @@
 //! odi/{ab}/{id}/{revision}/{digest}.{ext}  =  the image, then the first 16 bytes of its SHA-256
 //! ```
 //!
-//! where `digest` is the first 16 bytes, in hex, of SHA-256 over recipe and [`ENGINE`]. The
+//! where `digest` is the first 16 bytes, in hex, of SHA-256 over recipe and `ENGINE`. The
 //! file is not flushed when written; a power cut may leave half of it, and then the trailer
 //! does not fit, the file is removed and the image is made again.
 //!

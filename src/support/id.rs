@@ -1,6 +1,6 @@
 //! Identifiers of 128 random bits, written as 32 lower-case hex digits.
 //!
-//! [`hex_id!`] makes a typed newtype, so that an asset's id can't be passed where something
+//! `hex_id!` makes a typed newtype, so that an asset's id can't be passed where something
 //! else's is wanted. Parsing accepts exactly the written form: an id is part of paths and
 //! cache keys, and one thing must have one spelling.
 

@@ -163,3 +163,26 @@ fn it_signs_its_own_certificates() {
     assert_eq!(ask(&["--cacert", tls.join("root.pem").to_str().unwrap()]), b"ok\n");
     assert_eq!(ask(&[]), b"", "nobody trusts it unasked");
 }
+
+/// A stranger's bytes cannot reach a decoder that is not there.
+#[test]
+fn the_server_maps_no_codec() {
+    let said = |program: &str| {
+        let output = Command::new("ldd").arg(program).output().expect("this test needs ldd");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(said(env!("CARGO_BIN_EXE_cloakroom-media")).contains("libavif"), "the check could not fail");
+    let server = said(env!("CARGO_BIN_EXE_cloakroom"));
+    for codec in ["libavif", "libaom", "libdav1d", "libjpeg", "libwebp", "libgst"] {
+        assert!(!server.contains(codec), "{server}");
+    }
+    // Those that are linked in carry their names with them.
+    let bytes = fs::read(env!("CARGO_BIN_EXE_cloakroom")).unwrap();
+    for symbol in [&b"tj3Decompress8"[..], b"WebPDecodeRGBA"] {
+        assert!(
+            !bytes.windows(symbol.len()).any(|w| w == symbol),
+            "the server holds {}",
+            String::from_utf8_lossy(symbol)
+        );
+    }
+}

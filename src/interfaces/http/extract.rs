@@ -76,7 +76,7 @@ impl FromRequest for Pairs {
     }
 }
 
-/// A JSON body of at most [`MAX_JSON_BYTES`], whatever its declared type.
+/// A JSON body of at most `MAX_JSON_BYTES`, whatever its declared type.
 pub struct JsonBody<T>(pub T);
 
 impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
