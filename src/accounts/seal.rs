@@ -1,7 +1,8 @@
 //! The box's master key, and what it seals.
 //!
-//! From 32 random bytes in `secret/master.key` (mode 0600), three working keys are derived (HMAC-SHA-256 over a label): one finds
-//! credentials, one seals them (AES-256-GCM, random 96-bit nonce in front), one signs tokens.
+//! From 32 random bytes in `secret/master.key` (mode 0600), three working keys are derived
+//! (HMAC-SHA-256 over a label): one finds credentials, one seals them (AES-256-GCM, random
+//! 96-bit nonce in front), one signs tokens.
 //!
 //! Whoever loses the master key loses the keys sealed with it: users log in with their
 //! passwords and rotate. It is therefore part of a backup.

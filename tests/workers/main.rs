@@ -367,6 +367,7 @@ async fn two_pools_two_slots_two_hundred_requests() {
 async fn the_server_does_not_grow() {
     let _alone = PROCESS.write().await;
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before_all = descriptors();
     let workers = Workers::start(config()).unwrap();
     let round = async || {
         for deed in ["echo", "panic", "abort", "nonsense", "hold"] {
@@ -386,6 +387,10 @@ async fn the_server_does_not_grow() {
     // every round is more than those.
     let after = descriptors();
     assert!(after < before + ROUNDS, "{before} descriptors have become {after}");
+    workers.stop();
+    drop(workers);
+    let left = descriptors();
+    assert!(left < before_all + ROUNDS, "{before_all} descriptors have become {left} after the stop");
 }
 
 #[tokio::test]

@@ -318,6 +318,8 @@ fn closed() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufRead;
+    use std::io::Write;
     use std::sync::atomic::AtomicUsize;
 
     use tokio::sync::Notify;
@@ -327,6 +329,9 @@ mod tests {
     use crate::support::clock::Instant;
 
     const SCHEMA: &str = "CREATE TABLE hat (id INTEGER PRIMARY KEY, owner TEXT NOT NULL UNIQUE, at INTEGER);";
+
+    /// Tells a copy of this program that it is the one to be killed.
+    const VICTIM: &str = "the-victim";
 
     fn db() -> Db {
         Db::temporary(SCHEMA, Clock::by_hand(Instant(1000))).unwrap()
@@ -604,5 +609,73 @@ mod tests {
             panic!("used a damaged database")
         };
         assert!(error.to_string().contains("damaged") || error.to_string().contains("malformed"), "{error}");
+    }
+
+    fn write_until_killed() {
+        let mut path = String::new();
+        std::io::stdin().lock().read_line(&mut path).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        runtime.block_on(async {
+            let db = Db::open(Path::new(path.trim()), SCHEMA, Clock::system(), &Config::default()).unwrap();
+            let mut writes = JoinSet::new();
+            for lane in 0..8 {
+                let db = db.clone();
+                writes.spawn(async move {
+                    for i in 0.. {
+                        db.write(move |tx| hang(tx, &format!("{lane}/{i}"))).await.unwrap();
+                        writeln!(std::io::stderr().lock(), "ack {lane}/{i}").unwrap();
+                    }
+                });
+            }
+            writes.join_next().await;
+        });
+    }
+
+    /// Starts itself as the process to be killed: the extra word among its arguments says which it is.
+    #[test]
+    fn nothing_acknowledged_is_lost_to_a_kill() {
+        if std::env::args().any(|word| word == VICTIM) {
+            return write_until_killed();
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(kill_and_look());
+    }
+
+    async fn kill_and_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        for round in 1..=2 {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "infra::db::tests::nothing_acknowledged_is_lost_to_a_kill", VICTIM, "--nocapture"])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            writeln!(child.stdin.take().unwrap(), "{}", path.display()).unwrap();
+            let mut acks = Vec::new();
+            let mut told = std::io::BufReader::new(child.stderr.take().unwrap());
+            let mut line = String::new();
+            while told.read_line(&mut line).unwrap() > 0 {
+                // A line that the kill cut short acknowledges nothing.
+                acks.extend(line.strip_prefix("ack ").and_then(|ack| ack.strip_suffix('\n')).map(str::to_owned));
+                if acks.len() == 300 {
+                    child.kill().unwrap();
+                }
+                line.clear();
+            }
+            child.wait().unwrap();
+            assert!(acks.len() >= 300, "the child stopped by itself");
+            assert!(wal_bytes(&path) > 0, "the child ended cleanly");
+            let db = Db::open(&path, SCHEMA, Clock::system(), &Config::default()).unwrap();
+            for owner in acks {
+                let asked = owner.clone();
+                let found = db.read(move |c| {
+                    Ok(c.query_row("SELECT count(*) FROM hat WHERE owner = ?1", [&asked], |r| r.get::<_, i64>(0))?)
+                });
+                assert_eq!(found.await.unwrap(), 1, "round {round}: {owner} is lost");
+            }
+            db.write(|tx| Ok(tx.execute("DELETE FROM hat", [])?)).await.unwrap();
+        }
     }
 }
