@@ -2,7 +2,8 @@
 //!
 //! The first to ask for a key starts the work; whoever asks while it is under way waits for
 //! the same answer. The work is a task of its own on the given runtime, so a visitor who
-//! leaves does not fail the others, and work that all have left still fills its cache.
+//! leaves does not fail the others; when all have left, it is dropped where it stands, so
+//! that nobody keeps a box busy by asking and hanging up.
 //!
 //! Invariant: a key is known exactly while its work is under way. It is forgotten *before*
 //! the answer is handed out, so nobody who has seen an answer can be given it again.
@@ -27,7 +28,8 @@ use crate::error::Code;
 use crate::error::Result;
 
 type Answer<V> = watch::Receiver<Option<V>>;
-type Flights<K, V> = Arc<Mutex<HashMap<K, Answer<V>>>>;
+type Answers<V> = Arc<watch::Sender<Option<V>>>;
+type Flights<K, V> = Arc<Mutex<HashMap<K, Answers<V>>>>;
 
 /// Work under way, by key; cheap to clone.
 pub struct SingleFlight<K, V> {
@@ -43,7 +45,7 @@ impl<K, V> Clone for SingleFlight<K, V> {
 
 impl<K, V> SingleFlight<K, V>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     /// Work will run on `runtime`, whatever runtime its askers live on.
@@ -79,21 +81,24 @@ where
     {
         let (landing, answer) = {
             let mut flights = lock(&self.flights);
-            if let Some(answer) = flights.get(&key) {
-                return answer.clone();
+            if let Some(answers) = flights.get(&key) {
+                return answers.subscribe();
             }
             let (answers, answer) = watch::channel(None);
-            flights.insert(key.clone(), answer.clone());
-            (Landing { key, flights: Arc::clone(&self.flights), answers }, answer)
+            let answers = Arc::new(answers);
+            flights.insert(key.clone(), Arc::clone(&answers));
+            (Landing { key, flights: Arc::clone(&self.flights), answers, is_forgotten: false }, answer)
         };
         // Outside the lock: a runtime that is shutting down drops the task right here, and
         // dropping it takes the lock to forget the key.
         self.runtime.spawn(
             async move {
                 // Owned by the task from its first poll on, so a panic in `work` drops it too.
-                let landing = landing;
-                let value = work().await;
-                landing.hand_out(value);
+                let mut landing = landing;
+                tokio::select! {
+                    value = work() => landing.hand_out(value),
+                    () = landing.abandoned() => landing.is_forgotten = true,
+                }
             }
             .instrument(Span::current()),
         );
@@ -105,27 +110,49 @@ where
 struct Landing<K: Eq + Hash, V> {
     key: K,
     flights: Flights<K, V>,
-    answers: watch::Sender<Option<V>>,
+    answers: Answers<V>,
+    /// From then on the key may belong to the next flight.
+    is_forgotten: bool,
 }
 
 impl<K: Eq + Hash, V> Landing<K, V> {
-    fn hand_out(self, value: V) {
+    fn hand_out(&mut self, value: V) {
         lock(&self.flights).remove(&self.key);
+        self.is_forgotten = true;
         self.answers.send_replace(Some(value));
+    }
+
+    /// Resolves when nobody waits any more, with the key forgotten.
+    async fn abandoned(&self) {
+        loop {
+            self.answers.closed().await;
+            if self.forget_if_alone() {
+                return;
+            }
+        }
+    }
+
+    /// Joining takes the lock, too: whoever joined before this is counted.
+    fn forget_if_alone(&self) -> bool {
+        let mut flights = lock(&self.flights);
+        let alone = self.answers.receiver_count() == 0;
+        if alone {
+            flights.remove(&self.key);
+        }
+        alone
     }
 }
 
 impl<K: Eq + Hash, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        // After an answer the key is already gone and may even belong to the next flight.
-        if self.answers.borrow().is_none() {
+        if !self.is_forgotten {
             lock(&self.flights).remove(&self.key);
         }
     }
 }
 
 /// The map is never left half changed, so a poisoned lock is as good as any.
-fn lock<K, V>(flights: &Mutex<HashMap<K, Answer<V>>>) -> MutexGuard<'_, HashMap<K, Answer<V>>> {
+fn lock<K, V>(flights: &Mutex<HashMap<K, Answers<V>>>) -> MutexGuard<'_, HashMap<K, Answers<V>>> {
     flights.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -198,12 +225,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_everybody_left_still_ends() {
-        let single = SingleFlight::new(Handle::current());
-        let (ended, end) = oneshot::channel();
-        let only = ask(single.run(1, move || async move { ended.send(()).unwrap() })).await;
-        drop(only);
-        end.await.unwrap();
+    async fn work_that_everybody_left_is_dropped() {
+        let single: SingleFlight<u8, u8> = SingleFlight::new(Handle::current());
+        let (gone, dropped) = oneshot::channel::<()>();
+        let work = move || async move {
+            let _gone = gone;
+            pending().await
+        };
+        let first = ask(single.run(1, work)).await;
+        let second = ask(single.run(1, || async { unreachable!("somebody works already") })).await;
+        drop(first);
+        tokio::task::yield_now().await;
+        assert_eq!(single.under_way(), 1, "one still waits");
+        drop(second);
+        assert!(dropped.await.is_err());
+        assert_eq!(single.run(1, || async { 5 }).await.unwrap(), 5, "the key is free again");
     }
 
     #[tokio::test]
