@@ -14,6 +14,7 @@ CREATE TABLE meta (
 CREATE TABLE user (
     id            INTEGER PRIMARY KEY,
     email         TEXT NOT NULL UNIQUE COLLATE NOCASE,
+    access_id     TEXT NOT NULL UNIQUE,         -- public: names the signer in signed links
     first_name    TEXT NOT NULL DEFAULT '',
     last_name     TEXT NOT NULL DEFAULT '',
     role          INTEGER NOT NULL CHECK (role BETWEEN 1 AND 4),
@@ -35,6 +36,13 @@ CREATE TABLE credential (
     expires_at INTEGER                          -- set when a newer key takes over
 ) STRICT;
 CREATE INDEX credential_user ON credential (user_id, kind);
+
+-- What an administrator chose while the box ran, a section in each row (settings).
+CREATE TABLE setting (
+    name       TEXT PRIMARY KEY,                -- images, watermark
+    value      TEXT NOT NULL,                   -- JSON
+    changed_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- Whatever was handed in (assets).
 CREATE TABLE asset (

@@ -43,6 +43,7 @@ use crate::interfaces::router;
 use crate::journal::Journal;
 use crate::processing::Processing;
 use crate::processing::RunStep;
+use crate::settings::Settings;
 use crate::stills::Stills;
 use crate::support::clock::Clock;
 use crate::support::cpu::Cpu;
@@ -68,6 +69,7 @@ pub struct App {
     workers: Workers,
     accounts: Accounts,
     assets: Assets,
+    settings: Settings,
     processing: Processing,
     ingest: Ingest,
     delivery: Delivery,
@@ -95,6 +97,7 @@ impl App {
         let accounts = open_accounts(&data_dir, &db, &clock, &cpu)?;
         let journal = Journal::new(db.clone());
         let assets = Assets::new(db.clone());
+        let settings = Settings::open(db.clone()).await?;
 
         let processing = Processing::new(
             config.processing.clone(),
@@ -104,6 +107,7 @@ impl App {
             jobs.clone(),
             assets.clone(),
             journal.clone(),
+            settings.clone(),
             stills.clone(),
         );
         let ingest = Ingest::new(
@@ -117,13 +121,16 @@ impl App {
             stills.clone(),
         );
         let delivery = Delivery::new(
-            &config.delivery,
+            config.delivery.clone(),
+            clock.clone(),
+            accounts.clone(),
+            settings.clone(),
             assets.clone(),
             storage.clone(),
             journal.clone(),
             stills.clone(),
             cpu.clone(),
-        );
+        )?;
 
         ingest.recover().await?;
         delivery.recover().await?;
@@ -149,6 +156,7 @@ impl App {
             workers,
             accounts,
             assets,
+            settings,
             processing,
             ingest,
             delivery,
@@ -192,6 +200,7 @@ impl App {
     fn mount(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
         let accounts = Data::new(self.accounts.clone());
         let assets = Data::new(self.assets.clone());
+        let settings = Data::new(self.settings.clone());
         let processing = Data::new(self.processing.clone());
         let ingest = Data::new(self.ingest.clone());
         let delivery = Data::new(self.delivery.clone());
@@ -205,6 +214,7 @@ impl App {
         move |app| {
             app.app_data(accounts.clone())
                 .app_data(assets.clone())
+                .app_data(settings.clone())
                 .app_data(processing.clone())
                 .app_data(ingest.clone())
                 .app_data(delivery.clone())

@@ -273,7 +273,7 @@ async fn user(config: &Config, command: UserCommand) -> Result<()> {
         UserCommand::List => {
             for user in accounts.users().await? {
                 let state = if user.enabled { "" } else { "  (disabled)" };
-                println!("{:>4}  {:<8} {}{state}", user.id, user.role.word(), user.email);
+                println!("{:>4}  {:<8} {}  {}{state}", user.id, user.role.word(), user.access_id, user.email);
             }
         }
         UserCommand::Add { email, role, password } => {
@@ -282,7 +282,7 @@ async fn user(config: &Config, command: UserCommand) -> Result<()> {
             })?;
             let (password, made_up) = or_made_up(password)?;
             let (user, keys) = accounts.create(email, password.clone(), role, None).await?;
-            println!("user: {} ({})", user.email, user.role.word());
+            println!("user: {} ({})\naccess id: {}", user.email, user.role.word(), user.access_id);
             if made_up {
                 println!("password: {password}");
             }

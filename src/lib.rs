@@ -10,6 +10,7 @@ pub mod media;
 pub mod accounts;
 pub mod assets;
 pub mod journal;
+pub mod settings;
 pub mod stills;
 
 pub mod delivery;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 const FLOORS: &[&[&[&str]]] = &[
     &[&["error"], &["support"]],
     &[&["infra/db", "infra/storage", "infra/workers", "media/imaging"], &["infra/jobs", "media"]],
-    &[&["accounts", "assets", "stills"], &["journal"]],
+    &[&["accounts", "assets", "stills"], &["journal", "settings"]],
     &[&["delivery", "processing"], &["ingest", "wire"]],
     &[&["interfaces/http"], &["interfaces/filespin"], &["interfaces/router"]],
     &[&["config"], &["app"], &["cli"]],

@@ -47,6 +47,14 @@ pub struct Accounts {
     master: Arc<MasterKey>,
     by_key: moka::sync::Cache<[u8; 32], Option<Caller>>,
     by_user: moka::sync::Cache<i64, Option<(Caller, i64)>>,
+    by_access_id: moka::sync::Cache<String, Option<Signer>>,
+}
+
+/// Whoever signs links.
+#[derive(Clone)]
+pub struct Signer {
+    pub caller: Caller,
+    pub api_keys: Vec<String>,
 }
 
 /// What a login gives.
@@ -89,6 +97,7 @@ impl Accounts {
             master: Arc::new(master),
             by_key: moka::sync::Cache::builder().max_capacity(1024).time_to_live(REMEMBERED).build(),
             by_user: moka::sync::Cache::builder().max_capacity(1024).time_to_live(REMEMBERED).build(),
+            by_access_id: moka::sync::Cache::builder().max_capacity(1024).time_to_live(REMEMBERED).build(),
         }
     }
 
@@ -122,6 +131,21 @@ impl Accounts {
             known
         };
         known.filter(|(_, epoch)| *epoch == claims.epoch).map(|(caller, _)| caller).ok_or_else(unknown)
+    }
+
+    /// Who signs with this access id, and the texts of the API keys that may have been used.
+    pub async fn signer(&self, access_id: &str) -> Result<Option<Signer>> {
+        if let Some(known) = self.by_access_id.get(access_id) {
+            return Ok(known);
+        }
+        let (asked, now) = (access_id.to_owned(), self.clock.now());
+        let found = self.db.read(move |c| store::signer(c, &asked, now)).await?;
+        let signer = found.map(|(user, sealed)| Signer {
+            caller: Caller::of(&user),
+            api_keys: sealed.iter().filter_map(|s| self.master.open(s).ok()).collect(),
+        });
+        self.by_access_id.insert(access_id.to_owned(), signer.clone());
+        Ok(signer)
     }
 
     /// Checks an e-mail and a password and gives a token for 24 hours.
@@ -183,6 +207,7 @@ impl Accounts {
             Some(keys) => keys,
             None => Keys { api_key: key_or_random(None, "")?, upload_key: key_or_random(None, "")? },
         };
+        let access_id = random_access_id()?;
         let hash = self.cpu.run(move || password::hash(&password)).await?;
         let master = Arc::clone(&self.master);
         let user = self
@@ -191,7 +216,8 @@ impl Accounts {
                 if store::by_email(tx, &email)?.is_some() {
                     return Err(Code::Conflict.because(format!("there is a user `{email}` already")));
                 }
-                let id = store::insert(tx, &NewUser { email: &email, role, password_hash: &hash })?;
+                let id =
+                    store::insert(tx, &NewUser { email: &email, access_id: &access_id, role, password_hash: &hash })?;
                 give(tx, &master, id, CredentialKind::Api, &keys.api_key)?;
                 give(tx, &master, id, CredentialKind::Upload, &keys.upload_key)?;
                 let user = store::find(tx, id)?.ok_or(Code::Internal)?;
@@ -253,6 +279,7 @@ impl Accounts {
     fn forget(&self) {
         self.by_key.invalidate_all();
         self.by_user.invalidate_all();
+        self.by_access_id.invalidate_all();
     }
 }
 
@@ -270,6 +297,13 @@ fn key_or_random(given: Option<String>, variable: &str) -> Result<String> {
         Some(_) => Err(Code::InvalidRequest.because(format!("{variable} has to be 32 to 64 letters and digits"))),
         None => Ok(id::hex(&id::random::<16>()?)),
     }
+}
+
+/// 32 letters and digits of base32, as the contract's are.
+fn random_access_id() -> Result<String> {
+    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let random: [u8; 32] = id::random()?;
+    Ok(random.iter().filter_map(|byte| ALPHABET.get(usize::from(byte & 31))).map(|&c| char::from(c)).collect())
 }
 
 /// Ours are 32 hex digits; a key that was moved over from elsewhere may be a little longer.

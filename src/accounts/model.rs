@@ -106,6 +106,8 @@ impl Caller {
 pub struct User {
     pub id: i64,
     pub email: String,
+    /// Public: names the signer in signed links.
+    pub access_id: String,
     pub first_name: String,
     pub last_name: String,
     pub role: Role,
@@ -118,6 +120,7 @@ pub struct User {
 /// A user before it has a number.
 pub struct NewUser<'a> {
     pub email: &'a str,
+    pub access_id: &'a str,
     pub role: Role,
     pub password_hash: &'a str,
 }

@@ -14,15 +14,17 @@ use crate::infra::db::Tx;
 use crate::support::clock::Instant;
 
 const COLUMNS: &str =
-    "user.id, email, first_name, last_name, role, password_hash, enabled, token_epoch, user.created_at";
+    "user.id, email, access_id, first_name, last_name, role, password_hash, enabled, token_epoch, user.created_at";
 
 pub fn count(c: &Connection) -> Result<i64> {
     Ok(c.query_row("SELECT count(*) FROM user", [], |r| r.get(0))?)
 }
 
 pub fn insert(tx: &Tx, user: &NewUser<'_>) -> Result<i64> {
-    tx.prepare_cached("INSERT INTO user (email, role, password_hash, created_at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![user.email, user.role as i64, user.password_hash, tx.now()])?;
+    tx.prepare_cached(
+        "INSERT INTO user (email, access_id, role, password_hash, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![user.email, user.access_id, user.role as i64, user.password_hash, tx.now()])?;
     Ok(tx.last_insert_rowid())
 }
 
@@ -49,6 +51,20 @@ pub fn by_credential(c: &Connection, kind: CredentialKind, lookup: &[u8; 32], no
          WHERE lookup = ?1 AND kind = ?2 AND enabled = 1 AND (expires_at IS NULL OR expires_at > ?3)"
     ))?;
     Ok(found.query_row(params![lookup, kind.word(), now], read).optional()?)
+}
+
+/// The enabled user whose access id this is, and every API key that is good now, sealed.
+pub fn signer(c: &Connection, access_id: &str, now: Instant) -> Result<Option<(User, Vec<Vec<u8>>)>> {
+    let found = c
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM user WHERE access_id = ?1 AND enabled = 1"))?
+        .query_row([access_id], read)
+        .optional()?;
+    let Some(user) = found else { return Ok(None) };
+    let mut rows = c.prepare_cached(
+        "SELECT sealed FROM credential WHERE user_id = ?1 AND kind = 'api' AND (expires_at IS NULL OR expires_at > ?2)",
+    )?;
+    let sealed = rows.query_map(params![user.id, now], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(Some((user, sealed)))
 }
 
 /// The sealed text of a user's newest key of this kind.
@@ -88,12 +104,13 @@ fn read(r: &Row<'_>) -> rusqlite::Result<User> {
     Ok(User {
         id: r.get(0)?,
         email: r.get(1)?,
-        first_name: r.get(2)?,
-        last_name: r.get(3)?,
-        role: Role::from_number(r.get(4)?).unwrap_or(Role::User),
-        password_hash: r.get(5)?,
-        enabled: r.get(6)?,
-        token_epoch: r.get(7)?,
-        created_at: r.get(8)?,
+        access_id: r.get(2)?,
+        first_name: r.get(3)?,
+        last_name: r.get(4)?,
+        role: Role::from_number(r.get(5)?).unwrap_or(Role::User),
+        password_hash: r.get(6)?,
+        enabled: r.get(7)?,
+        token_epoch: r.get(8)?,
+        created_at: r.get(9)?,
     })
 }

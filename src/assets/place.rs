@@ -4,6 +4,7 @@
 //! originals/{ab}/{id}.{revision}                     bytes as received; never rewritten
 //! conversions/{ab}/{id}/{revision}/{key}.{ext}       one object per conversion
 //! odi/{ab}/{id}/{revision}/{digest}.{ext}            on-demand images; disposable
+//! settings/watermark-{digest}.png                    marks that were laid over pictures
 //! staging/{id}.{revision}                            bytes on their way in; disposable
 //! ```
 //!
@@ -45,6 +46,11 @@ pub fn conversion(id: AssetId, revision: u32, key: &str, extension: &str) -> Res
 
 pub fn on_demand(id: AssetId, revision: u32, digest: &str, extension: &str) -> Result<ObjectPath> {
     ObjectPath::new(format!("{ON_DEMAND}/{}/{id}/{revision}/{digest}.{extension}", shard(id)))
+}
+
+/// A mark, by the digest of its image.
+pub fn watermark(digest: &str) -> Result<ObjectPath> {
+    ObjectPath::new(format!("settings/watermark-{digest}.png"))
 }
 
 fn shard(id: AssetId) -> String {

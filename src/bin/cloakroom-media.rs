@@ -6,9 +6,8 @@ use serde_json::Value;
 
 fn main() {
     workers::serve(|request, sources, output| {
-        let source = sources.first().copied().unwrap_or_default();
         let reply = match serde_json::from_value(request) {
-            Ok(request) => media::answer(request, source, output),
+            Ok(request) => media::answer(request, sources, output),
             // A server of another version: the frame has refused it before this.
             Err(error) => return Value::String(error.to_string()),
         };

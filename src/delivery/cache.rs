@@ -182,7 +182,15 @@ mod tests {
     fn cache(dir: &Path, disk_bytes: u64) -> Cache {
         let config = storage::Config { backend: "fs".into(), free_floor_bytes: 0 };
         let storage = Storage::open(dir, &config, &[place::ON_DEMAND], &[]).unwrap();
-        Cache::new(&Config { cache_disk_bytes: disk_bytes, cache_memory_bytes: 1 << 20, open_files: 4 }, storage)
+        let config = Config {
+            cache_disk_bytes: disk_bytes,
+            cache_memory_bytes: 1 << 20,
+            open_files: 4,
+            signed_only: false,
+            presets_only: false,
+            presets: Vec::new(),
+        };
+        Cache::new(&config, storage)
     }
 
     fn key(recipe: &str) -> Key {

@@ -6,11 +6,13 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use crate::accounts::Caller;
-use crate::accounts::Permission;
 use crate::assets::AssetId;
 use crate::assets::place;
 use crate::delivery::Delivery;
+use crate::delivery::Ground;
+use crate::delivery::PATIENCE;
+use crate::delivery::access;
+use crate::delivery::on_demand::named;
 use crate::error::Code;
 use crate::error::Result;
 use crate::support::clock::Instant;
@@ -39,16 +41,31 @@ pub struct Content {
 }
 
 impl Delivery {
-    /// Opens a content for whoever may see it: anyone when it is public, else those who may
-    /// read assets.
-    pub async fn content(&self, caller: &Caller, id: AssetId, key: &str) -> Result<Arc<Content>> {
+    /// Opens a named conversion. One that an upload of a moment ago will still bring is waited for.
+    pub async fn conversion(&self, ground: Ground, id: AssetId, key: &str) -> Result<Arc<Content>> {
+        let expected = self.settings.now().images.makes(key);
+        let changed = self.journal.changed();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let waiting = changed.notified();
+            tokio::pin!(waiting);
+            waiting.as_mut().enable();
+            let full = self.assets.recall(id).await?;
+            let Err(missing) = named(&full, key) else { return self.content(ground, id, key).await };
+            let is_late = self.clock.now().since(full.asset.uploaded_at) > PATIENCE;
+            if !expected || is_late || tokio::time::timeout_at(deadline, waiting).await.is_err() {
+                return Err(missing);
+            }
+        }
+    }
+
+    /// Opens a content for whoever may see it.
+    pub async fn content(&self, ground: Ground, id: AssetId, key: &str) -> Result<Arc<Content>> {
         let full = self.assets.recall(id).await?;
         let asset = &full.asset;
         let conversion = full.conversions.iter().find(|c| c.key == key && c.revision == asset.revision);
         let public = if key == ORIGINAL { asset.public } else { conversion.is_some_and(|c| c.public) };
-        if !public && !caller.may(Permission::ReadAsset) {
-            return Err(Code::Unauthorized.because("This content is private."));
-        }
+        access::admit_content(ground, public)?;
         let missing = || Code::ContentNotFound.because(format!("asset {id} has no content `{key}`"));
         if key != ORIGINAL && conversion.is_none() {
             return Err(missing());

@@ -6,27 +6,43 @@
 //!
 //! This room knows no HTTP: it gives bytes, an entity tag and a media type.
 
+pub mod access;
 pub mod cache;
 pub mod content;
+pub mod link;
 pub mod on_demand;
+pub mod watermark;
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use access::Ground;
 pub use content::Content;
 pub use on_demand::Image;
+pub use on_demand::Shown;
+pub use on_demand::Wanted;
 
+use crate::accounts::Accounts;
 use crate::assets::Assets;
 use crate::delivery::cache::Cache;
+use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
+use crate::media::imaging::Recipe;
+use crate::settings::Settings;
 use crate::stills::Stills;
+use crate::support::clock::Clock;
 use crate::support::cpu::Cpu;
 use crate::support::single_flight::SingleFlight;
+
+/// How long a request waits for an asset that is being saved, or for what is made of it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How this process delivers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,6 +54,12 @@ pub struct Config {
     pub cache_memory_bytes: u64,
     /// How many files are kept open for reading.
     pub open_files: u64,
+    /// Strangers are shown on-demand images only through signed links.
+    pub signed_only: bool,
+    /// Strangers are shown on-demand images only of the shapes in `presets`.
+    pub presets_only: bool,
+    /// Recipes as in a URL: `resize=400,300`.
+    pub presets: Vec<String>,
 }
 
 /// What everybody who waited for one rendering is given.
@@ -46,6 +68,12 @@ type Made = Result<Arc<Image>, Arc<Error>>;
 /// Hands content out; cheap to clone.
 #[derive(Clone)]
 pub struct Delivery {
+    config: Config,
+    /// The presets, in canonical form.
+    presets: Arc<HashSet<String>>,
+    clock: Clock,
+    accounts: Accounts,
+    settings: Settings,
     assets: Assets,
     storage: Storage,
     journal: Journal,
@@ -57,24 +85,34 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    #[expect(clippy::too_many_arguments, reason = "the wiring names each collaborator once")]
     pub fn new(
-        config: &Config,
+        config: Config,
+        clock: Clock,
+        accounts: Accounts,
+        settings: Settings,
         assets: Assets,
         storage: Storage,
         journal: Journal,
         stills: Stills,
         cpu: Cpu,
-    ) -> Delivery {
-        Delivery {
-            assets,
-            cache: Arc::new(Cache::new(config, storage.clone())),
+    ) -> Result<Delivery> {
+        let presets = config.presets.iter().map(|preset| preset_shape(preset)).collect::<Result<_>>()?;
+        Ok(Delivery {
+            presets: Arc::new(presets),
+            cache: Arc::new(Cache::new(&config, storage.clone())),
             open: moka::sync::Cache::builder().max_capacity(config.open_files).build(),
             rendering: SingleFlight::new(cpu.handle().clone()),
+            config,
+            clock,
+            accounts,
+            settings,
+            assets,
             storage,
             journal,
             stills,
             cpu,
-        }
+        })
     }
 
     /// Finds what the disk cache held before the restart.
@@ -82,4 +120,10 @@ impl Delivery {
         let cache = Arc::clone(&self.cache);
         self.cpu.run(move || cache.recover()).await
     }
+}
+
+fn preset_shape(preset: &str) -> Result<String> {
+    let recipe = Recipe::from_canonical(preset)
+        .map_err(|bad| Code::InvalidRequest.because(format!("delivery.presets: `{preset}`: {bad}")))?;
+    Ok(access::shape(&recipe))
 }

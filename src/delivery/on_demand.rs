@@ -8,8 +8,8 @@
 //! original. An asset that is still being looked at is waited for briefly, so that a script
 //! that asks right after its upload gets its picture.
 
+use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -20,7 +20,11 @@ use crate::assets::Full;
 use crate::assets::Status;
 use crate::assets::place;
 use crate::delivery::Delivery;
+use crate::delivery::Ground;
+use crate::delivery::PATIENCE;
+use crate::delivery::access;
 use crate::delivery::cache::Key;
+use crate::delivery::watermark;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
@@ -28,9 +32,8 @@ use crate::infra::storage::ObjectPath;
 use crate::media::imaging::Recipe;
 use crate::media::imaging::SourceFormat;
 use crate::media::imaging::negotiate;
-
-/// How long a request waits for an asset that is being saved.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::stills::Order;
+use crate::stills::Sources;
 
 /// A result at most this share of the base image is cut from it: the resize still has
 /// something to average, so the second compression does not show.
@@ -45,21 +48,49 @@ pub struct Image {
     pub etag: String,
 }
 
+/// An image, and whether everybody may see it.
+pub struct Shown {
+    pub image: Arc<Image>,
+    pub public: bool,
+}
+
+/// Which picture somebody wants.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    pub id: AssetId,
+    /// A named conversion to start from, instead of the original.
+    pub from: Option<&'a str>,
+    pub recipe: &'a Recipe,
+    /// The header of that name.
+    pub accept: Option<&'a str>,
+}
+
 impl Delivery {
     /// The picture that the recipe makes of an asset, in the best format the caller takes.
-    pub async fn image(&self, id: AssetId, recipe: &Recipe, accept: Option<&str>) -> Result<Arc<Image>> {
-        let full = self.when_ready(id).await?;
-        let key = key_of(&full.asset, recipe, accept)?;
-        if let Some(image) = self.cache.in_memory(&key) {
-            return Ok(image);
+    pub async fn image(&self, ground: Ground, wanted: Wanted<'_>) -> Result<Shown> {
+        let full = self.when_ready(wanted.id).await?;
+        let public = match wanted.from {
+            None => self.admit_image(ground, wanted.recipe)?,
+            Some(name) => {
+                let public = named(&full, name)?.public;
+                access::admit_content(ground, public)?;
+                self.admit_image(ground, wanted.recipe)? && public
+            }
+        };
+        let task = self.task(&full, wanted)?;
+        if let Some(image) = self.cache.in_memory(&task.key) {
+            return Ok(Shown { image, public });
         }
-        let (this, work) = (self.clone(), key.clone());
-        let made =
-            self.rendering.run(key, move || async move { this.find_or_render(&full, work).await.map_err(Arc::new) });
-        made.await?.map_err(|shared| Error::again(&shared))
+        let this = self.clone();
+        let made = self
+            .rendering
+            .run(task.key.clone(), move || async move { this.find_or_render(&full, task).await.map_err(Arc::new) });
+        let image = made.await?.map_err(|shared| Error::again(&shared))?;
+        Ok(Shown { image, public })
     }
 
-    async fn find_or_render(&self, full: &Full, key: Key) -> Result<Arc<Image>> {
+    async fn find_or_render(&self, full: &Full, task: Task) -> Result<Arc<Image>> {
+        let Task { key, source, order, mark } = task;
         let etag = etag(&full.asset, &key);
         let image = |bytes| {
             let (content_type, extension) = (key.format.mime(), key.format.extension());
@@ -71,10 +102,15 @@ impl Delivery {
             self.cache.remember(key.clone(), Arc::clone(&found));
             return Ok(found);
         }
-        let recipe = Recipe::from_canonical(&key.recipe).map_err(|e| Code::Internal.because(e.to_string()))?;
-        let (storage, source) = (self.storage.clone(), source(full, &recipe)?);
-        let file = self.cpu.run(move || Ok(Arc::new(storage.open_file(&source)?))).await?;
-        let picture = self.stills.render(file, &recipe, key.format).await?;
+        let (storage, name) = (self.storage.clone(), source.as_str().to_owned());
+        let sources = self
+            .cpu
+            .run(move || {
+                let mark = mark.map(|place| storage.open_file(&place)).transpose()?;
+                Ok(Sources { picture: Arc::new(storage.open_file(&source)?), mark: mark.map(Arc::new) })
+            })
+            .await?;
+        let picture = self.stills.render_together(&name, sources, order).await?;
         let made = image(picture.bytes);
         self.cache.remember(key.clone(), Arc::clone(&made));
         let (cache, written) = (Arc::clone(&self.cache), Arc::clone(&made));
@@ -82,8 +118,39 @@ impl Delivery {
         Ok(made)
     }
 
+    /// What has to be done, and under which key the result is kept.
+    fn task(&self, full: &Full, wanted: Wanted<'_>) -> Result<Task> {
+        let asset = &full.asset;
+        if wanted.from.is_none() && !asset.is_image() {
+            return Err(Code::NoImage.because("No image can be made from this content."));
+        }
+        let settings = self.settings.now();
+        let has_alpha = asset.facts.contains_key("has_alpha");
+        let kind = if asset.content_type == "image/png" { SourceFormat::Png } else { SourceFormat::Jpeg };
+        let format = negotiate::choose(wanted.accept, kind, has_alpha, wanted.recipe.format());
+        let recipe = wanted.recipe.clone().with_format(format);
+        let (recipe, mark) = watermark::settle(recipe, settings.watermark.as_ref())?;
+        let focus = recipe.minds_focus().then(|| focus(asset).or(settings.images.focus)).flatten();
+        let mut name = recipe.canonical();
+        if let Some(from) = wanted.from {
+            name.push_str("&from=");
+            name.push_str(from);
+        }
+        if let Some((x, y)) = focus {
+            let _ = write!(name, "&focus={x:.3},{y:.3}");
+        }
+        let source = match wanted.from {
+            Some(name) => {
+                named(full, name).and_then(|c| place::conversion(asset.id, asset.revision, name, &c.extension))?
+            }
+            None => source(full, &recipe)?,
+        };
+        let key = Key { id: asset.id, revision: asset.revision, recipe: name, format };
+        Ok(Task { key, source, order: Order { recipe, format, ceiling: None, focus }, mark })
+    }
+
     /// The asset once it can be shown.
-    async fn when_ready(&self, id: AssetId) -> Result<Arc<Full>> {
+    pub(super) async fn when_ready(&self, id: AssetId) -> Result<Arc<Full>> {
         let changed = self.journal.changed();
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -108,15 +175,27 @@ impl Delivery {
     }
 }
 
-fn key_of(asset: &Asset, recipe: &Recipe, accept: Option<&str>) -> Result<Key> {
-    if !asset.is_image() {
-        return Err(Code::NoImage.because("No image can be made from this content."));
-    }
-    let has_alpha = asset.facts.contains_key("has_alpha");
-    let from = if asset.content_type == "image/png" { SourceFormat::Png } else { SourceFormat::Jpeg };
-    let format = negotiate::choose(accept, from, has_alpha, recipe.format());
-    let recipe = recipe.clone().with_format(format).canonical();
-    Ok(Key { id: asset.id, revision: asset.revision, recipe, format })
+/// One picture to be made: its name, what of, and how.
+struct Task {
+    key: Key,
+    source: ObjectPath,
+    order: Order,
+    mark: Option<ObjectPath>,
+}
+
+/// A conversion of the present revision.
+pub(super) fn named<'a>(full: &'a Full, name: &str) -> Result<&'a Conversion> {
+    let conversion = full.conversions.iter().find(|c| c.key == name && c.revision == full.asset.revision);
+    conversion
+        .ok_or_else(|| Code::ContentNotFound.because(format!("Asset {} has no conversion `{name}`.", full.asset.id)))
+}
+
+/// The point that people marked as what the picture is about: `focal_point` in its data, as
+/// `{"x": 0.5, "y": 0.3}` in shares of the upright picture, from its top left.
+fn focus(asset: &Asset) -> Option<(f32, f32)> {
+    let point = asset.data.get("focal_point")?;
+    let share = |name: &str| point.get(name)?.as_f64().filter(|n| (0.0..=1.0).contains(n)).map(|n| n as f32);
+    Some((share("x")?, share("y")?))
 }
 
 fn etag(asset: &Asset, key: &Key) -> String {

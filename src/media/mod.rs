@@ -6,14 +6,17 @@
 
 pub mod imaging;
 
+use std::io::Write;
+
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::media::imaging::Facts;
 use crate::media::imaging::ImageError;
 use crate::media::imaging::Limits;
+use crate::media::imaging::Order;
 use crate::media::imaging::OutputFormat;
-use crate::media::imaging::Recipe;
+use crate::media::imaging::Rendered;
 use crate::media::imaging::container::VideoFacts;
 
 /// What a worker can be asked.
@@ -23,42 +26,53 @@ pub enum Request {
     Probe { limits: Limits },
     /// What is this film or recording?
     ProbeContainer,
-    /// Make a picture of it, by the canonical recipe.
-    Render { recipe: String, format: OutputFormat, limits: Limits },
+    /// Make pictures of it, one for each order; a second file is the mark to lay over them.
+    Render { orders: Vec<Order>, limits: Limits },
     /// Make the base image: upright, sRGB, fitting a square of this side.
     Base { side: u32, limits: Limits },
 }
 
-/// What it answers. A picture itself is in the output.
+/// What it answers. Pictures themselves are in the output, one behind the other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Reply {
     Facts(Box<Facts>),
     Container(Option<VideoFacts>),
-    Rendered { format: OutputFormat, width: u32, height: u32 },
+    Rendered(Vec<Result<Made, ImageError>>),
     Refused(ImageError),
 }
 
-/// Answers a request; the worker's whole work. A picture goes to `output`.
-pub fn answer(request: Request, source: &[u8], output: &mut impl std::io::Write) -> Reply {
-    let rendered = |made: Result<imaging::Rendered, ImageError>, output: &mut dyn std::io::Write| match made {
-        Ok(picture) => match output.write_all(&picture.bytes) {
-            Ok(()) => Reply::Rendered { format: picture.format, width: picture.width, height: picture.height },
-            Err(e) => Reply::Refused(ImageError::NotRendered(format!("the output cannot be written: {e}"))),
-        },
-        Err(e) => Reply::Refused(e),
-    };
-    // The server kills a worker whose answer nobody wants; there is nobody else to ask.
-    let never = || false;
+/// A picture in the output.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Made {
+    pub format: OutputFormat,
+    pub width: u32,
+    pub height: u32,
+    pub size_bytes: u64,
+}
+
+/// Answers a request about the first source; the worker's whole work. Pictures go to `output`.
+pub fn answer(request: Request, sources: &[&[u8]], output: &mut impl Write) -> Reply {
+    let source = sources.first().copied().unwrap_or_default();
     match request {
         Request::Probe { limits } => match imaging::probe(source, &limits) {
             Ok(facts) => Reply::Facts(Box::new(facts)),
             Err(e) => Reply::Refused(e),
         },
         Request::ProbeContainer => Reply::Container(imaging::container::probe_video(source)),
-        Request::Render { recipe, format, limits } => match Recipe::from_canonical(&recipe) {
-            Ok(recipe) => rendered(imaging::render(source, &recipe.with_format(format), &limits, &never), output),
-            Err(e) => Reply::Refused(ImageError::NotRendered(e.to_string())),
-        },
-        Request::Base { side, limits } => rendered(imaging::base(source, side, &limits), output),
+        Request::Render { orders, limits } => {
+            let mark = sources.get(1).copied();
+            Reply::Rendered(imaging::render_all(source, mark, &orders, &limits, |made| written(made, output)))
+        }
+        Request::Base { side, limits } => {
+            Reply::Rendered(vec![imaging::base(source, side, &limits).and_then(|made| written(made, output))])
+        }
+    }
+}
+
+fn written(picture: Rendered, output: &mut impl Write) -> Result<Made, ImageError> {
+    let Rendered { bytes, format, width, height } = picture;
+    match output.write_all(&bytes) {
+        Ok(()) => Ok(Made { format, width, height, size_bytes: bytes.len() as u64 }),
+        Err(e) => Err(ImageError::NotRendered(format!("the output cannot be written: {e}"))),
     }
 }

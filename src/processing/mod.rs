@@ -33,8 +33,9 @@ use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Jobs;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
-use crate::processing::keys::KEYS;
 use crate::processing::keys::ProcessingKey;
+use crate::settings::Settings;
+use crate::settings::Values;
 use crate::stills::Stills;
 use crate::support::cpu::Cpu;
 use crate::support::page::Page;
@@ -57,6 +58,7 @@ pub struct Processing {
     jobs: Jobs,
     assets: Assets,
     journal: Journal,
+    settings: Settings,
     stills: Stills,
 }
 
@@ -70,14 +72,18 @@ impl Processing {
         jobs: Jobs,
         assets: Assets,
         journal: Journal,
+        settings: Settings,
         stills: Stills,
     ) -> Processing {
-        Processing { config, db, cpu, storage, jobs, assets, journal, stills }
+        Processing { config, db, cpu, storage, jobs, assets, journal, settings, stills }
     }
 
     /// Opens the round that follows saving, inside the transaction that saved.
     pub fn open_automatic(&self, tx: &Tx, asset: &Asset) -> Result<()> {
-        let keys = applicable(asset, &self.config.automatic);
+        let settings = self.settings.now();
+        let keys = applicable(asset, &settings, |name| {
+            self.config.automatic.iter().any(|n| n == name) || settings.images.makes(name)
+        });
         if keys.is_empty() { Ok(()) } else { self.open(tx, asset, asset.creator_id, &keys).map(|_| ()) }
     }
 
@@ -94,7 +100,8 @@ impl Processing {
                     Status::Error => return Err(Code::AssetInvalid.into()),
                     Status::NotReady | Status::Queued => return Err(Code::AssetNotReady.into()),
                 }
-                let keys = applicable(&asset, &keys);
+                let settings = this.settings.now();
+                let keys = applicable(&asset, &settings, |name| keys.iter().any(|n| n == name));
                 if keys.is_empty() { Ok(None) } else { this.open(tx, &asset, user, &keys).map(Some) }
             })
             .await
@@ -111,7 +118,7 @@ impl Processing {
         self.db.read(move |c| store::list(c, user, page)).await
     }
 
-    fn open(&self, tx: &Tx, asset: &Asset, user: i64, keys: &[&'static dyn ProcessingKey]) -> Result<i64> {
+    fn open(&self, tx: &Tx, asset: &Asset, user: i64, keys: &[&dyn ProcessingKey]) -> Result<i64> {
         let kind = keys.iter().map(|k| k.family()).max().unwrap_or(keys::Family::Image);
         let round = store::insert(tx, asset, user, kind)?;
         for key in keys {
@@ -123,6 +130,6 @@ impl Processing {
     }
 }
 
-fn applicable(asset: &Asset, names: &[String]) -> Vec<&'static dyn ProcessingKey> {
-    KEYS.iter().copied().filter(|key| names.iter().any(|n| n == key.name()) && key.applies_to(asset)).collect()
+fn applicable<'a>(asset: &Asset, settings: &'a Values, is_asked: impl Fn(&str) -> bool) -> Vec<&'a dyn ProcessingKey> {
+    keys::in_force(settings).filter(|key| is_asked(key.name()) && key.applies_to(asset)).collect()
 }

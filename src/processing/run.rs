@@ -1,6 +1,7 @@
 //! The job of one step: let its key work, record what it made, and close the round if it was
 //! the last.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -19,8 +20,8 @@ use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
 use crate::journal::Event;
 use crate::processing::Processing;
+use crate::processing::keys;
 use crate::processing::keys::Bench;
-use crate::processing::keys::KEYS;
 use crate::processing::keys::Made;
 use crate::processing::store;
 use crate::support::clock::Instant;
@@ -57,10 +58,17 @@ impl Run<RunStep> for Processing {
             Err(e) if e.code == crate::error::Code::AssetNotFound => return Ok(()),
             Err(e) => return Err(e),
         };
-        let bench =
-            Bench { cpu: self.cpu.clone(), storage: self.storage.clone(), stills: self.stills.clone(), now: started };
-        let made = match KEYS.iter().find(|key| key.name() == job.key) {
+        let settings = self.settings.now();
+        let bench = Bench {
+            cpu: self.cpu.clone(),
+            storage: self.storage.clone(),
+            stills: self.stills.clone(),
+            settings: Arc::clone(&settings),
+            now: started,
+        };
+        let made = match keys::in_force(&settings).find(|key| key.name() == job.key) {
             Some(key) => key.run(&asset, &bench).await?,
+            // Taken out of the settings meanwhile.
             None => Made::default(),
         };
         let (this, at) = (self.clone(), at.clone());

@@ -1,36 +1,54 @@
 //! Pictures, by way of the sandboxed workers.
 //!
-//! In: an open file and what is wanted of it. Out: facts, or the bytes of a picture. The
-//! bytes of the file are never looked at in this process; a file that crashes its decoder
+//! In: open files and what is wanted of them. Out: facts, or the bytes of pictures. The
+//! bytes of a file are never looked at in this process; a file that crashes its decoder
 //! fails this one call.
+//!
+//! Several pictures of one source that are asked for while no worker is free go to the next
+//! one together and share a decoding ([`together`]).
 //!
 //! This room knows requests and answers, not processes (`infra::workers`) and not pixels
 //! (`media`).
+
+mod together;
 
 use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use crate::media::imaging::Order;
+
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::infra::workers::Class;
+use crate::infra::workers::Seat;
 use crate::infra::workers::Workers;
+use crate::media::Made;
 use crate::media::Reply;
 use crate::media::Request;
 use crate::media::imaging::Facts;
 use crate::media::imaging::ImageError;
 use crate::media::imaging::Limits;
 use crate::media::imaging::OutputFormat;
-use crate::media::imaging::Recipe;
 use crate::media::imaging::container::VideoFacts;
+use crate::stills::together::Gathering;
 
 /// Asks workers about pictures; cheap to clone.
 #[derive(Clone)]
 pub struct Stills {
     workers: Workers,
     limits: Limits,
+    gathering: Gathering,
+}
+
+/// The files that a picture is made of.
+#[derive(Clone)]
+pub struct Sources {
+    pub picture: Arc<File>,
+    /// What a watermark step lays over it.
+    pub mark: Option<Arc<File>>,
 }
 
 /// A picture that was made.
@@ -43,7 +61,7 @@ pub struct Picture {
 
 impl Stills {
     pub fn new(workers: Workers, limits: Limits) -> Stills {
-        Stills { workers, limits }
+        Stills { workers, limits, gathering: Gathering::default() }
     }
 
     /// What is this picture? Somebody is waiting for it to become usable.
@@ -62,42 +80,84 @@ impl Stills {
         }
     }
 
-    /// Makes a picture by a recipe, while somebody waits.
-    pub async fn render(&self, source: Arc<File>, recipe: &Recipe, format: OutputFormat) -> Result<Picture> {
-        let request = Request::Render { recipe: recipe.canonical(), format, limits: self.limits.clone() };
-        picture(self.ask(Class::Interactive, request, source).await?)
+    /// Makes one picture.
+    pub async fn render(&self, class: Class, sources: Sources, order: Order) -> Result<Picture> {
+        let request = Request::Render { orders: vec![order], limits: self.limits.clone() };
+        let made = self.run(self.workers.seat(class).await?, request, &sources).await?;
+        made.into_iter().next().unwrap_or_else(|| Err(missing()))
     }
 
     /// Makes the base image from which smaller ones are cut later.
     pub async fn base(&self, source: Arc<File>, side: u32) -> Result<Picture> {
-        picture(self.ask(Class::Background, Request::Base { side, limits: self.limits.clone() }, source).await?)
+        let request = Request::Base { side, limits: self.limits.clone() };
+        let sources = Sources { picture: source, mark: None };
+        let made = self.run(self.workers.seat(Class::Background).await?, request, &sources).await?;
+        made.into_iter().next().unwrap_or_else(|| Err(missing()))
+    }
+
+    async fn run(&self, seat: Seat, request: Request, sources: &Sources) -> Result<Vec<Result<Picture>>> {
+        let mut files = vec![sources.picture.try_clone().map_err(Error::from)?];
+        if let Some(mark) = &sources.mark {
+            files.push(mark.try_clone().map_err(Error::from)?);
+        }
+        match self.converse(seat, request, files).await? {
+            (Reply::Rendered(made), output) => pictures(made, &output),
+            (other, _) => Err(unexpected(other)),
+        }
     }
 
     async fn ask(&self, class: Class, request: Request, source: Arc<File>) -> Result<(Reply, Bytes)> {
-        let request = serde_json::to_value(request).map_err(|e| Code::Internal.from("asking a media worker", e))?;
         let source = source.try_clone().map_err(Error::from)?;
-        let answer = self.workers.run(class, request, vec![source], self.workers.limits()).await?;
+        self.converse(self.workers.seat(class).await?, request, vec![source]).await
+    }
+
+    async fn converse(&self, seat: Seat, request: Request, files: Vec<File>) -> Result<(Reply, Bytes)> {
+        let request = serde_json::to_value(request).map_err(|e| Code::Internal.from("asking a media worker", e))?;
+        let answer = seat.run(request, files, self.workers.limits()).await?;
         let reply = serde_json::from_value(answer.reply)
             .map_err(|e| Code::Internal.from("reading a media worker's reply", e))?;
         Ok((reply, answer.output.bytes()?))
     }
 }
 
-fn picture((reply, bytes): (Reply, Bytes)) -> Result<Picture> {
-    match reply {
-        Reply::Rendered { format, width, height } => Ok(Picture { bytes, format, width, height }),
-        other => Err(unexpected(other)),
+/// Cuts the output into the pictures that the reply lists.
+fn pictures(made: Vec<Result<Made, ImageError>>, output: &Bytes) -> Result<Vec<Result<Picture>>> {
+    let mut from = 0;
+    made.into_iter()
+        .map(|made| match made {
+            Ok(Made { format, width, height, size_bytes }) => {
+                let to = from + size_bytes as usize;
+                // The worker may be what a file made of it: its figures are not believed.
+                if to > output.len() {
+                    return Err(missing());
+                }
+                let bytes = output.slice(from..to);
+                from = to;
+                Ok(Ok(Picture { bytes, format, width, height }))
+            }
+            Err(e) => Ok(Err(refused(e))),
+        })
+        .collect()
+}
+
+fn missing() -> Error {
+    Code::BadImage.because("the decoder stopped on this file")
+}
+
+fn refused(error: ImageError) -> Error {
+    match error {
+        ImageError::Cancelled => Code::Busy.because("the work was given up"),
+        ImageError::NotAnImage | ImageError::Unsupported(_) => {
+            Code::NoImage.because("No image can be made from this content.")
+        }
+        ImageError::NotRendered(why) => Code::Internal.because(why),
+        e => Code::BadImage.because(e.to_string()),
     }
 }
 
 fn unexpected(reply: Reply) -> Error {
     match reply {
-        Reply::Refused(ImageError::Cancelled) => Code::Busy.because("the work was given up"),
-        Reply::Refused(ImageError::NotAnImage | ImageError::Unsupported(_)) => {
-            Code::NoImage.because("No image can be made from this content.")
-        }
-        Reply::Refused(ImageError::NotRendered(why)) => Code::Internal.because(why),
-        Reply::Refused(e) => Code::BadImage.because(e.to_string()),
+        Reply::Refused(e) => refused(e),
         other => Code::Internal.because(format!("a media worker answered something else: {other:?}")),
     }
 }

@@ -17,5 +17,7 @@ mod images;
 mod jobs;
 /// The process itself: health, configuration, signals, certificates, restarts.
 mod operations;
+/// What an administrator chooses, and what follows from it.
+mod settings;
 /// Files on their way in, and everything that can be wrong with them.
 mod uploads;

@@ -206,19 +206,14 @@ impl Workers {
     /// `BAD_IMAGE`: the decoder fell over the file or took too long. `BUSY`: no slot, no
     /// memory, or stopping; the same request may succeed later. `MEDIA_UNAVAILABLE`: see above.
     pub async fn run(&self, class: Class, request: Value, sources: Vec<File>, limits: Limits) -> Result<Answer> {
+        self.seat(class).await?.run(request, sources, limits).await
+    }
+
+    /// Waits until a worker is free, and keeps it for one request. `BUSY` after a while.
+    pub async fn seat(&self, class: Class) -> Result<Seat> {
         self.available()?;
-        if sources.len() > SOURCES_MAX {
-            return Err(Code::Internal.because(format!("{} files in one request to a media worker", sources.len())));
-        }
-        let pool = &self.inner.pool;
-        let limits = Limits { output_bytes: limits.output_bytes.min(pool.config.output_bytes), ..limits };
-        let permit = pool.admit(class).await?;
-        let Some(slot) = pool.lane(class).idle.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
-            return Err(Code::Internal.because("a slot for media workers was lost"));
-        };
-        let (reply, answer) = oneshot::channel();
-        slot.give(Order { body: request, sources, limits, reply, permit });
-        Asked { slot, answer: Some(answer) }.wait().await
+        let permit = self.inner.pool.admit(class).await?;
+        Ok(Seat { workers: self.clone(), class, permit })
     }
 
     /// The configured limits of a request.
@@ -260,6 +255,30 @@ impl Workers {
     /// is left.
     pub fn stop(&self) {
         self.inner.stop();
+    }
+}
+
+/// A worker that is free for whoever holds this.
+pub struct Seat {
+    workers: Workers,
+    class: Class,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Seat {
+    /// As [`Workers::run`], without the wait.
+    pub async fn run(self, request: Value, sources: Vec<File>, limits: Limits) -> Result<Answer> {
+        if sources.len() > SOURCES_MAX {
+            return Err(Code::Internal.because(format!("{} files in one request to a media worker", sources.len())));
+        }
+        let pool = &self.workers.inner.pool;
+        let limits = Limits { output_bytes: limits.output_bytes.min(pool.config.output_bytes), ..limits };
+        let Some(slot) = pool.lane(self.class).idle.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
+            return Err(Code::Internal.because("a slot for media workers was lost"));
+        };
+        let (reply, answer) = oneshot::channel();
+        slot.give(Order { body: request, sources, limits, reply, permit: self.permit });
+        Asked { slot, answer: Some(answer) }.wait().await
     }
 }
 

@@ -12,6 +12,7 @@ use crate::accounts::Permission;
 use crate::assets::Assets;
 use crate::delivery::Delivery;
 use crate::error::Code;
+use crate::interfaces::filespin::links;
 use crate::interfaces::http::extract::Id;
 use crate::interfaces::http::extract::Pairs;
 use crate::interfaces::http::respond;
@@ -35,13 +36,15 @@ pub fn mount(r: &mut Routes) {
         .refuses(&[Code::AssetNotFound]);
     r.get("/api/v1/assets/{id}/content/{key}", Permission::Anyone, display, "A content, shown where that is safe")
         .query([("delivery", "`display` (as usual) or `download`")])
+        .query(links::PARAMETERS)
         .answers(200, ANY)
         .answers(206, ANY)
-        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable]);
+        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden]);
     r.get("/api/v1/assets/{id}/content/{key}/download", Permission::Anyone, download, "A content, as a file to keep")
+        .query(links::PARAMETERS)
         .answers(200, ANY)
         .answers(206, ANY)
-        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable]);
+        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden]);
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -95,6 +98,7 @@ async fn send(
     how: Disposition,
 ) -> Reply<HttpResponse> {
     let key = request.match_info().get("key").unwrap_or_default();
-    let content = delivery.content(caller, id.0, key).await?;
+    let ground = links::ground(delivery, caller, request).await?;
+    let content = delivery.content(ground, id.0, key).await?;
     Ok(respond::content(request, cpu, &content, how)?)
 }

@@ -1,36 +1,105 @@
-//! On-demand images, under the documented address and the old one that is all over the web.
+//! On-demand images, under the documented address and the old one that is all over the web;
+//! named conversions, as they are stored and transformed further; deep zoom.
 
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::Data;
 
+use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::delivery::Delivery;
+use crate::delivery::Wanted;
 use crate::error::Code;
+use crate::error::Result;
+use crate::interfaces::filespin::links;
 use crate::interfaces::http::extract::Id;
 use crate::interfaces::http::extract::Pairs;
 use crate::interfaces::http::respond;
+use crate::interfaces::http::respond::Disposition;
 use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
 use crate::media::imaging::Recipe;
 use crate::media::imaging::params::PARAMS;
+use crate::support::cpu::Cpu;
+
+const PICTURE: Body = Body::Other("image/*", "The image.");
+
+const DOWNLOAD: (&str, &str) = ("delivery", "`download`: as a file to keep");
 
 pub fn mount(r: &mut Routes) {
     for path in ["/api/v1/assets/{id}/conversions", "/api/v1/conversion/{id}"] {
         r.get(path, Permission::Anyone, image, "An image, computed from the parameters and cached")
             .query(PARAMS.iter().map(|p| (p.name(), p.help())))
-            .query([("delivery", "`download`: as a file to keep")])
-            .answers(200, Body::Other("image/*", "The image."))
-            .refuses(&[Code::InvalidRequest, Code::AssetNotFound, Code::NoImage, Code::BadImage, Code::AssetNotReady]);
+            .query([DOWNLOAD])
+            .query(links::PARAMETERS)
+            .answers(200, PICTURE)
+            .refuses(&[Code::InvalidRequest, Code::AssetNotFound, Code::NoImage, Code::BadImage, Code::AssetNotReady])
+            .refuses(&[Code::Unauthorized, Code::Forbidden]);
     }
+    r.get(
+        "/api/v1/assets/{id}/conversions/{key}",
+        Permission::Anyone,
+        conversion,
+        "A named conversion, as it is stored, or transformed by parameters",
+    )
+    .query(PARAMS.iter().map(|p| (p.name(), p.help())))
+    .query([DOWNLOAD])
+    .query(links::PARAMETERS)
+    .answers(200, PICTURE)
+    .answers(206, PICTURE)
+    .refuses(&[
+        Code::InvalidRequest,
+        Code::AssetNotFound,
+        Code::ContentNotFound,
+        Code::Unauthorized,
+        Code::Forbidden,
+    ]);
 }
 
-async fn image(delivery: Data<Delivery>, request: HttpRequest, id: Id, query: Pairs) -> Reply<HttpResponse> {
-    let recipe = Recipe::parse(query.iter()).map_err(|bad| Code::InvalidRequest.because(bad.to_string()))?;
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let image = delivery.image(id.0, &recipe, accept).await?;
-    let download = (query.get("delivery") == Some("download")).then(|| id.0.to_string());
-    Ok(respond::image(&request, &image, download.as_deref()))
+async fn image(
+    caller: Caller,
+    delivery: Data<Delivery>,
+    request: HttpRequest,
+    id: Id,
+    query: Pairs,
+) -> Reply<HttpResponse> {
+    let ground = links::ground(&delivery, &caller, &request).await?;
+    let wanted = Wanted { id: id.0, from: None, recipe: &recipe(&query)?, accept: accept(&request) };
+    let shown = delivery.image(ground, wanted).await?;
+    Ok(respond::image(&request, &shown, download(&query).then(|| id.0.to_string())))
+}
+
+async fn conversion(
+    caller: Caller,
+    delivery: Data<Delivery>,
+    cpu: Data<Cpu>,
+    request: HttpRequest,
+    id: Id,
+    query: Pairs,
+) -> Reply<HttpResponse> {
+    let key = request.match_info().get("key").unwrap_or_default();
+    let ground = links::ground(&delivery, &caller, &request).await?;
+    let recipe = recipe(&query)?;
+    if recipe == Recipe::default() {
+        let content = delivery.conversion(ground, id.0, key).await?;
+        let how = if download(&query) { Disposition::Download } else { Disposition::Display };
+        return Ok(respond::content(&request, &cpu, &content, how)?);
+    }
+    let wanted = Wanted { id: id.0, from: Some(key), recipe: &recipe, accept: accept(&request) };
+    let shown = delivery.image(ground, wanted).await?;
+    Ok(respond::image(&request, &shown, download(&query).then(|| format!("{}-{key}", id.0))))
+}
+
+fn recipe(query: &Pairs) -> Result<Recipe> {
+    Recipe::parse(query.iter()).map_err(|bad| Code::InvalidRequest.because(bad.to_string()))
+}
+
+fn accept(request: &HttpRequest) -> Option<&str> {
+    request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok())
+}
+
+fn download(query: &Pairs) -> bool {
+    query.get("delivery") == Some("download")
 }

@@ -5,8 +5,10 @@
 mod assets;
 mod images;
 mod jobs;
+mod links;
 mod processing;
 pub mod reply;
+mod settings;
 mod uploads;
 mod users;
 
@@ -21,5 +23,6 @@ pub fn routes() -> Routes {
     processing::mount(&mut routes);
     jobs::mount(&mut routes);
     images::mount(&mut routes);
+    settings::mount(&mut routes);
     routes
 }

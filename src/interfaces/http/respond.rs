@@ -32,7 +32,7 @@ use rustix::io::Errno;
 use rustix::io::ReadWriteFlags;
 
 use crate::delivery::Content;
-use crate::delivery::Image;
+use crate::delivery::Shown;
 use crate::error::Result;
 use crate::support::cpu::Cpu;
 use crate::support::id;
@@ -64,11 +64,12 @@ pub enum Disposition {
 }
 
 /// An on-demand image.
-pub fn image(request: &HttpRequest, image: &Image, download: Option<&str>) -> HttpResponse {
+pub fn image(request: &HttpRequest, shown: &Shown, download: Option<String>) -> HttpResponse {
+    let image = &shown.image;
     let mut answer = HttpResponse::Ok();
     answer
         .insert_header((header::ETAG, &*image.etag))
-        .insert_header((header::CACHE_CONTROL, PUBLIC))
+        .insert_header((header::CACHE_CONTROL, if shown.public { PUBLIC } else { PRIVATE }))
         .insert_header((header::VARY, "Accept"));
     if not_modified(request, &image.etag) {
         return answer.status(StatusCode::NOT_MODIFIED).finish();

@@ -127,6 +127,21 @@ impl Routes {
         self.add(Method::POST, path, permission, handler, summary)
     }
 
+    pub fn patch<F, Args>(
+        &mut self,
+        path: &'static str,
+        permission: Permission,
+        handler: F,
+        summary: &'static str,
+    ) -> &mut Row
+    where
+        F: Handler<Args> + Send + Sync + Clone,
+        Args: actix_web::FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.add(Method::PATCH, path, permission, handler, summary)
+    }
+
     fn add<F, Args>(
         &mut self,
         method: Method,

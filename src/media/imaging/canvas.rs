@@ -13,6 +13,8 @@
 //! No codec is known here; the server links this through `Recipe` and never runs it.
 #![expect(clippy::indexing_slicing, reason = "pixel arithmetic; every index is derived from the canvas' own size")]
 
+use std::sync::Arc;
+
 use fast_image_resize::FilterType;
 use fast_image_resize::PixelType;
 use fast_image_resize::ResizeAlg;
@@ -25,8 +27,10 @@ use super::color::Profile;
 use super::error::ImageError;
 use super::orientation::Orientation;
 use super::params::Plan;
+use super::params::watermark::Placement;
 
 /// A picture being worked on.
+#[derive(Clone)]
 pub struct Canvas {
     width: u32,
     height: u32,
@@ -40,6 +44,8 @@ pub struct Canvas {
     ceiling: (u32, u32),
     /// Result pixels per source pixel, as the plan foresees.
     shrink: f64,
+    /// What a watermark lays over the picture.
+    mark: Option<Arc<Canvas>>,
 }
 
 impl Canvas {
@@ -66,6 +72,7 @@ impl Canvas {
             profile: Profile::Srgb,
             ceiling: Plan::CEILING,
             shrink: 1.0,
+            mark: None,
         }
     }
 
@@ -82,6 +89,12 @@ impl Canvas {
     pub(super) fn heading_for(mut self, plan: &Plan) -> Self {
         self.ceiling = plan.ceiling;
         self.shrink = plan.shrink();
+        self
+    }
+
+    /// Gives it the mark that a watermark step will lay over it.
+    pub(super) fn marked(mut self, mark: Option<Arc<Self>>) -> Self {
+        self.mark = mark;
         self
     }
 
@@ -315,6 +328,29 @@ impl Canvas {
         }
     }
 
+    /// Lays the mark over the picture, at most this share of its width and height.
+    pub fn lay_over(&mut self, placement: Placement, scale: f64) -> Result<(), ImageError> {
+        let Some(mark) = self.mark.take() else {
+            return Err(ImageError::NotRendered("there is no watermark to lay over".to_owned()));
+        };
+        let mut mark = Self::clone(&mark);
+        let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
+        mark.ceiling = (side(self.width), side(self.height));
+        mark.scale = (1.0, 1.0);
+        mark.fit()?;
+        mark.add_alpha();
+        let (left, top) = placement.corner(self.size(), mark.size());
+        let stride = self.width as usize * self.channels;
+        let rows = self.pixels.chunks_exact_mut(stride).skip(top as usize);
+        for (row, marks) in rows.zip(mark.pixels.chunks_exact(mark.width as usize * 4)) {
+            let under = row[left as usize * self.channels..].chunks_exact_mut(self.channels);
+            for (pixel, mark) in under.zip(marks.as_chunks::<4>().0) {
+                lay_pixel(pixel, *mark);
+            }
+        }
+        Ok(())
+    }
+
     /// Shrinks to half again what the result needs, before a step that is dear per pixel.
     fn lighten(&mut self) -> Result<(), ImageError> {
         let needed = self.shrink * 1.5;
@@ -464,6 +500,24 @@ fn best_window(energy: &[u64], length: usize) -> usize {
         }
     }
     best
+}
+
+/// Lays one pixel over another (source over, neither premultiplied).
+fn lay_pixel(under: &mut [u8], over: [u8; 4]) {
+    let over_alpha = u32::from(over[3]);
+    let under_alpha = under.get(3).map_or(255, |&alpha| u32::from(alpha));
+    // In 255ths of 255ths, so that nothing is rounded twice.
+    let kept = under_alpha * (255 - over_alpha);
+    let alpha = over_alpha * 255 + kept;
+    if alpha == 0 {
+        return;
+    }
+    for (under, over) in under.iter_mut().take(3).zip(over) {
+        *under = ((u32::from(over) * over_alpha * 255 + u32::from(*under) * kept + alpha / 2) / alpha) as u8;
+    }
+    if let Some(under) = under.get_mut(3) {
+        *under = ((alpha + 127) / 255) as u8;
+    }
 }
 
 fn premultiply(pixels: &mut [u8]) {

@@ -1,7 +1,7 @@
 //! JPEG in and out, through libjpeg-turbo.
 //!
 //! In: the bytes of a file and how far it may be shrunk, or pixels. Out: RGB pixels, or the
-//! bytes of a file (4:2:0, one scan, 72 pixels per inch, no metadata).
+//! bytes of a file (4:2:0, one scan, no metadata).
 //!
 //! Decoding shrinks by 2, 4 or 8 inside the transform, which is where most of the speed on
 //! large photographs comes from. Other fractions exist, but lose sharpness.
@@ -85,13 +85,13 @@ pub fn decode(source: &[u8], markers: &Markers<'_>, denominator: u32, limits: &L
 
 /// Writes an opaque canvas as JPEG, quality 1 to 100.
 #[expect(unsafe_code, reason = "calls libjpeg-turbo")]
-pub fn encode(canvas: &Canvas, quality: u8) -> Result<Vec<u8>, ImageError> {
+pub fn encode(canvas: &Canvas, quality: u8, dpi: u16) -> Result<Vec<u8>, ImageError> {
     let turbo = Turbo::new(raw::TJINIT_TJINIT_COMPRESS)?;
     for (parameter, value) in [
         (raw::TJPARAM_TJPARAM_QUALITY, c_int::from(quality)),
         (raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_420 as c_int),
-        (raw::TJPARAM_TJPARAM_XDENSITY, 72),
-        (raw::TJPARAM_TJPARAM_YDENSITY, 72),
+        (raw::TJPARAM_TJPARAM_XDENSITY, c_int::from(dpi)),
+        (raw::TJPARAM_TJPARAM_YDENSITY, c_int::from(dpi)),
         (raw::TJPARAM_TJPARAM_DENSITYUNITS, 1),
     ] {
         turbo.set(parameter, value)?;

@@ -36,6 +36,7 @@ mod webp;
 mod words;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -46,7 +47,9 @@ pub use format::SourceFormat;
 pub use recipe::BadParam;
 pub use recipe::Recipe;
 
+use canvas::Canvas;
 use decode::Source;
+use params::Plan;
 
 /// High enough that the artefacts of a base image vanish in the reduction that follows.
 const BASE_QUALITY: u8 = 92;
@@ -87,6 +90,29 @@ impl Limits {
             return Err(ImageError::TooLarge { width, height });
         }
         Ok(())
+    }
+}
+
+/// One picture to be made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    pub recipe: Recipe,
+    pub format: OutputFormat,
+    /// The result fits in this many pixels, instead of the general maximum.
+    pub ceiling: Option<(u32, u32)>,
+    /// What the picture is about, in shares of the upright original, from its top left.
+    pub focus: Option<(f32, f32)>,
+}
+
+impl Order {
+    pub fn new(recipe: Recipe, format: OutputFormat) -> Order {
+        Order { recipe, format, ceiling: None, focus: None }
+    }
+}
+
+impl Order {
+    fn plan(&self, (width, height): (u32, u32)) -> Plan {
+        self.recipe.plan(width, height, self.ceiling.unwrap_or(Plan::CEILING))
     }
 }
 
@@ -164,12 +190,12 @@ pub fn probe(source: &[u8], limits: &Limits) -> Result<Facts, ImageError> {
 pub fn base(source: &[u8], side: u32, limits: &Limits) -> Result<Rendered, ImageError> {
     let source = Source::open(source, limits)?;
     let (width, height) = source.size();
-    let mut plan = Recipe::default().plan(width, height);
-    plan.ceiling = (side, side);
+    let mut plan = Recipe::default().plan(width, height, (side, side));
+    plan.quality = BASE_QUALITY;
     let format = if source.has_alpha { OutputFormat::Webp } else { OutputFormat::Jpeg };
     let mut canvas = source.decode(plan.shrink(), limits)?.heading_for(&plan);
     canvas.fit()?;
-    let bytes = encode::encode(&mut canvas, format, BASE_QUALITY)?;
+    let bytes = encode::encode(&mut canvas, format, &plan)?;
     let (width, height) = canvas.size();
     Ok(Rendered { bytes, format, width, height })
 }
@@ -182,20 +208,59 @@ pub fn render(
     limits: &Limits,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Rendered, ImageError> {
-    let go_on = || if cancelled() { Err(ImageError::Cancelled) } else { Ok(()) };
-    go_on()?;
     let source = Source::open(source, limits)?;
-    let (width, height) = source.size();
-    let plan = recipe.plan(width, height);
-    let format = negotiate::choose(None, source.format, source.has_alpha, plan.format);
-    let shrink = if plan.full_size { 1.0 } else { plan.shrink() };
-    let mut canvas = source.decode(shrink, limits)?.heading_for(&plan);
-    for step in recipe.steps() {
+    let format = negotiate::choose(None, source.format, source.has_alpha, recipe.format());
+    let order = Order::new(recipe.clone(), format);
+    let plan = order.plan(source.size());
+    let canvas = source.decode(plan.decode_shrink(), limits)?;
+    make(canvas, &order, &plan, cancelled)
+}
+
+/// Makes several pictures of one source, which is decoded once. Each goes to `keep` as soon as
+/// it is made; `mark` is the file that a watermark step lays over them.
+pub fn render_all<T>(
+    source: &[u8],
+    mark: Option<&[u8]>,
+    orders: &[Order],
+    limits: &Limits,
+    mut keep: impl FnMut(Rendered) -> Result<T, ImageError>,
+) -> Vec<Result<T, ImageError>> {
+    let opened = || {
+        let source = Source::open(source, limits)?;
+        let plans: Vec<Plan> = orders.iter().map(|order| order.plan(source.size())).collect();
+        // The largest result decides how far decoding may shrink.
+        let shrink = plans.iter().map(Plan::decode_shrink).fold(0.0, f64::max);
+        let mark = mark.map(|mark| Source::open(mark, limits)?.decode(1.0, limits)).transpose()?;
+        Ok((source.decode(shrink, limits)?.marked(mark.map(Arc::new)), plans))
+    };
+    let (canvas, plans) = match opened() {
+        Ok(opened) => opened,
+        Err(e) => return orders.iter().map(|_| Err(ImageError::clone(&e))).collect(),
+    };
+    // The server kills a worker whose answers nobody wants; there is nobody else to ask.
+    let never = || false;
+    let mut canvas = Some(canvas);
+    let last = orders.len().saturating_sub(1);
+    let mut results = Vec::with_capacity(orders.len());
+    for (n, (order, plan)) in orders.iter().zip(&plans).enumerate() {
+        // The last one may have the decoded picture itself.
+        let mine = if n == last { canvas.take() } else { canvas.clone() };
+        results.push(
+            mine.ok_or(ImageError::Cancelled).and_then(|mine| make(mine, order, plan, &never)).and_then(&mut keep),
+        );
+    }
+    results
+}
+
+fn make(canvas: Canvas, order: &Order, plan: &Plan, cancelled: &dyn Fn() -> bool) -> Result<Rendered, ImageError> {
+    let go_on = || if cancelled() { Err(ImageError::Cancelled) } else { Ok(()) };
+    let mut canvas = canvas.heading_for(plan);
+    for step in order.recipe.steps() {
         go_on()?;
         step.apply(&mut canvas)?;
     }
     go_on()?;
-    let bytes = encode::encode(&mut canvas, format, plan.quality)?;
+    let bytes = encode::encode(&mut canvas, order.format, plan)?;
     let (width, height) = canvas.size();
-    Ok(Rendered { bytes, format, width, height })
+    Ok(Rendered { bytes, format: order.format, width, height })
 }

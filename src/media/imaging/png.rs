@@ -112,16 +112,16 @@ pub fn decode(source: &[u8], limits: &Limits) -> Result<(Canvas, Option<Vec<u8>>
 }
 
 /// Writes the canvas as PNG.
-pub fn encode(canvas: &Canvas) -> Result<Vec<u8>, ImageError> {
-    /// 72 pixels per inch.
-    const PIXELS_PER_METRE: u32 = 2835;
+pub fn encode(canvas: &Canvas, dpi: u16) -> Result<Vec<u8>, ImageError> {
+    const INCHES_PER_METRE: f64 = 1.0 / 0.0254;
+    let per_metre = (f64::from(dpi) * INCHES_PER_METRE).round() as u32;
     let (width, height) = canvas.size();
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes, width, height);
     encoder.set_color(if canvas.has_alpha() { ColorType::Rgba } else { ColorType::Rgb });
     encoder.set_depth(BitDepth::Eight);
     encoder.set_compression(Compression::Fast);
-    encoder.set_pixel_dims(Some(PixelDimensions { xppu: PIXELS_PER_METRE, yppu: PIXELS_PER_METRE, unit: Unit::Meter }));
+    encoder.set_pixel_dims(Some(PixelDimensions { xppu: per_metre, yppu: per_metre, unit: Unit::Meter }));
     let mut writer = encoder.write_header().map_err(ImageError::not_rendered)?;
     writer.write_image_data(canvas.pixels()).map_err(ImageError::not_rendered)?;
     writer.finish().map_err(ImageError::not_rendered)?;

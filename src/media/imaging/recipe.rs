@@ -24,6 +24,7 @@ use super::params::PARAMS;
 use super::params::Plan;
 use super::params::Step;
 use super::params::format::FormatStep;
+use super::params::watermark::Mark;
 
 /// A parameter that could not be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,26 +102,50 @@ impl Recipe {
         self
     }
 
+    /// The watermark that was asked for, if any.
+    pub fn watermark(&self) -> Option<&Mark> {
+        self.steps.iter().flatten().find_map(|step| step.mark())
+    }
+
+    /// The same recipe, with the watermark settled.
+    pub fn with_watermark(mut self, mark: Mark) -> Recipe {
+        self.steps.resize(PARAMS.len(), None);
+        if let Some((_, place)) = PARAMS.iter().zip(&mut self.steps).find(|(param, _)| param.name() == "watermark") {
+            *place = Some(Arc::new(mark));
+        }
+        self
+    }
+
     /// The output format, if one was asked for.
     pub fn format(&self) -> Option<OutputFormat> {
-        self.plan(0, 0).format
+        self.foreseen(0).format
     }
 
     /// The box that the result was asked to fit in, if narrower than the general maximum.
     pub fn max_output(&self) -> Option<(u32, u32)> {
-        let plan = self.plan(u32::MAX, u32::MAX);
+        let plan = self.foreseen(u32::MAX);
         (plan.ceiling != Plan::CEILING).then_some(plan.ceiling)
     }
 
     /// Whether the recipe speaks of the original's own pixels (a crop by coordinates), so
     /// that a smaller stand-in would give another picture.
     pub fn needs_original(&self) -> bool {
-        self.plan(0, 0).source_coordinates
+        self.foreseen(0).source_coordinates
+    }
+
+    /// Whether the result depends on what the picture is about.
+    pub fn minds_focus(&self) -> bool {
+        self.foreseen(0).minds_focus
+    }
+
+    /// Foresees the work for a source of this side, for questions that do not depend on it.
+    fn foreseen(&self, side: u32) -> Plan {
+        self.plan(side, side, Plan::CEILING)
     }
 
     /// Foresees the work for a source of this (upright) size.
-    pub(super) fn plan(&self, width: u32, height: u32) -> Plan {
-        let mut plan = Plan::new(width, height);
+    pub(super) fn plan(&self, width: u32, height: u32, ceiling: (u32, u32)) -> Plan {
+        let mut plan = Plan::new(width, height, ceiling);
         for step in self.steps.iter().flatten() {
             step.foresee(&mut plan);
         }

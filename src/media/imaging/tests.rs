@@ -73,7 +73,7 @@ fn see_through(width: u32, height: u32) -> Canvas {
 }
 
 fn jpeg_of(canvas: &Canvas) -> Vec<u8> {
-    jpeg::encode(canvas, 92).unwrap()
+    jpeg::encode(canvas, 92, 72).unwrap()
 }
 
 /// Puts a segment right after the start of a JPEG.
@@ -120,7 +120,7 @@ fn every_format() -> Vec<(&'static str, Vec<u8>)> {
     let raw = photo.pixels();
     vec![
         ("jpeg", jpeg_of(&photo)),
-        ("png", png::encode(&photo).unwrap()),
+        ("png", png::encode(&photo, 72).unwrap()),
         ("webp", webp::encode(&photo, 80).unwrap()),
         ("webp alpha", webp::encode(&see_through(160, 120), 80).unwrap()),
         ("avif", avif::encode(&photo, 60).unwrap()),
@@ -135,7 +135,7 @@ fn sizes_are_exact() {
     let sources = [
         ("wide", jpeg_of(&photo(1200, 900))),
         ("odd", jpeg_of(&photo(1001, 751))),
-        ("png", png::encode(&photo(1200, 900)).unwrap()),
+        ("png", png::encode(&photo(1200, 900), 72).unwrap()),
     ];
     let cases = [
         ("wide", "resize=800,600", (800, 600)),
@@ -167,8 +167,8 @@ fn sizes_are_exact() {
 #[test]
 fn shrinking_while_decoding_loses_nothing_visible() {
     let picture = photo(1600, 1200);
-    let full = pixels(&make(&png::encode(&picture).unwrap(), "resize=250,250&format=png").bytes);
-    let fast = pixels(&make(&jpeg::encode(&picture, 100).unwrap(), "resize=250,250&format=png").bytes);
+    let full = pixels(&make(&png::encode(&picture, 72).unwrap(), "resize=250,250&format=png").bytes);
+    let fast = pixels(&make(&jpeg::encode(&picture, 100, 72).unwrap(), "resize=250,250&format=png").bytes);
     assert_eq!(full.size(), fast.size());
     let squares = full.pixels().iter().zip(fast.pixels()).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
     let mean = squares.sum::<f64>() / full.pixels().len() as f64;
@@ -222,7 +222,7 @@ fn all_eight_orientations_end_upright() {
 
 #[test]
 fn transparency_meets_its_background() {
-    let source = png::encode(&see_through(64, 32)).unwrap();
+    let source = png::encode(&see_through(64, 32), 72).unwrap();
     let cases: [(&str, Vec<u8>, Vec<u8>); 5] = [
         ("format=jpg", vec![255, 255, 255], vec![0, 200, 0]),
         ("format=jpg&bgcolor=f00000", vec![240, 0, 0], vec![0, 200, 0]),
@@ -428,7 +428,7 @@ fn facts_of_a_photograph() {
 
 #[test]
 fn bombs_are_refused_by_their_header() {
-    let mut png = png::encode(&photo(8, 8)).unwrap();
+    let mut png = png::encode(&photo(8, 8), 72).unwrap();
     png[16..24].copy_from_slice(&[60_000_u32.to_be_bytes(), 60_000_u32.to_be_bytes()].concat());
     let mut jpeg = jpeg_of(&photo(8, 8));
     let frame = jpeg.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();

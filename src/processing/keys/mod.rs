@@ -1,25 +1,34 @@
 //! Processing keys: the words that `/process` accepts, one file each.
 
+mod named;
 mod smart_imaging;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::assets::Asset;
 use crate::assets::Conversion;
 use crate::error::Result;
 use crate::infra::storage::Storage;
+use crate::settings::Values;
 use crate::stills::Stills;
 use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
 
-/// Every key there is. Validation, steps and the reference read this list.
+/// Every key that is always there. Validation, steps and the reference read this list.
 pub static KEYS: &[&dyn ProcessingKey] = &[&smart_imaging::SmartImaging];
+
+/// These, and those of the settings.
+pub fn in_force(settings: &Values) -> impl Iterator<Item = &dyn ProcessingKey> {
+    let named = settings.images.conversions.iter().map(|named| named as &dyn ProcessingKey);
+    KEYS.iter().copied().map(|key| key as &dyn ProcessingKey).chain(named)
+}
 
 /// What a key does with an asset.
 pub trait ProcessingKey: Sync {
     /// On the wire, in steps and in paths.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
     /// One sentence for the reference.
     fn help(&self) -> &'static str;
     fn family(&self) -> Family;
@@ -51,6 +60,7 @@ pub struct Bench {
     pub cpu: Cpu,
     pub storage: Storage,
     pub stills: Stills,
+    pub settings: Arc<Values>,
     pub now: Instant,
 }
 

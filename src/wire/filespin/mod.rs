@@ -3,6 +3,8 @@
 //! Shapes: <https://developers.filespin.io/reference/asset-api>. Names, order of meaning and
 //! types are the vendor's; nothing here decides anything.
 
+pub mod settings;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;

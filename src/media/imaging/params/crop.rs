@@ -132,6 +132,7 @@ impl Step for Fill {
     fn foresee(&self, plan: &mut Plan) {
         (plan.width, plan.height) = self.part(plan.width, plan.height);
         plan.narrow(self.width, self.height);
+        plan.minds_focus |= matches!(self.gravity, Gravity::Face | Gravity::Smart);
     }
 
     fn apply(&self, canvas: &mut Canvas) -> Result<(), ImageError> {

@@ -12,6 +12,7 @@
 pub mod bgcolor;
 pub mod blur;
 pub mod crop;
+pub mod dpi;
 pub mod dpr;
 pub mod flip;
 pub mod format;
@@ -21,6 +22,7 @@ pub mod resize;
 pub mod rotate;
 pub mod sharpen;
 pub mod trim;
+pub mod watermark;
 
 use super::canvas::Canvas;
 use super::error::ImageError;
@@ -49,6 +51,10 @@ pub trait Step: Send + Sync {
     fn canonical(&self) -> String;
     /// Says beforehand what this step will do, so that decoding can do less.
     fn foresee(&self, _plan: &mut Plan) {}
+    /// The mark it lays over the picture, if that is what it does.
+    fn mark(&self) -> Option<&watermark::Mark> {
+        None
+    }
     /// Does it.
     fn apply(&self, _canvas: &mut Canvas) -> Result<(), ImageError> {
         Ok(())
@@ -67,6 +73,8 @@ pub static PARAMS: &[&dyn Param] = &[
     &blur::Blur,
     &sharpen::Sharpen,
     &bgcolor::Bgcolor,
+    &watermark::Watermark,
+    &dpi::Dpi,
     &quality::Quality,
     &format::Format,
 ];
@@ -81,11 +89,14 @@ pub struct Plan {
     pub ceiling: (u32, u32),
     /// Output pixels per pixel asked for.
     pub dpr: f64,
+    /// Some step keeps in view what the picture is about.
+    pub minds_focus: bool,
     /// Some step must see every pixel of the source, so decoding may not shrink.
     pub full_size: bool,
     /// Some step names pixels of the source by their coordinates.
     pub source_coordinates: bool,
     pub background: Option<[u8; 3]>,
+    pub dpi: u16,
     pub quality: u8,
     pub format: Option<OutputFormat>,
 }
@@ -94,15 +105,17 @@ impl Plan {
     /// No result is larger than this, asked or not.
     pub const CEILING: (u32, u32) = (2048, 1536);
 
-    pub(super) fn new(width: u32, height: u32) -> Self {
+    pub(super) fn new(width: u32, height: u32, ceiling: (u32, u32)) -> Self {
         Self {
             width: f64::from(width),
             height: f64::from(height),
-            ceiling: Self::CEILING,
+            ceiling,
             dpr: 1.0,
+            minds_focus: false,
             full_size: false,
             source_coordinates: false,
             background: None,
+            dpi: dpi::DEFAULT,
             quality: quality::DEFAULT,
             format: None,
         }
@@ -112,6 +125,11 @@ impl Plan {
     pub fn shrink(&self) -> f64 {
         let (width, height) = self.ceiling;
         (f64::from(width) / self.width.max(1.0)).min(f64::from(height) / self.height.max(1.0)).min(1.0)
+    }
+
+    /// The same, as far as decoding may make use of it.
+    pub fn decode_shrink(&self) -> f64 {
+        if self.full_size { 1.0 } else { self.shrink() }
     }
 
     /// Narrows the ceiling to a box given in asked pixels; 0 leaves that side free.

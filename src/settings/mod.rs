@@ -1,0 +1,94 @@
+//! Settings: what an administrator chooses while the box runs.
+//!
+//! In: a section, whole. Out: the same, at once and everywhere: a copy of all sections is
+//! kept in memory, because every picture that is asked for looks at it, and it is replaced
+//! when a change has been committed.
+//!
+//! How a process runs (addresses, limits, folders) is `config`, which is read once.
+//!
+//! A new section is a type in [`model`], a field of [`Values`] and a name in `store`.
+
+pub mod model;
+mod store;
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+
+pub use model::DEEPZOOM;
+pub use model::DeepZoom;
+pub use model::Images;
+pub use model::NamedConversion;
+pub use model::Placement;
+pub use model::Values;
+pub use model::Watermark;
+
+use crate::error::Result;
+use crate::infra::db::Db;
+
+/// Knows the settings; cheap to clone.
+#[derive(Clone)]
+pub struct Settings {
+    db: Db,
+    current: Arc<RwLock<Arc<Values>>>,
+}
+
+impl Settings {
+    /// Reads what was chosen before.
+    pub async fn open(db: Db) -> Result<Settings> {
+        let values = db.read(store::all).await?;
+        Ok(Settings { db, current: Arc::new(RwLock::new(Arc::new(values))) })
+    }
+
+    /// Everything, as it is now.
+    pub fn now(&self) -> Arc<Values> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Chooses how pictures are made.
+    pub async fn set_images(&self, images: Images) -> Result<()> {
+        let images = images.checked()?;
+        self.change(move |values| values.images = images).await
+    }
+
+    /// Chooses what is laid over pictures; `None` for nothing.
+    pub async fn set_watermark(&self, watermark: Option<Watermark>) -> Result<()> {
+        self.change(move |values| values.watermark = watermark).await
+    }
+
+    async fn change(&self, edit: impl FnOnce(&mut Values) + Send + 'static) -> Result<()> {
+        let current = Arc::clone(&self.current);
+        self.db
+            .write(move |tx| {
+                // Read inside the transaction: writes come one at a time, so no edit is lost.
+                let mut values = store::all(tx)?;
+                edit(&mut values);
+                store::put(tx, &values)?;
+                tx.after_commit(move || {
+                    *current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(values);
+                });
+                Ok(())
+            })
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::clock::Clock;
+
+    #[tokio::test]
+    async fn a_choice_holds_at_once_and_after_a_restart() {
+        let db = Db::temporary(crate::app::SCHEMA, Clock::system()).unwrap();
+        let settings = Settings::open(db.clone()).await.unwrap();
+        assert_eq!(*settings.now(), Values::default());
+        let images = Images { on_demand_private: true, ..Images::default() };
+        settings.set_images(images.clone()).await.unwrap();
+        let mark = Watermark { digest: "00".repeat(16), asset: None, placement: Placement::TopLeft, scale: 0.25 };
+        settings.set_watermark(Some(mark.clone())).await.unwrap();
+        let expected = Values { images, watermark: Some(mark) };
+        assert_eq!(*settings.now(), expected);
+        assert_eq!(*Settings::open(db).await.unwrap().now(), expected);
+    }
+}

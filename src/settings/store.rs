@@ -1,0 +1,39 @@
+//! The table `setting`.
+
+use rusqlite::Connection;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Code;
+use crate::error::Result;
+use crate::infra::db::Tx;
+use crate::settings::model::Values;
+
+/// Everything; what was never chosen has its default.
+pub fn all(c: &Connection) -> Result<Values> {
+    Ok(Values { images: get(c, "images")?, watermark: get(c, "watermark")? })
+}
+
+pub fn put(tx: &Tx, values: &Values) -> Result<()> {
+    set(tx, "images", &values.images)?;
+    set(tx, "watermark", &values.watermark)
+}
+
+fn get<T: DeserializeOwned + Default>(c: &Connection, name: &str) -> Result<T> {
+    let mut found = c.prepare_cached("SELECT value FROM setting WHERE name = ?1")?;
+    let mut rows = found.query([name])?;
+    let Some(row) = rows.next()? else { return Ok(T::default()) };
+    let text: String = row.get(0)?;
+    serde_json::from_str(&text).map_err(|e| Code::Internal.from(format!("reading the setting `{name}`"), e))
+}
+
+fn set(tx: &Tx, name: &str, value: &impl Serialize) -> Result<()> {
+    let text =
+        serde_json::to_string(value).map_err(|e| Code::Internal.from(format!("writing the setting `{name}`"), e))?;
+    tx.prepare_cached("INSERT OR REPLACE INTO setting (name, value, changed_at) VALUES (?1, ?2, ?3)")?.execute((
+        name,
+        text,
+        tx.now(),
+    ))?;
+    Ok(())
+}
