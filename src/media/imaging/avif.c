@@ -97,16 +97,20 @@ void av_close(void *handle)
     avifDecoderDestroy(handle);
 }
 
-/* Writes 8-bit RGB (channels 3) or RGBA (channels 4) as 4:2:0. The bytes are given back by av_free(). */
-int av_encode(const uint8_t *pixels, uint32_t width, uint32_t height, uint32_t channels, int quality, int speed,
-              uint8_t **out, size_t *out_len)
+/*
+ * Writes packed 8-bit RGB (channels 3) or RGBA (channels 4) as 4:2:0; or, where `pixels` is null, unpadded planes of
+ * full range, as 4:2:0 (channels 3) or luma alone (channels 1). The bytes are given back by av_free().
+ */
+int av_encode(const uint8_t *pixels, const uint8_t *const planes[3], uint32_t width, uint32_t height,
+              uint32_t channels, int quality, int speed, uint8_t **out, size_t *out_len)
 {
     *out = NULL;
     *out_len = 0;
     avifRWData encoded = AVIF_DATA_EMPTY;
     avifResult result = AVIF_RESULT_OUT_OF_MEMORY;
     avifEncoder *encoder = avifEncoderCreate();
-    avifImage *image = avifImageCreate(width, height, 8, AVIF_PIXEL_FORMAT_YUV420);
+    avifImage *image =
+        avifImageCreate(width, height, 8, channels == 1 ? AVIF_PIXEL_FORMAT_YUV400 : AVIF_PIXEL_FORMAT_YUV420);
     if (!encoder || !image)
         goto done;
     image->yuvRange = AVIF_RANGE_FULL;
@@ -114,15 +118,23 @@ int av_encode(const uint8_t *pixels, uint32_t width, uint32_t height, uint32_t c
     image->transferCharacteristics = AVIF_TRANSFER_CHARACTERISTICS_SRGB;
     image->matrixCoefficients = AVIF_MATRIX_COEFFICIENTS_BT601;
 
-    avifRGBImage rgb;
-    avifRGBImageSetDefaults(&rgb, image);
-    rgb.format = channels == 4 ? AVIF_RGB_FORMAT_RGBA : AVIF_RGB_FORMAT_RGB;
-    rgb.depth = 8;
-    rgb.pixels = (uint8_t *)pixels; /* only read */
-    rgb.rowBytes = width * channels;
-    result = avifImageRGBToYUV(image, &rgb);
-    if (result != AVIF_RESULT_OK)
-        goto done;
+    if (!pixels) {
+        for (uint32_t plane = 0; plane < channels; plane++) {
+            image->yuvPlanes[plane] = (uint8_t *)planes[plane]; /* only read */
+            image->yuvRowBytes[plane] = plane ? (width + 1) / 2 : width;
+        }
+        image->imageOwnsYUVPlanes = AVIF_FALSE;
+    } else {
+        avifRGBImage rgb;
+        avifRGBImageSetDefaults(&rgb, image);
+        rgb.format = channels == 4 ? AVIF_RGB_FORMAT_RGBA : AVIF_RGB_FORMAT_RGB;
+        rgb.depth = 8;
+        rgb.pixels = (uint8_t *)pixels; /* only read */
+        rgb.rowBytes = width * channels;
+        result = avifImageRGBToYUV(image, &rgb);
+        if (result != AVIF_RESULT_OK)
+            goto done;
+    }
 
     encoder->maxThreads = 1;
     encoder->speed = speed;

@@ -1,6 +1,6 @@
 //! AVIF in and out, through the system's libavif.
 //!
-//! In: the bytes of a file, or pixels. Out: pixels, or the bytes of a file. The C side is
+//! In: the bytes of a file, or pixels or planes. Out: pixels, or the bytes of a file. The C side is
 //! `avif.c`, a handful of functions that hide libavif's version-dependent structures.
 //!
 //! Invariant: limits reach libavif before it reads a byte; a buffer is only filled when the
@@ -19,6 +19,7 @@ use std::ptr;
 use super::Limits;
 use super::canvas::Canvas;
 use super::error::ImageError;
+use super::planes::Planes;
 
 /// What AV1's quality scale needs to look like a JPEG of the same number: pairs of JPEG and AVIF
 /// quality, straight lines between. Taken one to one, 90 would cost more bytes than the JPEG.
@@ -60,6 +61,7 @@ unsafe extern "C" {
     fn av_close(handle: *mut c_void);
     fn av_encode(
         pixels: *const u8,
+        planes: *const *const u8,
         width: u32,
         height: u32,
         channels: u32,
@@ -177,20 +179,19 @@ impl Drop for Decoder<'_> {
 #[expect(unsafe_code, reason = "calls libavif")]
 pub fn encode(canvas: &Canvas, quality: u8) -> Result<Vec<u8>, ImageError> {
     let (width, height) = canvas.size();
-    let channels = if canvas.has_alpha() { 4 } else { 3 };
     let (mut bytes, mut len) = (ptr::null_mut(), 0);
-    // SAFETY: the canvas holds width * height * channels bytes; both out pointers are ours.
+    let (pixels, planes, channels) = match canvas.planes() {
+        Some(Planes { luma, chroma }) => {
+            let [cb, cr] =
+                chroma.as_ref().map_or([ptr::null(); 2], |chroma| chroma.each_ref().map(|c| c.samples.as_ptr()));
+            (ptr::null(), [luma.samples.as_ptr(), cb, cr], if chroma.is_some() { 3 } else { 1 })
+        }
+        None => (canvas.pixels().as_ptr(), [ptr::null(); 3], if canvas.has_alpha() { 4 } else { 3 }),
+    };
+    // SAFETY: either the canvas holds width * height * channels bytes of pixels, or planes of
+    // 4:2:0 or, with one channel, of luma alone; both out pointers are ours.
     let result = unsafe {
-        av_encode(
-            canvas.pixels().as_ptr(),
-            width,
-            height,
-            channels,
-            scale(quality),
-            SPEED,
-            &raw mut bytes,
-            &raw mut len,
-        )
+        av_encode(pixels, planes.as_ptr(), width, height, channels, scale(quality), SPEED, &raw mut bytes, &raw mut len)
     };
     if result != 0 || bytes.is_null() {
         return Err(ImageError::NotRendered(message(result)));

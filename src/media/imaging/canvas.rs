@@ -7,6 +7,9 @@
 //! least 1 x 1; `scale` says how many canvas pixels stand for one pixel of the source, so
 //! that sizes come out exact although decoding may have shrunk the picture.
 //!
+//! A picture that comes in planes stays in planes while it is only shrunk, cut at its edges,
+//! mirrored or turned by right angles; the first move that wants pixels makes it pixels.
+//!
 //! Orientation and colour profile stay pending until the picture has its final size, where
 //! they cost a fraction. A step that minds where up is calls `settle` first.
 //!
@@ -28,15 +31,20 @@ use super::error::ImageError;
 use super::orientation::Orientation;
 use super::params::Plan;
 use super::params::watermark::Placement;
+use super::planar::Planar;
+use super::planes::Plane;
+use super::planes::Planes;
 
 /// A picture being worked on.
 #[derive(Clone)]
 pub struct Canvas {
     width: u32,
     height: u32,
-    /// 3 or 4.
+    /// 3 or 4; 3 in planes.
     channels: usize,
+    /// Empty while the picture is in planes.
     pixels: Vec<u8>,
+    planes: Option<Planar>,
     /// Canvas pixels per source pixel, along the canvas' own axes.
     scale: (f64, f64),
     orientation: Orientation,
@@ -59,6 +67,13 @@ impl Canvas {
         Self::new(width, height, 4, pixels)
     }
 
+    /// Of planes, luma of at least 1 x 1.
+    pub fn planar(planes: Planes) -> Self {
+        let planes = Planar::new(planes);
+        let (width, height) = planes.size();
+        Self { planes: Some(planes), pixels: Vec::new(), ..Self::new(width, height, 3, Vec::new()) }
+    }
+
     fn new(width: u32, height: u32, channels: usize, mut pixels: Vec<u8>) -> Self {
         let (width, height) = (width.max(1), height.max(1));
         pixels.resize(width as usize * height as usize * channels, 0);
@@ -67,6 +82,7 @@ impl Canvas {
             height,
             channels,
             pixels,
+            planes: None,
             scale: (1.0, 1.0),
             orientation: Orientation::UPRIGHT,
             profile: Profile::Srgb,
@@ -112,9 +128,34 @@ impl Canvas {
         self.channels == 4
     }
 
-    /// Packed rows.
+    /// Packed rows. Of a picture in planes there are none until `unpack`.
     pub fn pixels(&self) -> &[u8] {
+        debug_assert!(self.planes.is_none(), "pixels of a picture in planes");
         &self.pixels
+    }
+
+    /// The planes of a picture that has them, grey or exactly 4:2:0.
+    pub(super) fn planes(&self) -> Option<&Planes> {
+        self.planes.as_ref().and_then(Planar::as_420)
+    }
+
+    /// Whether the picture is in planes and has no colour.
+    pub(super) fn is_grey(&self) -> bool {
+        self.planes.as_ref().is_some_and(Planar::is_grey)
+    }
+
+    /// Turns planes into pixels.
+    pub fn unpack(&mut self) -> Result<(), ImageError> {
+        if let Some(planes) = &self.planes {
+            self.pixels = planes.to_rgb()?;
+            self.planes = None;
+        }
+        Ok(())
+    }
+
+    /// Makes planes fit for an encoder; pixels stay as they are.
+    pub(super) fn halve_chroma(&mut self) -> Result<(), ImageError> {
+        self.planes.as_mut().map_or(Ok(()), Planar::halve_chroma)
     }
 
     /// Shrinks the picture under the plan's ceiling, then settles colour and orientation.
@@ -124,7 +165,11 @@ impl Canvas {
         let shrink = (f64::from(most_wide) / wide).min(f64::from(most_high) / high).min(1.0);
         let side = |length: f64, most: u32| ((length * shrink).round() as u32).clamp(1, most.max(1));
         self.resize(side(wide, most_wide), side(high, most_high))?;
-        self.profile.take().convert(&mut self.pixels, self.channels);
+        let profile = self.profile.take();
+        if !profile.is_srgb() {
+            self.unpack()?;
+            profile.convert(&mut self.pixels, self.channels);
+        }
         self.settle();
         Ok(())
     }
@@ -141,6 +186,10 @@ impl Canvas {
     /// Mirrors left to right, top to bottom, or both.
     pub fn mirror(&mut self, across: bool, down: bool) {
         self.settle_unless_upright();
+        if let Some(planes) = &mut self.planes {
+            planes.mirror(across, down);
+            return;
+        }
         let channels = self.channels;
         if across {
             for row in self.pixels.chunks_exact_mut(self.width as usize * channels) {
@@ -165,6 +214,21 @@ impl Canvas {
     /// Turns clockwise by right angles.
     pub fn quarter_turns(&mut self, turns: u8) {
         self.settle_unless_upright();
+        if let Some(planes) = &mut self.planes {
+            // A turn is a mirror and a diagonal one, which no plane minds.
+            match turns % 4 {
+                1 => planes.mirror(false, true),
+                2 => planes.mirror(true, true),
+                3 => planes.mirror(true, false),
+                _ => {}
+            }
+            if turns % 2 == 1 {
+                planes.transpose();
+                (self.width, self.height) = (self.height, self.width);
+                self.scale = (self.scale.1, self.scale.0);
+            }
+            return;
+        }
         match turns % 4 {
             1 | 3 => {
                 self.pixels = match self.channels {
@@ -186,6 +250,7 @@ impl Canvas {
     pub fn turn(&mut self, degrees: f64) -> Result<(), ImageError> {
         self.settle();
         self.lighten()?;
+        self.unpack()?;
         self.add_alpha();
         premultiply(&mut self.pixels);
         let (sin, cos) = degrees.to_radians().sin_cos();
@@ -214,6 +279,11 @@ impl Canvas {
         if (width, height) == (self.width, self.height) {
             return;
         }
+        if let Some(planes) = &mut self.planes {
+            planes.cut(x, y, width, height);
+            (self.width, self.height) = (width, height);
+            return;
+        }
         let stride = self.width as usize * self.channels;
         let (left, kept) = (x as usize * self.channels, width as usize * self.channels);
         for row in 0..height as usize {
@@ -226,8 +296,9 @@ impl Canvas {
     }
 
     /// Cuts off the border that differs from the corner's colour by no more than this per channel.
-    pub fn trim(&mut self, tolerance: u8) {
+    pub fn trim(&mut self, tolerance: u8) -> Result<(), ImageError> {
         self.settle();
+        self.unpack()?;
         let corner: Vec<u8> = self.pixels[..self.channels].to_vec();
         // Where the corner is transparent, transparency is the border and hidden colour is noise.
         let clear = self.channels == 4 && corner[3] == 0;
@@ -251,6 +322,7 @@ impl Canvas {
         if left <= right && top <= bottom {
             self.cut(left, top, right - left + 1, bottom - top + 1);
         }
+        Ok(())
     }
 
     /// The corner of the part of this size that holds the most detail.
@@ -258,13 +330,18 @@ impl Canvas {
         let (wide, high) = (self.width as usize, self.height as usize);
         let mut columns = vec![0_u64; wide];
         let mut rows = vec![0_u64; high];
-        let stride = wide * self.channels;
+        // Brightness where there is such a plane, else green, which is most of it.
+        let (samples, step) = match &self.planes {
+            Some(planes) => (planes.luma().samples.as_slice(), 1),
+            None => (&self.pixels[1..], self.channels),
+        };
+        let stride = wide * step;
         for (y, row) in rows.iter_mut().enumerate().skip(1) {
             for (x, column) in columns.iter_mut().enumerate().skip(1) {
-                let at = y * stride + x * self.channels + 1;
-                let here = self.pixels[at];
-                let energy = u64::from(here.abs_diff(self.pixels[at - self.channels]))
-                    + u64::from(here.abs_diff(self.pixels[at - stride]));
+                let at = y * stride + x * step;
+                let here = samples[at];
+                let energy =
+                    u64::from(here.abs_diff(samples[at - step])) + u64::from(here.abs_diff(samples[at - stride]));
                 *column += energy;
                 *row += energy;
             }
@@ -289,36 +366,53 @@ impl Canvas {
         self.channels = 3;
     }
 
-    /// Takes the colour away (luma of BT.709).
-    pub fn grayscale(&mut self) {
-        for pixel in self.pixels.chunks_exact_mut(self.channels) {
-            let luma = u32::from(pixel[0]) * 13_933 + u32::from(pixel[1]) * 46_871 + u32::from(pixel[2]) * 4_732;
-            pixel[..3].fill(((luma + 32_768) >> 16) as u8);
+    /// Takes the colour away (luma of BT.709). What is opaque becomes a single plane.
+    pub fn grayscale(&mut self) -> Result<(), ImageError> {
+        if self.is_grey() {
+            return Ok(());
         }
+        self.unpack()?;
+        let shade = |pixel: &[u8]| {
+            let luma = u32::from(pixel[0]) * 13_933 + u32::from(pixel[1]) * 46_871 + u32::from(pixel[2]) * 4_732;
+            ((luma + 32_768) >> 16) as u8
+        };
+        if self.has_alpha() {
+            for pixel in self.pixels.as_chunks_mut::<4>().0 {
+                let shade = shade(pixel);
+                pixel[..3].fill(shade);
+            }
+        } else {
+            let samples = self.pixels.as_chunks::<3>().0.iter().map(|pixel| shade(pixel)).collect();
+            let luma = Plane { width: self.width, height: self.height, samples };
+            self.planes = Some(Planar::new(Planes { luma, chroma: None }));
+            self.pixels = Vec::new();
+        }
+        Ok(())
     }
 
     /// Softens with a Gaussian of this standard deviation in canvas pixels.
-    pub fn blur(&mut self, sigma: f64) {
+    pub fn blur(&mut self, sigma: f64) -> Result<(), ImageError> {
         const WIDEST_KERNEL: f64 = 4.0;
+        self.unpack()?;
         if sigma <= WIDEST_KERNEL {
             self.pixels = self.softened(sigma as f32);
-            return;
+            return Ok(());
         }
         // A wide blur leaves no fine detail to lose, so it is done on a smaller picture.
         let (width, height) = (self.width, self.height);
         let shrink = WIDEST_KERNEL / sigma;
         let small = |side: u32| ((f64::from(side) * shrink).round() as u32).max(1);
-        let before = std::mem::take(&mut self.scale);
-        if self.resize(small(width), small(height)).is_ok() {
-            self.pixels = self.softened(WIDEST_KERNEL as f32);
-            // Growing back cannot fail where shrinking did not: the buffers are the ones we had.
-            let _ = self.resize_with(width, height, FilterType::Bilinear);
-        }
+        let before = self.scale;
+        self.resize(small(width), small(height))?;
+        self.pixels = self.softened(WIDEST_KERNEL as f32);
+        self.resize_with(width, height, FilterType::Bilinear)?;
         self.scale = before;
+        Ok(())
     }
 
     /// Unsharp mask of one pixel; `amount` 1 doubles the contrast of an edge.
-    pub fn sharpen(&mut self, amount: f32) {
+    pub fn sharpen(&mut self, amount: f32) -> Result<(), ImageError> {
+        self.unpack()?;
         let soft = self.softened(1.0);
         for (pixel, soft) in self.pixels.chunks_exact_mut(self.channels).zip(soft.chunks_exact(self.channels)) {
             for channel in 0..3 {
@@ -326,6 +420,7 @@ impl Canvas {
                 pixel[channel] = (sharp + (sharp - soft) * amount).round().clamp(0.0, 255.0) as u8;
             }
         }
+        Ok(())
     }
 
     /// Lays the mark over the picture, at most this share of its width and height.
@@ -338,7 +433,9 @@ impl Canvas {
         mark.ceiling = (side(self.width), side(self.height));
         mark.scale = (1.0, 1.0);
         mark.fit()?;
+        mark.unpack()?;
         mark.add_alpha();
+        self.unpack()?;
         let (left, top) = placement.corner(self.size(), mark.size());
         let stride = self.width as usize * self.channels;
         let rows = self.pixels.chunks_exact_mut(stride).skip(top as usize);
@@ -369,16 +466,25 @@ impl Canvas {
         if (width, height) == (self.width, self.height) {
             return Ok(());
         }
+        let (from_width, from_height) = (self.width, self.height);
+        if let Some(planes) = &mut self.planes {
+            planes.resize((width, height), filter, self.orientation.reverses())?;
+        } else {
+            self.pixels = self.resized(width, height, filter)?;
+        }
+        self.scale.0 *= f64::from(width) / f64::from(from_width);
+        self.scale.1 *= f64::from(height) / f64::from(from_height);
+        (self.width, self.height) = (width, height);
+        Ok(())
+    }
+
+    fn resized(&self, width: u32, height: u32, filter: FilterType) -> Result<Vec<u8>, ImageError> {
         let kind = if self.channels == 4 { PixelType::U8x4 } else { PixelType::U8x3 };
         let source = ImageRef::new(self.width, self.height, &self.pixels, kind).map_err(ImageError::not_rendered)?;
         let mut smaller = Image::new(width, height, kind);
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(true);
         Resizer::new().resize(&source, &mut smaller, &options).map_err(ImageError::not_rendered)?;
-        self.scale.0 *= f64::from(width) / f64::from(self.width);
-        self.scale.1 *= f64::from(height) / f64::from(self.height);
-        self.pixels = smaller.into_vec();
-        (self.width, self.height) = (width, height);
-        Ok(())
+        Ok(smaller.into_vec())
     }
 
     /// The canvas' pixels under a Gaussian, with transparency weighed in.
@@ -605,7 +711,7 @@ mod tests {
     #[test]
     fn a_wide_blur_keeps_size_and_mean() {
         let mut canvas = Canvas::rgb(100, 60, (0..6000).flat_map(|i| [if i % 2 == 0 { 0 } else { 200 }; 3]).collect());
-        canvas.blur(20.0);
+        canvas.blur(20.0).unwrap();
         assert_eq!(canvas.size(), (100, 60));
         assert!(canvas.pixels().iter().all(|&v| (95..=105).contains(&v)));
     }

@@ -15,8 +15,10 @@ use moxcms::ColorProfile;
 use moxcms::DataColorSpace;
 use moxcms::Layout;
 use moxcms::MatrixCoefficients;
+use moxcms::ToneReprCurve;
 use moxcms::TransferCharacteristics;
 use moxcms::TransformOptions;
+use moxcms::Xyzd;
 
 /// What the numbers of a picture mean.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,16 @@ impl Profile {
         match icc {
             Some(icc) if !icc.is_empty() => Self::Icc(icc),
             _ => Self::Srgb,
+        }
+    }
+
+    /// Whether the numbers already mean what they would in sRGB. Most profiles in photographs say
+    /// just that.
+    pub(super) fn is_srgb(&self) -> bool {
+        match self {
+            Self::Srgb => true,
+            Self::Icc(icc) => ColorProfile::new_from_slice(icc).is_ok_and(|profile| equals_srgb(&profile)),
+            Self::CodePoints(primaries, transfer) => from_code_points(*primaries, *transfer).is_none(),
         }
     }
 
@@ -56,6 +68,37 @@ impl Profile {
             *pixels = converted;
         }
     }
+}
+
+/// Whether a profile's primaries and curves are those of sRGB, to less than half a step of 8 bits.
+fn equals_srgb(profile: &ColorProfile) -> bool {
+    const PRIMARIES: f64 = 0.003;
+    const CURVE: f32 = 0.002;
+    if profile.color_space != DataColorSpace::Rgb
+        || profile.lut_a_to_b_perceptual.is_some()
+        || profile.lut_a_to_b_colorimetric.is_some()
+    {
+        return false;
+    }
+    let srgb = ColorProfile::new_srgb();
+    let near =
+        |a: Xyzd, b: Xyzd| [(a.x, b.x), (a.y, b.y), (a.z, b.z)].into_iter().all(|(a, b)| (a - b).abs() < PRIMARIES);
+    let curve = |curve: &Option<ToneReprCurve>| curve.as_ref().and_then(|curve| curve.make_linear_evaluator().ok());
+    near(profile.red_colorant, srgb.red_colorant)
+        && near(profile.green_colorant, srgb.green_colorant)
+        && near(profile.blue_colorant, srgb.blue_colorant)
+        && [
+            (&profile.red_trc, &srgb.red_trc),
+            (&profile.green_trc, &srgb.green_trc),
+            (&profile.blue_trc, &srgb.blue_trc),
+        ]
+        .into_iter()
+        .all(|(theirs, ours)| match (curve(theirs), curve(ours)) {
+            (Some(theirs), Some(ours)) => (0..=32)
+                .map(|step| step as f32 / 32.0)
+                .all(|at| (theirs.evaluate_value(at) - ours.evaluate_value(at)).abs() < CURVE),
+            _ => false,
+        })
 }
 
 /// CMYK (0 = no ink) to RGB, through the profile if it is a usable one.
@@ -151,6 +194,28 @@ mod tests {
         let mut pixels = vec![60, 200, 60];
         Profile::CodePoints(12, 13).convert(&mut pixels, 3);
         assert!(pixels[1] > 200 && pixels[0] < 60, "{pixels:?}");
+    }
+
+    #[test]
+    fn only_srgb_is_srgb() {
+        let icc = |profile: ColorProfile| Profile::Icc(profile.encode().unwrap());
+        assert!(icc(ColorProfile::new_srgb()).is_srgb());
+        // Older profiles spell the curve out as a table.
+        let mut spelled = ColorProfile::new_srgb();
+        let curve = spelled.red_trc.as_ref().unwrap().make_linear_evaluator().unwrap();
+        let table: Vec<u16> = (0..1024).map(|n| (curve.evaluate_value(n as f32 / 1023.0) * 65_535.0) as u16).collect();
+        for curve in [&mut spelled.red_trc, &mut spelled.green_trc, &mut spelled.blue_trc] {
+            *curve = Some(ToneReprCurve::Lut(table.clone()));
+        }
+        assert!(icc(spelled.clone()).is_srgb());
+        spelled.green_trc = Some(ToneReprCurve::Parametric(vec![2.2]));
+        assert!(!icc(spelled).is_srgb());
+        for other in
+            [ColorProfile::new_display_p3(), ColorProfile::new_adobe_rgb(), ColorProfile::new_gray_with_gamma(2.2)]
+        {
+            assert!(!icc(other).is_srgb());
+        }
+        assert!(Profile::CodePoints(1, 13).is_srgb() && !Profile::CodePoints(12, 13).is_srgb());
     }
 
     #[test]

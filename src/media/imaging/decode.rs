@@ -1,7 +1,7 @@
 //! From the bytes of a file to a canvas, within limits.
 //!
-//! In: a source and how small its result will be. Out: first what the header says, then, on
-//! demand, pixels.
+//! In: a source and a plan of what will become of it. Out: first what the header says, then, on
+//! demand, pixels or planes.
 //!
 //! Invariant: nothing is decoded before the header's size has passed the limits.
 //!
@@ -24,14 +24,10 @@ use super::markers::Markers;
 use super::metadata;
 use super::orientation::Orientation;
 use super::other;
+use super::params::Plan;
 use super::png;
 use super::riff;
 use super::webp;
-
-/// Decoding leaves at least this many pixels for every pixel of the result, along a side: below
-/// it the reduced transform of JPEG costs visible sharpness. Just under one and a half, so that
-/// 6000 pixels may be halved on the way to 2048.
-const RESIDUAL: f64 = 1.45;
 
 /// Larger TIFF files are taken to be upright, and nothing is said about their camera.
 const LARGEST_TIFF_FOR_EXIF_BYTES: usize = 64 << 20;
@@ -95,11 +91,11 @@ impl<'a> Source<'a> {
         self.orientation.upright(self.width, self.height)
     }
 
-    /// Decodes. `shrink` is result pixels per source pixel: the canvas keeps enough for that.
-    pub fn decode(self, shrink: f64, limits: &Limits) -> Result<Canvas, ImageError> {
+    /// Decodes: as small as the plan allows, in planes where it allows that.
+    pub fn decode(self, plan: &Plan, limits: &Limits, cancelled: &dyn Fn() -> bool) -> Result<Canvas, ImageError> {
         let (canvas, profile) = match self.inner {
             Inner::Jpeg(markers) => {
-                let canvas = jpeg::decode(self.bytes, &markers, denominator(shrink), limits)?;
+                let canvas = jpeg::decode(self.bytes, &markers, plan, limits, cancelled)?;
                 // CMYK went through its profile already.
                 let icc = if markers.components == 4 { None } else { markers.icc };
                 (canvas, Profile::from_icc(icc))
@@ -122,7 +118,7 @@ impl<'a> Source<'a> {
                 (other::read(decoder, limits)?, Profile::from_icc(icc))
             }
         };
-        Ok(canvas.decoded_from((self.width, self.height), self.orientation, profile))
+        Ok(canvas.decoded_from((self.width, self.height), self.orientation, profile).heading_for(plan))
     }
 
     fn new(bytes: &'a [u8], format: SourceFormat, (width, height): (u32, u32), inner: Inner<'a>) -> Self {
@@ -217,29 +213,5 @@ impl<'a> Source<'a> {
         }
         let metadata = Blocks { exif, ..Blocks::default() };
         Ok(Self { has_alpha, animated, metadata, ..Self::new(bytes, format, decoder.dimensions(), Inner::Other) })
-    }
-}
-
-/// How far a JPEG may be shrunk while it is decoded.
-fn denominator(shrink: f64) -> u32 {
-    [8, 4, 2].into_iter().find(|&n| shrink * f64::from(n) * RESIDUAL <= 1.0).unwrap_or(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn decoding_leaves_enough_for_the_resize() {
-        for (from, to, expected) in [
-            (6000.0, 800.0, 4),
-            (6000.0, 400.0, 8),
-            (6000.0, 2048.0, 2),
-            (5000.0, 2000.0, 1),
-            (6144.0, 2048.0, 2),
-            (800.0, 800.0, 1),
-        ] {
-            assert_eq!(denominator(to / from), expected, "{from} to {to}");
-        }
     }
 }

@@ -27,8 +27,11 @@ pub mod negotiate;
 mod orientation;
 mod other;
 pub mod params;
+mod planar;
+mod planes;
 mod png;
 mod recipe;
+mod reduced;
 mod riff;
 #[cfg(test)]
 mod tests;
@@ -193,7 +196,7 @@ pub fn base(source: &[u8], side: u32, limits: &Limits) -> Result<Rendered, Image
     let mut plan = Recipe::default().plan(width, height, (side, side));
     plan.quality = BASE_QUALITY;
     let format = if source.has_alpha { OutputFormat::Webp } else { OutputFormat::Jpeg };
-    let mut canvas = source.decode(plan.shrink(), limits)?.heading_for(&plan);
+    let mut canvas = source.decode(&plan, limits, &|| false)?;
     canvas.fit()?;
     let bytes = encode::encode(&mut canvas, format, &plan)?;
     let (width, height) = canvas.size();
@@ -212,7 +215,7 @@ pub fn render(
     let format = negotiate::choose(None, source.format, source.has_alpha, recipe.format());
     let order = Order::new(recipe.clone(), format);
     let plan = order.plan(source.size());
-    let canvas = source.decode(plan.decode_shrink(), limits)?;
+    let canvas = source.decode(&plan, limits, cancelled)?;
     make(canvas, &order, &plan, cancelled)
 }
 
@@ -225,20 +228,19 @@ pub fn render_all<T>(
     limits: &Limits,
     mut keep: impl FnMut(Rendered) -> Result<T, ImageError>,
 ) -> Vec<Result<T, ImageError>> {
+    // The server kills a worker whose answers nobody wants; there is nobody else to ask.
+    let never = || false;
     let opened = || {
         let source = Source::open(source, limits)?;
         let plans: Vec<Plan> = orders.iter().map(|order| order.plan(source.size())).collect();
-        // The largest result decides how far decoding may shrink.
-        let shrink = plans.iter().map(Plan::decode_shrink).fold(0.0, f64::max);
-        let mark = mark.map(|mark| Source::open(mark, limits)?.decode(1.0, limits)).transpose()?;
-        Ok((source.decode(shrink, limits)?.marked(mark.map(Arc::new)), plans))
+        let mark = mark.map(|mark| whole(mark, limits)).transpose()?;
+        let covering = Plan::covering(&plans, source.size());
+        Ok((source.decode(&covering, limits, &never)?.marked(mark.map(Arc::new)), plans))
     };
     let (canvas, plans) = match opened() {
         Ok(opened) => opened,
         Err(e) => return orders.iter().map(|_| Err(ImageError::clone(&e))).collect(),
     };
-    // The server kills a worker whose answers nobody wants; there is nobody else to ask.
-    let never = || false;
     let mut canvas = Some(canvas);
     let last = orders.len().saturating_sub(1);
     let mut results = Vec::with_capacity(orders.len());
@@ -250,6 +252,13 @@ pub fn render_all<T>(
         );
     }
     results
+}
+
+/// Decodes a picture as large as it is.
+fn whole(source: &[u8], limits: &Limits) -> Result<Canvas, ImageError> {
+    let source = Source::open(source, limits)?;
+    let plan = Plan { full_size: true, ..Recipe::default().plan(1, 1, Plan::CEILING) };
+    source.decode(&plan, limits, &|| false)
 }
 
 fn make(canvas: Canvas, order: &Order, plan: &Plan, cancelled: &dyn Fn() -> bool) -> Result<Rendered, ImageError> {

@@ -60,6 +60,12 @@ impl Orientation {
         }
     }
 
+    /// Whether setting upright runs through the stored columns, and through the stored rows, from
+    /// the far end.
+    pub(super) fn reverses(self) -> (bool, bool) {
+        (matches!(self.0, 2 | 3 | 7 | 8), matches!(self.0, 3 | 4 | 6 | 7))
+    }
+
     /// ExifTool's words.
     pub fn words(self) -> &'static str {
         match self.0 {

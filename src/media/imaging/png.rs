@@ -1,6 +1,6 @@
 //! PNG in and out.
 //!
-//! In: the bytes of a file, or pixels. Out: pixels (8 bits, palette and gray widened to RGB),
+//! In: the bytes of a file, or pixels. Out: pixels (8 bits, palettes widened to RGB),
 //! or the bytes of a file at the fast compression level, 72 pixels per inch, no metadata.
 //!
 //! Invariant: sizes are checked before a buffer is made; a file whose tail is missing gives
@@ -23,6 +23,8 @@ use ::png::Unit;
 use super::Limits;
 use super::canvas::Canvas;
 use super::error::ImageError;
+use super::planes::Plane;
+use super::planes::Planes;
 
 /// What the chunks say.
 #[derive(Default)]
@@ -105,25 +107,30 @@ pub fn decode(source: &[u8], limits: &Limits) -> Result<(Canvas, Option<Vec<u8>>
         ColorType::GrayscaleAlpha => {
             Canvas::rgba(width, height, pixels.as_chunks::<2>().0.iter().flat_map(|&[g, a]| [g, g, g, a]).collect())
         }
-        ColorType::Grayscale => Canvas::rgb(width, height, pixels.iter().flat_map(|&g| [g; 3]).collect()),
+        ColorType::Grayscale => Canvas::planar(Planes { luma: Plane { width, height, samples: pixels }, chroma: None }),
         ColorType::Indexed => return Err(ImageError::Damaged("PNG: the palette is missing".to_owned())),
     };
     Ok((canvas, icc))
 }
 
-/// Writes the canvas as PNG.
+/// Writes the canvas as PNG; a single plane as grey.
 pub fn encode(canvas: &Canvas, dpi: u16) -> Result<Vec<u8>, ImageError> {
     const INCHES_PER_METRE: f64 = 1.0 / 0.0254;
     let per_metre = (f64::from(dpi) * INCHES_PER_METRE).round() as u32;
     let (width, height) = canvas.size();
     let mut bytes = Vec::new();
     let mut encoder = Encoder::new(&mut bytes, width, height);
-    encoder.set_color(if canvas.has_alpha() { ColorType::Rgba } else { ColorType::Rgb });
+    let (color, samples) = match canvas.planes() {
+        Some(grey) => (ColorType::Grayscale, grey.luma.samples.as_slice()),
+        None if canvas.has_alpha() => (ColorType::Rgba, canvas.pixels()),
+        None => (ColorType::Rgb, canvas.pixels()),
+    };
+    encoder.set_color(color);
     encoder.set_depth(BitDepth::Eight);
     encoder.set_compression(Compression::Fast);
     encoder.set_pixel_dims(Some(PixelDimensions { xppu: per_metre, yppu: per_metre, unit: Unit::Meter }));
     let mut writer = encoder.write_header().map_err(ImageError::not_rendered)?;
-    writer.write_image_data(canvas.pixels()).map_err(ImageError::not_rendered)?;
+    writer.write_image_data(samples).map_err(ImageError::not_rendered)?;
     writer.finish().map_err(ImageError::not_rendered)?;
     Ok(bytes)
 }

@@ -34,9 +34,9 @@ fn make(source: &[u8], query: &str) -> Rendered {
 /// Decodes whatever was rendered, at full size.
 fn pixels(bytes: &[u8]) -> Canvas {
     let limits = Limits::default();
-    let source = Source::open(bytes, &limits).unwrap();
-    let mut canvas = source.decode(1.0, &limits).unwrap();
+    let mut canvas = super::whole(bytes, &limits).unwrap();
     canvas.settle();
+    canvas.unpack().unwrap();
     canvas
 }
 
@@ -174,6 +174,138 @@ fn shrinking_while_decoding_loses_nothing_visible() {
     let mean = squares.sum::<f64>() / full.pixels().len() as f64;
     // 40 dB of PSNR.
     assert!(mean < 6.5, "{mean}");
+}
+
+/// A JPEG of smooth colour, so that what differs is where it lies.
+fn coloured_jpeg(width: u32, height: u32, subsampling: turbojpeg::Subsamp) -> Vec<u8> {
+    let wave = |x: u32, period: f64| (127.0 + 50.0 * (f64::from(x) / period).sin()) as u8;
+    let pixels: Vec<u8> = (0..width * height)
+        .flat_map(|i| {
+            let (x, y) = (i % width, i / width);
+            [wave(x, f64::from(width) / 6.0), wave(y, f64::from(height) / 5.0), wave(x + y, f64::from(width) / 4.0)]
+        })
+        .collect();
+    let mut compressor = turbojpeg::Compressor::new().unwrap();
+    compressor.set_quality(97).unwrap();
+    compressor.set_subsamp(subsampling).unwrap();
+    let (width, height) = (width as usize, height as usize);
+    let format = turbojpeg::PixelFormat::RGB;
+    compressor
+        .compress_to_vec(turbojpeg::Image { pixels: pixels.as_slice(), width, pitch: width * 3, height, format })
+        .unwrap()
+}
+
+/// What `render` makes, except that planes become pixels as soon as they are there.
+fn make_by_pixels(source: &[u8], query: &str, format: OutputFormat) -> Canvas {
+    let limits = Limits::default();
+    let source = Source::open(source, &limits).unwrap();
+    let (width, height) = source.size();
+    let recipe = recipe(query);
+    let plan = recipe.plan(width, height, Plan::CEILING);
+    let mut canvas = source.decode(&plan, &limits, &|| false).unwrap();
+    canvas.unpack().unwrap();
+    for step in recipe.steps() {
+        step.apply(&mut canvas).unwrap();
+    }
+    canvas.unpack().unwrap();
+    pixels(&encode::encode(&mut canvas, format, &Plan { quality: 100, ..plan }).unwrap())
+}
+
+fn psnr(a: &[u8], b: &[u8]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let squares: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    10.0 * (255.0 * 255.0 / (squares / a.len() as f64).max(1e-9)).log10()
+}
+
+#[test]
+fn planes_and_pixels_give_the_same_picture() {
+    use turbojpeg::Subsamp;
+    let kinds = [Subsamp::Sub2x2, Subsamp::None, Subsamp::Sub2x1, Subsamp::Sub1x2, Subsamp::Gray];
+    let queries = [
+        "",
+        "resize=150,",
+        "resize=151,",
+        "resize=77,500",
+        "resize=1,",
+        "resize=100,75&flip=h",
+        "resize=101,&flip=hv",
+        "rotate=90&resize=99,",
+        "rotate=180",
+        "crop=60,61",
+        "crop=60,61,northwest&rotate=270",
+        "crop=33,35,201,301&resize=67,",
+        "crop=33,35,201,301&flip=v",
+        "rotate=10&resize=150,",
+        "resize=150,&blur=1",
+        "crop=100,100,smart",
+    ];
+    for kind in kinds {
+        for (width, height) in [(640, 480), (641, 479)] {
+            let plain = coloured_jpeg(width, height, kind);
+            for query in queries {
+                let expected = make_by_pixels(&plain, query, OutputFormat::Jpeg);
+                let made = make(&plain, &format!("{query}&quality=100"));
+                assert_eq!((made.width, made.height), expected.size(), "{kind:?} {query}");
+                let likeness = psnr(pixels(&made.bytes).pixels(), expected.pixels());
+                assert!(likeness > 38.0, "{kind:?} {width} {query}: {likeness}");
+            }
+        }
+        for value in 1..=8_u16 {
+            let source =
+                with_exif(&coloured_jpeg(641, 479, kind), &[field(Tag::Orientation, Value::Short(vec![value]))]);
+            for query in ["resize=151,", "resize=150,", "crop=61,60", ""] {
+                let made = make(&source, &format!("{query}&quality=100"));
+                let likeness =
+                    psnr(pixels(&made.bytes).pixels(), make_by_pixels(&source, query, OutputFormat::Jpeg).pixels());
+                assert!(likeness > 38.0, "{kind:?} orientation {value} {query}: {likeness}");
+            }
+        }
+    }
+}
+
+#[test]
+fn planes_of_any_small_size_are_encoded() {
+    use turbojpeg::Subsamp;
+    for kind in [Subsamp::Sub2x2, Subsamp::None, Subsamp::Sub2x1, Subsamp::Sub1x2, Subsamp::Gray] {
+        for (width, height) in (1..=40).flat_map(|n| [(n, 1), (1, n), (n, 17), (n, 41 - n)]) {
+            let source = coloured_jpeg(width, height, kind);
+            for query in ["format=jpg&quality=100", "format=webp&quality=100", "format=png", "resize=13,13&quality=100"]
+            {
+                let made = make(&source, query);
+                let expected = make_by_pixels(&source, query, made.format);
+                let seen = pixels(&made.bytes);
+                assert_eq!(seen.size(), expected.size(), "{kind:?} {width} x {height} {query}");
+                let likeness = psnr(seen.pixels(), expected.pixels());
+                assert!(likeness > 25.0, "{kind:?} {width} x {height} {query}: {likeness}");
+            }
+        }
+        for (width, height) in [(1, 1), (1, 8), (7, 1), (2, 3), (15, 16), (17, 33)] {
+            let source = coloured_jpeg(width, height, kind);
+            let made = make(&source, "format=avif&quality=100");
+            let likeness = psnr(pixels(&made.bytes).pixels(), make_by_pixels(&source, "", made.format).pixels());
+            assert!(likeness > 24.0, "{kind:?} {width} x {height} avif: {likeness}");
+        }
+    }
+}
+
+#[test]
+fn grey_stays_grey() {
+    let grey = coloured_jpeg(200, 150, turbojpeg::Subsamp::Gray);
+    let colour = coloured_jpeg(200, 150, turbojpeg::Subsamp::Sub2x2);
+    for (source, query) in [(&grey, "resize=100,"), (&colour, "grayscale=true&resize=100,")] {
+        let jpeg = make(source, query).bytes;
+        let header = turbojpeg::read_header(&jpeg).unwrap();
+        assert_eq!((header.subsamp, header.width), (turbojpeg::Subsamp::Gray, 100));
+        let png = make(source, &format!("{query}&format=png")).bytes;
+        assert_eq!(png[25], 0, "the PNG's colour type");
+        for format in ["webp", "avif", "png", "jpg"] {
+            let made = pixels(&make(source, &format!("{query}&format={format}")).bytes);
+            let likeness = psnr(made.pixels(), pixels(&png).pixels());
+            assert!(likeness > 35.0, "{format} {likeness}");
+        }
+    }
+    let png = make(&grey, "resize=50,&format=png").bytes;
+    assert_eq!(make(&png, "resize=25,").bytes[25], 0, "a grey PNG's colour type");
 }
 
 #[test]

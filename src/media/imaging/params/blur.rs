@@ -39,8 +39,7 @@ impl Step for Soften {
     }
 
     fn apply(&self, canvas: &mut Canvas) -> Result<(), ImageError> {
-        canvas.blur(self.0 as f64 / 100.0);
-        Ok(())
+        canvas.blur(self.0 as f64 / 100.0)
     }
 }
 

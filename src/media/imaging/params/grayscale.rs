@@ -38,8 +38,7 @@ impl Step for Shades {
     }
 
     fn apply(&self, canvas: &mut Canvas) -> Result<(), ImageError> {
-        canvas.grayscale();
-        Ok(())
+        canvas.grayscale()
     }
 }
 

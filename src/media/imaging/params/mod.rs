@@ -127,9 +127,11 @@ impl Plan {
         (f64::from(width) / self.width.max(1.0)).min(f64::from(height) / self.height.max(1.0)).min(1.0)
     }
 
-    /// The same, as far as decoding may make use of it.
-    pub fn decode_shrink(&self) -> f64 {
-        if self.full_size { 1.0 } else { self.shrink() }
+    /// What decoding has to leave for the most demanding of these.
+    pub(super) fn covering(plans: &[Self], (width, height): (u32, u32)) -> Self {
+        let demanding = plans.iter().max_by(|a, b| a.shrink().total_cmp(&b.shrink()));
+        let plan = demanding.cloned().unwrap_or_else(|| Self::new(width, height, Self::CEILING));
+        Self { full_size: plans.iter().any(|plan| plan.full_size), ..plan }
     }
 
     /// Narrows the ceiling to a box given in asked pixels; 0 leaves that side free.

@@ -46,8 +46,7 @@ impl Step for Crisp {
     }
 
     fn apply(&self, canvas: &mut Canvas) -> Result<(), ImageError> {
-        canvas.sharpen(self.percent as f32 / 50.0);
-        Ok(())
+        canvas.sharpen(self.percent as f32 / 50.0)
     }
 }
 

@@ -51,8 +51,7 @@ impl Step for Border {
     }
 
     fn apply(&self, canvas: &mut Canvas) -> Result<(), ImageError> {
-        canvas.trim((self.tolerance_percent * 255 / 100) as u8);
-        Ok(())
+        canvas.trim((self.tolerance_percent * 255 / 100) as u8)
     }
 }
 
