@@ -33,7 +33,7 @@ use crate::media::imaging::OutputFormat;
 use crate::support::id;
 
 /// Raised whenever the same recipe gives other bytes, so that old files are not served.
-const ENGINE: &str = "1";
+const ENGINE: &str = "2";
 
 const TRAILER_BYTES: usize = 16;
 

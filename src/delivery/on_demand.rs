@@ -29,6 +29,7 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::infra::storage::ObjectPath;
+use crate::media::imaging::OutputFormat;
 use crate::media::imaging::Recipe;
 use crate::media::imaging::SourceFormat;
 use crate::media::imaging::negotiate;
@@ -127,7 +128,8 @@ impl Delivery {
         let settings = self.settings.now();
         let has_alpha = asset.facts.contains_key("has_alpha");
         let kind = if asset.content_type == "image/png" { SourceFormat::Png } else { SourceFormat::Jpeg };
-        let format = negotiate::choose(wanted.accept, kind, has_alpha, wanted.recipe.format());
+        let animated = asset.facts.contains_key("animated");
+        let format = negotiate::choose(wanted.accept, kind, has_alpha, animated, wanted.recipe.format());
         let recipe = wanted.recipe.clone().with_format(format);
         let (recipe, mark) = watermark::settle(recipe, settings.watermark.as_ref())?;
         let focus = recipe.minds_focus().then(|| focus(asset).or(settings.images.focus)).flatten();
@@ -206,9 +208,16 @@ fn source(full: &Full, recipe: &Recipe) -> Result<ObjectPath> {
     let asset = &full.asset;
     let base = full.conversions.iter().find(|c| c.key == "smart_imaging" && c.revision == asset.revision);
     match base {
-        Some(base) if fits(base, recipe) => place::conversion(asset.id, asset.revision, &base.key, &base.extension),
+        Some(base) if !keeps_moving(asset, recipe) && fits(base, recipe) => {
+            place::conversion(asset.id, asset.revision, &base.key, &base.extension)
+        }
         _ => place::original(asset.id, asset.revision),
     }
+}
+
+/// The base image stands still.
+fn keeps_moving(asset: &Asset, recipe: &Recipe) -> bool {
+    asset.facts.contains_key("animated") && recipe.format() == Some(OutputFormat::Webp)
 }
 
 fn fits(base: &Conversion, recipe: &Recipe) -> bool {

@@ -169,6 +169,8 @@ impl Verdict {
         put("captured_at", facts.captured_at.map(Value::from));
         put("has_alpha", facts.has_alpha.then_some(true.into()));
         put("animated", facts.animated.then_some(true.into()));
+        put("frames", facts.frames.map(Value::from));
+        put("duration", facts.duration_seconds.map(Value::from));
         for (name, value) in facts.exif {
             put(&name, Some(value.into()));
         }

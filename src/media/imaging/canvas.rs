@@ -35,6 +35,17 @@ use super::planar::Planar;
 use super::planes::Plane;
 use super::planes::Planes;
 
+/// Parts that steps have chosen by looking at a picture, in the order of the steps.
+#[derive(Clone, Debug, Default)]
+pub struct Choices {
+    made: Vec<Part>,
+    /// How many of them this canvas has followed.
+    followed: usize,
+}
+
+/// A part of a canvas: left, top, width, height.
+pub type Part = (u32, u32, u32, u32);
+
 /// A picture being worked on.
 #[derive(Clone)]
 pub struct Canvas {
@@ -54,6 +65,7 @@ pub struct Canvas {
     shrink: f64,
     /// What a watermark lays over the picture.
     mark: Option<Arc<Canvas>>,
+    choices: Choices,
 }
 
 impl Canvas {
@@ -89,6 +101,7 @@ impl Canvas {
             ceiling: Plan::CEILING,
             shrink: 1.0,
             mark: None,
+            choices: Choices::default(),
         }
     }
 
@@ -112,6 +125,29 @@ impl Canvas {
     pub(super) fn marked(mut self, mark: Option<Arc<Self>>) -> Self {
         self.mark = mark;
         self
+    }
+
+    /// Tells what was chosen on the first frame of an animation, so that this frame follows.
+    pub(super) fn choosing(mut self, choices: Choices) -> Self {
+        self.choices = Choices { followed: 0, ..choices };
+        self
+    }
+
+    /// What has been chosen, for the next frame.
+    pub(super) fn into_choices(self) -> Choices {
+        self.choices
+    }
+
+    /// The part that a step chooses by looking at the picture. Every choice that depends on
+    /// pixels must be made through this, or an animation would jump.
+    pub fn chosen(&mut self, choose: impl FnOnce(&Self) -> Part) -> Part {
+        let made = self.choices.made.get(self.choices.followed).copied();
+        let part = made.unwrap_or_else(|| choose(self));
+        if made.is_none() {
+            self.choices.made.push(part);
+        }
+        self.choices.followed += 1;
+        part
     }
 
     /// Width and height in canvas pixels.
@@ -299,6 +335,13 @@ impl Canvas {
     pub fn trim(&mut self, tolerance: u8) -> Result<(), ImageError> {
         self.settle();
         self.unpack()?;
+        let (x, y, width, height) = self.chosen(|canvas| canvas.within_border(tolerance));
+        self.cut(x, y, width, height);
+        Ok(())
+    }
+
+    /// The smallest part that holds everything but the border; all of it if there is nothing else.
+    fn within_border(&self, tolerance: u8) -> Part {
         let corner: Vec<u8> = self.pixels[..self.channels].to_vec();
         // Where the corner is transparent, transparency is the border and hidden colour is noise.
         let clear = self.channels == 4 && corner[3] == 0;
@@ -320,9 +363,9 @@ impl Canvas {
             bottom = y;
         }
         if left <= right && top <= bottom {
-            self.cut(left, top, right - left + 1, bottom - top + 1);
+            return (left, top, right - left + 1, bottom - top + 1);
         }
-        Ok(())
+        (0, 0, self.width, self.height)
     }
 
     /// The corner of the part of this size that holds the most detail.

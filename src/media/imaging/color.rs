@@ -9,8 +9,10 @@
 //! Conversion happens after the resize: it costs by the pixel, and a result has few.
 #![expect(clippy::indexing_slicing, reason = "pixel arithmetic on fixed-size chunks")]
 
+use moxcms::Chromaticity;
 use moxcms::CicpColorPrimaries;
 use moxcms::CicpProfile;
+use moxcms::ColorPrimaries;
 use moxcms::ColorProfile;
 use moxcms::DataColorSpace;
 use moxcms::Layout;
@@ -18,6 +20,7 @@ use moxcms::MatrixCoefficients;
 use moxcms::ToneReprCurve;
 use moxcms::TransferCharacteristics;
 use moxcms::TransformOptions;
+use moxcms::XyY;
 use moxcms::Xyzd;
 
 /// What the numbers of a picture mean.
@@ -27,6 +30,9 @@ pub enum Profile {
     Icc(Vec<u8>),
     /// Code points of ITU-T H.273: primaries and transfer.
     CodePoints(u8, u8),
+    /// Light is the number raised to this; and where on the chromaticity diagram white, red,
+    /// green and blue lie, if not where sRGB has them.
+    Gamma(f32, Option<[(f32, f32); 4]>),
 }
 
 impl Profile {
@@ -45,7 +51,27 @@ impl Profile {
             Self::Srgb => true,
             Self::Icc(icc) => ColorProfile::new_from_slice(icc).is_ok_and(|profile| equals_srgb(&profile)),
             Self::CodePoints(primaries, transfer) => from_code_points(*primaries, *transfer).is_none(),
+            Self::Gamma(..) => false,
         }
+    }
+
+    /// Of a PNG's gamma and chromaticities. What is near enough to sRGB is sRGB: most writers
+    /// mean it by 1/2.2.
+    pub fn from_gamma(encoding: f32, chromaticities: Option<[(f32, f32); 4]>) -> Self {
+        const SRGB: [(f32, f32); 4] = [(0.3127, 0.329), (0.64, 0.33), (0.3, 0.6), (0.15, 0.06)];
+        let near = |a: f32, b: f32| (a - b).abs() < 0.01;
+        let sane = |(x, y): &(f32, f32)| (0.0..=1.0).contains(x) && (0.01..=1.0).contains(y);
+        let chromaticities = chromaticities
+            .filter(|points| points.iter().all(sane))
+            .filter(|points| !points.iter().zip(SRGB).all(|(a, b)| near(a.0, b.0) && near(a.1, b.1)));
+        if !(0.1..=5.0).contains(&encoding) {
+            return Self::Srgb;
+        }
+        let exponent = 1.0 / encoding;
+        if chromaticities.is_none() && (exponent / 2.2 - 1.0).abs() < 0.05 {
+            return Self::Srgb;
+        }
+        Self::Gamma(exponent, chromaticities)
     }
 
     pub(super) fn take(&mut self) -> Self {
@@ -58,6 +84,7 @@ impl Profile {
             Self::Srgb => return,
             Self::Icc(icc) => ColorProfile::new_from_slice(icc).ok(),
             Self::CodePoints(primaries, transfer) => from_code_points(*primaries, *transfer),
+            Self::Gamma(exponent, chromaticities) => Some(from_exponent(*exponent, *chromaticities)),
         };
         let converted = profile.and_then(|profile| match profile.color_space {
             DataColorSpace::Rgb => transformed(&profile, pixels, channels),
@@ -154,6 +181,19 @@ fn through_gray(profile: &ColorProfile, pixels: &[u8], channels: usize) -> Optio
         pixel[..3].copy_from_slice(&table[at..at + 3]);
     }
     Some(converted)
+}
+
+fn from_exponent(exponent: f32, chromaticities: Option<[(f32, f32); 4]>) -> ColorProfile {
+    let mut profile = ColorProfile::new_srgb();
+    profile.cicp = None;
+    let curve = Some(ToneReprCurve::Parametric(vec![exponent]));
+    (profile.red_trc, profile.green_trc, profile.blue_trc) = (curve.clone(), curve.clone(), curve);
+    if let Some([white, red, green, blue]) = chromaticities {
+        let at = |(x, y): (f32, f32)| Chromaticity { x, y };
+        let primaries = ColorPrimaries { red: at(red), green: at(green), blue: at(blue) };
+        profile.update_rgb_colorimetry(XyY::new(f64::from(white.0), f64::from(white.1), 1.0), primaries);
+    }
+    profile
 }
 
 /// A profile for code points that differ from sRGB in a way worth converting.

@@ -5,19 +5,21 @@
 //!
 //! Invariant: nothing is decoded before the header's size has passed the limits.
 //!
-//! Only the first frame of an animation is decoded.
+//! Only the first frame of an animation is decoded here; `animation` goes through all.
 
 use std::borrow::Cow;
 
 use image::ImageDecoder as _;
 
 use super::Limits;
+use super::animation::Motion;
 use super::avif;
 use super::canvas::Canvas;
 use super::color::Profile;
 use super::container;
 use super::error::ImageError;
 use super::format::SourceFormat;
+use super::gif;
 use super::jpeg;
 use super::markers;
 use super::markers::Markers;
@@ -34,14 +36,14 @@ const LARGEST_TIFF_FOR_EXIF_BYTES: usize = 64 << 20;
 
 /// A picture whose header has been read and found within limits.
 pub struct Source<'a> {
-    bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
     pub format: SourceFormat,
     /// As stored, before orientation.
     pub width: u32,
     pub height: u32,
     pub orientation: Orientation,
     pub has_alpha: bool,
-    pub animated: bool,
+    pub motion: Motion,
     pub complete: bool,
     pub metadata: Blocks<'a>,
     inner: Inner<'a>,
@@ -91,6 +93,15 @@ impl<'a> Source<'a> {
         self.orientation.upright(self.width, self.height)
     }
 
+    /// What the stored numbers mean, where it is known before they are decoded.
+    pub fn profile(&self, limits: &Limits) -> Profile {
+        match &self.inner {
+            Inner::Png => png::profile(self.bytes, limits),
+            Inner::Webp(_, icc) => Profile::from_icc(icc.clone()),
+            _ => Profile::Srgb,
+        }
+    }
+
     /// Decodes: as small as the plan allows, in planes where it allows that.
     pub fn decode(self, plan: &Plan, limits: &Limits, cancelled: &dyn Fn() -> bool) -> Result<Canvas, ImageError> {
         let (canvas, profile) = match self.inner {
@@ -100,10 +111,7 @@ impl<'a> Source<'a> {
                 let icc = if markers.components == 4 { None } else { markers.icc };
                 (canvas, Profile::from_icc(icc))
             }
-            Inner::Png => {
-                let (canvas, icc) = png::decode(self.bytes, limits)?;
-                (canvas, Profile::from_icc(icc))
-            }
+            Inner::Png => png::decode(self.bytes, limits)?,
             Inner::Webp(header, icc) => (webp::decode(self.bytes, &header, limits)?, Profile::from_icc(icc)),
             Inner::Avif(decoder) => {
                 let profile = match &decoder.header.icc {
@@ -129,7 +137,7 @@ impl<'a> Source<'a> {
             height,
             orientation: Orientation::UPRIGHT,
             has_alpha: false,
-            animated: false,
+            motion: Motion::default(),
             complete: true,
             metadata: Blocks::default(),
             inner,
@@ -154,7 +162,7 @@ impl<'a> Source<'a> {
             png::header(bytes, limits).ok_or(ImageError::Damaged("PNG: the header cannot be read".to_owned()))?;
         Ok(Self {
             has_alpha: header.has_alpha,
-            animated: header.animated,
+            motion: header.motion,
             complete: header.complete,
             metadata: Blocks {
                 exif: header.exif.map(Cow::Borrowed),
@@ -172,7 +180,7 @@ impl<'a> Source<'a> {
         let size = (header.width, header.height);
         Ok(Self {
             has_alpha: header.has_alpha,
-            animated: header.animated,
+            motion: chunks.motion,
             complete: chunks.complete,
             metadata: Blocks {
                 exif: chunks.exif.map(Cow::Owned),
@@ -193,25 +201,33 @@ impl<'a> Source<'a> {
         };
         let size = (header.width, header.height);
         let orientation = Orientation::from_heif(header.quarter_turns, header.mirror);
-        let (has_alpha, animated) = (header.has_alpha, header.frames > 1);
+        let has_alpha = header.has_alpha;
+        let motion = Motion { frames: header.frames, ..Motion::default() };
         let source = Self::new(bytes, SourceFormat::Avif, size, Inner::Avif(Box::new(decoder)));
-        Ok(Self { orientation, has_alpha, animated, complete: container::is_whole(bytes), metadata, ..source })
+        Ok(Self { orientation, has_alpha, motion, complete: container::is_whole(bytes), metadata, ..source })
     }
 
     fn open_other(bytes: &'a [u8], format: SourceFormat, limits: &Limits) -> Result<Self, ImageError> {
         let mut decoder = other::open(bytes, format)?;
         let mut has_alpha = decoder.color_type().has_alpha();
-        let mut animated = false;
         let exif = decoder.exif_metadata().ok().flatten().filter(|exif| exif.len() <= limits.max_exif_bytes);
         let mut exif = exif.map(Cow::Owned);
+        let (mut motion, mut complete) = (Motion::default(), true);
         if format == SourceFormat::Gif {
-            (has_alpha, animated) = other::gif_traits(bytes);
+            let header = gif::header(bytes);
+            (has_alpha, motion, complete) = (header.transparent, header.motion, header.complete);
         }
         // A TIFF file is its own EXIF block, which the reader must copy.
         if format == SourceFormat::Tiff && bytes.len() <= LARGEST_TIFF_FOR_EXIF_BYTES {
             exif = Some(Cow::Borrowed(bytes));
         }
         let metadata = Blocks { exif, ..Blocks::default() };
-        Ok(Self { has_alpha, animated, metadata, ..Self::new(bytes, format, decoder.dimensions(), Inner::Other) })
+        Ok(Self {
+            has_alpha,
+            motion,
+            complete,
+            metadata,
+            ..Self::new(bytes, format, decoder.dimensions(), Inner::Other)
+        })
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! Every type that crosses between the two is plain serde data.
 
+mod animation;
 mod avif;
 mod canvas;
 mod color;
@@ -20,6 +21,7 @@ mod decode;
 mod encode;
 mod error;
 mod format;
+mod gif;
 mod jpeg;
 mod markers;
 mod metadata;
@@ -36,6 +38,7 @@ mod riff;
 #[cfg(test)]
 mod tests;
 mod webp;
+mod webp_anim;
 mod words;
 
 use std::collections::BTreeMap;
@@ -65,6 +68,9 @@ pub struct Limits {
     pub max_side: u32,
     /// Of any single pixel buffer, and of a codec's own working memory.
     pub max_decoded_bytes: u64,
+    /// An animation of more frames, or of more pixels in all its frames together, stands still.
+    pub max_frames: u32,
+    pub max_animation_pixels: u64,
     pub max_exif_bytes: usize,
     pub max_icc_bytes: usize,
     /// Of an embedded text: XMP, IPTC, PNG text.
@@ -77,6 +83,8 @@ impl Default for Limits {
             max_pixels: 100_000_000,
             max_side: 32_768,
             max_decoded_bytes: 640 << 20,
+            max_frames: 100,
+            max_animation_pixels: 64_000_000,
             max_exif_bytes: 1 << 20,
             max_icc_bytes: 4 << 20,
             max_text_bytes: 1 << 20,
@@ -128,6 +136,12 @@ pub struct Facts {
     pub height: u32,
     pub has_alpha: bool,
     pub animated: bool,
+    /// Of an animation.
+    #[serde(default)]
+    pub frames: Option<u32>,
+    /// Of an animation, as browsers show it.
+    #[serde(default)]
+    pub duration_seconds: Option<f64>,
     pub make: Option<String>,
     pub model: Option<String>,
     /// In ExifTool's words, as in "Rotate 90 CW".
@@ -173,7 +187,10 @@ pub fn probe(source: &[u8], limits: &Limits) -> Result<Facts, ImageError> {
         width,
         height,
         has_alpha: source.has_alpha,
-        animated: source.animated,
+        animated: source.motion.moves(),
+        frames: source.motion.moves().then_some(source.motion.frames),
+        duration_seconds: (source.motion.moves() && source.motion.duration_ms > 0)
+            .then_some(source.motion.duration_ms as f64 / 1000.0),
         make: None,
         model: None,
         orientation: None,
@@ -203,20 +220,20 @@ pub fn base(source: &[u8], side: u32, limits: &Limits) -> Result<Rendered, Image
     Ok(Rendered { bytes, format, width, height })
 }
 
-/// Makes a picture. `cancelled` is asked between steps. Without a format in the recipe, the
-/// result is a PNG for a PNG or a transparent source, else a JPEG.
+/// Makes a picture; a moving one stays so when the result is a WebP. `cancelled` is asked
+/// between steps. Without a format in the recipe, the result is a PNG for a PNG or a
+/// transparent source, else a JPEG.
 pub fn render(
     source: &[u8],
     recipe: &Recipe,
     limits: &Limits,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Rendered, ImageError> {
-    let source = Source::open(source, limits)?;
-    let format = negotiate::choose(None, source.format, source.has_alpha, recipe.format());
+    let opened = Source::open(source, limits)?;
+    let format = negotiate::choose(None, opened.format, opened.has_alpha, opened.motion.moves(), recipe.format());
     let order = Order::new(recipe.clone(), format);
-    let plan = order.plan(source.size());
-    let canvas = source.decode(&plan, limits, cancelled)?;
-    make(canvas, &order, &plan, cancelled)
+    let mut made = render_opened(opened, None, &[order], limits, cancelled, Ok);
+    made.pop().unwrap_or(Err(ImageError::Cancelled))
 }
 
 /// Makes several pictures of one source, which is decoded once. Each goes to `keep` as soon as
@@ -226,32 +243,49 @@ pub fn render_all<T>(
     mark: Option<&[u8]>,
     orders: &[Order],
     limits: &Limits,
+    keep: impl FnMut(Rendered) -> Result<T, ImageError>,
+) -> Vec<Result<T, ImageError>> {
+    let opened = || {
+        let mark = mark.map(|mark| whole(mark, limits)).transpose()?;
+        Ok((Source::open(source, limits)?, mark.map(Arc::new)))
+    };
+    match opened() {
+        // The server kills a worker whose answers nobody wants; there is nobody else to ask.
+        Ok((source, mark)) => render_opened(source, mark, orders, limits, &|| false, keep),
+        Err(e) => orders.iter().map(|_| Err(ImageError::clone(&e))).collect(),
+    }
+}
+
+fn render_opened<T>(
+    source: Source<'_>,
+    mark: Option<Arc<Canvas>>,
+    orders: &[Order],
+    limits: &Limits,
+    cancelled: &dyn Fn() -> bool,
     mut keep: impl FnMut(Rendered) -> Result<T, ImageError>,
 ) -> Vec<Result<T, ImageError>> {
-    // The server kills a worker whose answers nobody wants; there is nobody else to ask.
-    let never = || false;
-    let opened = || {
-        let source = Source::open(source, limits)?;
-        let plans: Vec<Plan> = orders.iter().map(|order| order.plan(source.size())).collect();
-        let mark = mark.map(|mark| whole(mark, limits)).transpose()?;
+    let plans: Vec<Plan> = orders.iter().map(|order| order.plan(source.size())).collect();
+    let moving = |(order, plan): (&Order, &Plan)| match order.format {
+        OutputFormat::Webp => animation::render(&source, order, plan, mark.as_ref(), limits, cancelled).transpose(),
+        _ => None,
+    };
+    // What moves is decoded frame by frame; the rest shares one decoding.
+    let mut results: Vec<Option<Result<T, ImageError>>> =
+        orders.iter().zip(&plans).map(|pair| moving(pair).map(|made| made.and_then(&mut keep))).collect();
+    let mut still = results.iter().filter(|result| result.is_none()).count();
+    let mut canvas = None;
+    if still > 0 {
         let covering = Plan::covering(&plans, source.size());
-        Ok((source.decode(&covering, limits, &never)?.marked(mark.map(Arc::new)), plans))
-    };
-    let (canvas, plans) = match opened() {
-        Ok(opened) => opened,
-        Err(e) => return orders.iter().map(|_| Err(ImageError::clone(&e))).collect(),
-    };
-    let mut canvas = Some(canvas);
-    let last = orders.len().saturating_sub(1);
-    let mut results = Vec::with_capacity(orders.len());
-    for (n, (order, plan)) in orders.iter().zip(&plans).enumerate() {
-        // The last one may have the decoded picture itself.
-        let mine = if n == last { canvas.take() } else { canvas.clone() };
-        results.push(
-            mine.ok_or(ImageError::Cancelled).and_then(|mine| make(mine, order, plan, &never)).and_then(&mut keep),
-        );
+        canvas = Some(source.decode(&covering, limits, cancelled).map(|canvas| canvas.marked(mark)));
     }
-    results
+    for (result, (order, plan)) in results.iter_mut().zip(orders.iter().zip(&plans)).filter(|(r, _)| r.is_none()) {
+        still -= 1;
+        // The last one may have the decoded picture itself.
+        let mine = if still == 0 { canvas.take() } else { canvas.clone() };
+        let made = mine.unwrap_or(Err(ImageError::Cancelled)).and_then(|mine| make(mine, order, plan, cancelled));
+        *result = Some(made.and_then(&mut keep));
+    }
+    results.into_iter().flatten().collect()
 }
 
 /// Decodes a picture as large as it is.

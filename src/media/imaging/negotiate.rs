@@ -7,7 +7,8 @@
 //! that has never heard of them.
 //!
 //! Preference between the named formats is the server's (AVIF before WebP), as the
-//! published behaviour of on-demand images has it; relative weights are not compared.
+//! published behaviour of on-demand images has it; relative weights are not compared. What
+//! moves prefers WebP, in which it keeps moving.
 
 use super::format::OutputFormat;
 use super::format::SourceFormat;
@@ -17,12 +18,16 @@ pub fn choose(
     accept: Option<&str>,
     source: SourceFormat,
     has_alpha: bool,
+    animated: bool,
     asked: Option<OutputFormat>,
 ) -> OutputFormat {
     if let Some(asked) = asked {
         return asked;
     }
     let accept = accept.unwrap_or("");
+    if animated && names(accept, "image/webp") {
+        return OutputFormat::Webp;
+    }
     if names(accept, "image/avif") {
         return OutputFormat::Avif;
     }
@@ -72,7 +77,13 @@ mod tests {
             (Some("text/html;q=;;,"), SourceFormat::Gif, false, None, Jpeg),
         ];
         for (accept, source, alpha, asked, expected) in cases {
-            assert_eq!(choose(accept, source, alpha, asked), expected, "{accept:?} {source:?}");
+            assert_eq!(choose(accept, source, alpha, false, asked), expected, "{accept:?} {source:?}");
         }
+        let moving = |accept, asked| choose(Some(accept), SourceFormat::Gif, false, true, asked);
+        assert_eq!(moving(chrome, None), Webp);
+        assert_eq!(moving("image/avif", None), Avif);
+        assert_eq!(moving("image/webp;q=0,image/avif", None), Avif);
+        assert_eq!(moving("*/*", None), Jpeg);
+        assert_eq!(moving(chrome, Some(Avif)), Avif);
     }
 }

@@ -1,7 +1,7 @@
 //! PNG in and out.
 //!
-//! In: the bytes of a file, or pixels. Out: pixels (8 bits, palettes widened to RGB),
-//! or the bytes of a file at the fast compression level, 72 pixels per inch, no metadata.
+//! In: the bytes of a file, or pixels. Out: pixels (rounded to 8 bits, palettes widened to
+//! RGB) and what they mean, or the bytes of a file at the fast compression level, no metadata.
 //!
 //! Invariant: sizes are checked before a buffer is made; a file whose tail is missing gives
 //! the rows it has, black or transparent below.
@@ -16,12 +16,18 @@ use ::png::DecodeOptions;
 use ::png::Decoder;
 use ::png::DecodingError;
 use ::png::Encoder;
+use ::png::Info;
 use ::png::PixelDimensions;
+use ::png::Reader;
+use ::png::ScaledFloat;
 use ::png::Transformations;
 use ::png::Unit;
 
 use super::Limits;
+use super::animation::Motion;
+use super::animation::shown_ms;
 use super::canvas::Canvas;
+use super::color::Profile;
 use super::error::ImageError;
 use super::planes::Plane;
 use super::planes::Planes;
@@ -32,7 +38,7 @@ pub struct Header<'a> {
     pub width: u32,
     pub height: u32,
     pub has_alpha: bool,
-    pub animated: bool,
+    pub motion: Motion,
     pub exif: Option<&'a [u8]>,
     pub xmp: Option<&'a [u8]>,
     /// Uncompressed text chunks: keyword and text.
@@ -58,7 +64,23 @@ pub fn header<'a>(source: &'a [u8], limits: &Limits) -> Option<Header<'a>> {
                 found.has_alpha = color & 4 != 0;
             }
             b"tRNS" => found.has_alpha = true,
-            b"acTL" => found.animated = data.first_chunk().is_some_and(|n| u32::from_be_bytes(*n) > 1),
+            b"acTL" => {
+                if let &[n3, n2, n1, n0, p3, p2, p1, p0] = data {
+                    found.motion.frames = u32::from_be_bytes([n3, n2, n1, n0]);
+                    found.motion.plays = u32::from_be_bytes([p3, p2, p1, p0]);
+                }
+            }
+            // Sequence number, place and size; then the delay as a fraction of a second.
+            b"fcTL" => {
+                if let Some(&[n1, n0, d1, d0]) = data.get(20..24) {
+                    let part = match u32::from(u16::from_be_bytes([d1, d0])) {
+                        0 => 100,
+                        part => part,
+                    };
+                    found.motion.duration_ms +=
+                        u64::from(shown_ms(u32::from(u16::from_be_bytes([n1, n0])) * 1000 / part));
+                }
+            }
             b"eXIf" if length <= limits.max_exif_bytes => found.exif = Some(data),
             b"tEXt" if length <= limits.max_text_bytes && found.texts.len() < MOST_TEXTS => {
                 if let Some(end) = data.iter().position(|&b| b == 0) {
@@ -82,26 +104,34 @@ pub fn header<'a>(source: &'a [u8], limits: &Limits) -> Option<Header<'a>> {
     (found.width > 0 && found.height > 0).then_some(found)
 }
 
-/// Decodes; also gives the embedded ICC profile.
-pub fn decode(source: &[u8], limits: &Limits) -> Result<(Canvas, Option<Vec<u8>>), ImageError> {
-    let mut options = DecodeOptions::default();
-    options.set_ignore_text_chunk(true);
-    let mut decoder = Decoder::new_with_options(Cursor::new(source), options);
-    decoder.set_limits(::png::Limits { bytes: limits.max_decoded_bytes as usize });
-    decoder.set_transformations(Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info().map_err(ImageError::damaged)?;
+/// What the numbers mean, by the chunks before the pixels.
+pub fn profile(source: &[u8], limits: &Limits) -> Profile {
+    open(source, limits).map_or(Profile::Srgb, |reader| profile_of(reader.info(), limits))
+}
+
+/// Decodes.
+pub fn decode(source: &[u8], limits: &Limits) -> Result<(Canvas, Profile), ImageError> {
+    let mut reader = open(source, limits)?;
     let (width, height) = (reader.info().width, reader.info().height);
     limits.check(width, height)?;
-    let icc = reader.info().icc_profile.as_deref().filter(|icc| icc.len() <= limits.max_icc_bytes).map(<[u8]>::to_vec);
-    let size = reader.output_buffer_size().filter(|size| *size as u64 <= limits.max_decoded_bytes);
-    let mut pixels = vec![0; size.ok_or(ImageError::TooLarge { width, height })?];
-    match reader.next_frame(&mut pixels) {
-        Ok(_) => {}
-        Err(DecodingError::IoError(error))
-            if error.kind() == ErrorKind::UnexpectedEof && pixels.iter().any(|&b| b != 0) => {}
-        Err(error) => return Err(ImageError::damaged(error)),
+    let profile = profile_of(reader.info(), limits);
+    let (color, depth) = reader.output_color_type();
+    let mut pixels = if depth == BitDepth::Sixteen && !reader.info().interlaced {
+        narrow_rows(&mut reader, limits)?
+    } else {
+        let size = reader.output_buffer_size().filter(|size| *size as u64 <= limits.max_decoded_bytes);
+        let mut pixels = vec![0; size.ok_or(ImageError::TooLarge { width, height })?];
+        match reader.next_frame(&mut pixels) {
+            Ok(_) => {}
+            Err(error) if is_cut(&error) && pixels.iter().any(|&b| b != 0) => {}
+            Err(error) => return Err(ImageError::damaged(error)),
+        }
+        pixels
+    };
+    if depth == BitDepth::Sixteen && reader.info().interlaced {
+        pixels = narrow(&pixels).collect();
     }
-    let canvas = match reader.output_color_type().0 {
+    let canvas = match color {
         ColorType::Rgb => Canvas::rgb(width, height, pixels),
         ColorType::Rgba => Canvas::rgba(width, height, pixels),
         ColorType::GrayscaleAlpha => {
@@ -110,7 +140,65 @@ pub fn decode(source: &[u8], limits: &Limits) -> Result<(Canvas, Option<Vec<u8>>
         ColorType::Grayscale => Canvas::planar(Planes { luma: Plane { width, height, samples: pixels }, chroma: None }),
         ColorType::Indexed => return Err(ImageError::Damaged("PNG: the palette is missing".to_owned())),
     };
-    Ok((canvas, icc))
+    Ok((canvas, profile))
+}
+
+fn open<'a>(source: &'a [u8], limits: &Limits) -> Result<Reader<Cursor<&'a [u8]>>, ImageError> {
+    let mut options = DecodeOptions::default();
+    options.set_ignore_text_chunk(true);
+    let mut decoder = Decoder::new_with_options(Cursor::new(source), options);
+    decoder.set_limits(::png::Limits { bytes: limits.max_decoded_bytes as usize });
+    decoder.set_transformations(Transformations::EXPAND);
+    decoder.read_info().map_err(ImageError::damaged)
+}
+
+/// By the precedence of the PNG specification: code points, ICC, sRGB, gamma.
+fn profile_of(info: &Info<'_>, limits: &Limits) -> Profile {
+    if let Some(points) = info.coding_independent_code_points {
+        return Profile::CodePoints(points.color_primaries, points.transfer_function);
+    }
+    let icc = info.icc_profile.as_deref().filter(|icc| !icc.is_empty() && icc.len() <= limits.max_icc_bytes);
+    if let Some(icc) = icc {
+        return Profile::Icc(icc.to_vec());
+    }
+    match info.gama_chunk {
+        Some(gamma) if info.srgb.is_none() => {
+            let place = |(x, y): (ScaledFloat, ScaledFloat)| (x.into_value(), y.into_value());
+            let chromaticities = info.chrm_chunk.map(|c| [place(c.white), place(c.red), place(c.green), place(c.blue)]);
+            Profile::from_gamma(gamma.into_value(), chromaticities)
+        }
+        _ => Profile::Srgb,
+    }
+}
+
+/// Reads 16-bit rows as 8-bit ones, so that the wide picture is never in memory as a whole.
+fn narrow_rows(reader: &mut Reader<Cursor<&[u8]>>, limits: &Limits) -> Result<Vec<u8>, ImageError> {
+    let (width, height) = (reader.info().width, reader.info().height);
+    let samples = reader.output_color_type().0.samples();
+    let size = width as usize * height as usize * samples;
+    if size as u64 > limits.max_decoded_bytes {
+        return Err(ImageError::TooLarge { width, height });
+    }
+    let mut pixels = Vec::with_capacity(size);
+    loop {
+        match reader.next_row() {
+            Ok(Some(row)) => pixels.extend(narrow(row.data())),
+            Ok(None) => break,
+            Err(error) if is_cut(&error) && !pixels.is_empty() => break,
+            Err(error) => return Err(ImageError::damaged(error)),
+        }
+    }
+    pixels.resize(size, 0);
+    Ok(pixels)
+}
+
+/// The nearest of 256 shades to each big-endian 16-bit one.
+fn narrow(wide: &[u8]) -> impl Iterator<Item = u8> {
+    wide.as_chunks::<2>().0.iter().map(|&pair| ((u32::from(u16::from_be_bytes(pair)) * 255 + 32_767) / 65_535) as u8)
+}
+
+fn is_cut(error: &DecodingError) -> bool {
+    matches!(error, DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof)
 }
 
 /// Writes the canvas as PNG; a single plane as grey.

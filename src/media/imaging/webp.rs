@@ -7,7 +7,7 @@
 //! into that buffer alone.
 //!
 //! An animation's first frame comes from the pure-Rust decoder: libwebp's plain decoder refuses
-//! animations, and its animation decoder would need another library for one frame.
+//! animations, and its animation decoder (`webp_anim`) refuses a file whose tail is missing.
 
 use std::ffi::c_int;
 use std::io::Cursor;
@@ -90,36 +90,20 @@ pub fn decode(source: &[u8], header: &Header, limits: &Limits) -> Result<Canvas,
 /// Writes the canvas as lossy WebP, quality 1 to 100.
 #[expect(unsafe_code, reason = "calls libwebp")]
 pub fn encode(canvas: &Canvas, quality: u8) -> Result<Vec<u8>, ImageError> {
-    let failed = || ImageError::NotRendered("WebP: the picture cannot be written".to_owned());
-    let mut config = sys::WebPConfig::new().map_err(|()| failed())?;
-    config.quality = f32::from(quality);
-    config.method = METHOD;
-    let mut picture = sys::WebPPicture::new().map_err(|()| failed())?;
-    let (width, height) = canvas.size();
-    picture.width = width as c_int;
-    picture.height = height as c_int;
+    let config = config(quality)?;
     let mut writer = sys::WebPMemoryWriter { mem: ptr::null_mut(), size: 0, max_size: 0, pad: [0] };
     let mut planes = canvas.planes().map(limited);
-    // SAFETY: canvas and planes hold the rows of the strides given and outlive the picture, which
-    // frees only what it allocated; the writer outlives the call that uses it; picture and writer
-    // are freed exactly once, whatever happened.
+    let mut picture = match &mut planes {
+        Some(planes) => picture_of_planes(canvas.size(), planes)?,
+        None => picture(canvas)?,
+    };
+    // SAFETY: the planes outlive the picture, which frees only what it allocated; the writer
+    // outlives the call that uses it; picture and writer are freed exactly once, whatever happened.
     unsafe {
         sys::WebPMemoryWriterInit(&raw mut writer);
         picture.writer = Some(sys::WebPMemoryWrite);
         picture.custom_ptr = (&raw mut writer).cast();
-        let imported = if let Some([y, u, v]) = &mut planes {
-            picture.y = y.as_mut_ptr();
-            picture.u = u.as_mut_ptr();
-            picture.v = v.as_mut_ptr();
-            picture.y_stride = width as c_int;
-            picture.uv_stride = width.div_ceil(2) as c_int;
-            1
-        } else if canvas.has_alpha() {
-            sys::WebPPictureImportRGBA(&raw mut picture, canvas.pixels().as_ptr(), width as c_int * 4)
-        } else {
-            sys::WebPPictureImportRGB(&raw mut picture, canvas.pixels().as_ptr(), width as c_int * 3)
-        };
-        let written = imported != 0 && sys::WebPEncode(&raw const config, &raw mut picture) != 0;
+        let written = sys::WebPEncode(&raw const config, &raw mut picture) != 0;
         let encoded =
             (written && !writer.mem.is_null()).then(|| std::slice::from_raw_parts(writer.mem, writer.size).to_vec());
         sys::WebPPictureFree(&raw mut picture);
@@ -141,6 +125,56 @@ fn limited(planes: &Planes) -> [Vec<u8>; 3] {
         Some([cb, cr]) => [luma, squeeze(&cb.samples, 224, 128, 128), squeeze(&cr.samples, 224, 128, 128)],
         None => [luma, grey(), grey()],
     }
+}
+
+/// How to encode, at quality 1 to 100.
+pub(super) fn config(quality: u8) -> Result<sys::WebPConfig, ImageError> {
+    let mut config = sys::WebPConfig::new().map_err(|()| failed())?;
+    config.quality = f32::from(quality);
+    config.method = METHOD;
+    Ok(config)
+}
+
+/// Planes for libwebp, which must not outlive them.
+fn picture_of_planes(
+    (width, height): (u32, u32),
+    [y, u, v]: &mut [Vec<u8>; 3],
+) -> Result<sys::WebPPicture, ImageError> {
+    let mut picture = sys::WebPPicture::new().map_err(|()| failed())?;
+    picture.width = width as c_int;
+    picture.height = height as c_int;
+    (picture.y, picture.u, picture.v) = (y.as_mut_ptr(), u.as_mut_ptr(), v.as_mut_ptr());
+    picture.y_stride = width as c_int;
+    picture.uv_stride = width.div_ceil(2) as c_int;
+    Ok(picture)
+}
+
+/// A canvas of pixels for libwebp; whoever gets it frees it.
+#[expect(unsafe_code, reason = "calls libwebp")]
+pub(super) fn picture(canvas: &Canvas) -> Result<sys::WebPPicture, ImageError> {
+    let mut picture = sys::WebPPicture::new().map_err(|()| failed())?;
+    let (width, height) = canvas.size();
+    picture.width = width as c_int;
+    picture.height = height as c_int;
+    let pixels = canvas.pixels().as_ptr();
+    // SAFETY: the canvas holds height rows of the stride given; on failure nothing is left to free
+    // but what `WebPPictureFree` frees.
+    unsafe {
+        let imported = if canvas.has_alpha() {
+            sys::WebPPictureImportRGBA(&raw mut picture, pixels, width as c_int * 4)
+        } else {
+            sys::WebPPictureImportRGB(&raw mut picture, pixels, width as c_int * 3)
+        };
+        if imported == 0 {
+            sys::WebPPictureFree(&raw mut picture);
+            return Err(failed());
+        }
+    }
+    Ok(picture)
+}
+
+fn failed() -> ImageError {
+    ImageError::NotRendered("WebP: the picture cannot be written".to_owned())
 }
 
 #[cfg(test)]

@@ -145,7 +145,13 @@ impl Step for Fill {
         let (x, y) = match self.gravity {
             Gravity::At(_, left, top) => ((f64::from(spare_x) * left) as u32, (f64::from(spare_y) * top) as u32),
             Gravity::Face => (spare_x / 2, spare_y / 2),
-            Gravity::Smart => canvas.busiest(part_width, part_height),
+            Gravity::Smart => {
+                let (x, y, ..) = canvas.chosen(|canvas| {
+                    let (x, y) = canvas.busiest(part_width, part_height);
+                    (x, y, part_width, part_height)
+                });
+                (x, y)
+            }
         };
         canvas.cut(x, y, part_width, part_height);
         Ok(())
