@@ -30,10 +30,10 @@ mod orientation;
 mod other;
 pub mod params;
 mod planar;
-mod planes;
+pub mod planes;
 mod png;
 mod recipe;
-mod reduced;
+pub mod reduced;
 mod riff;
 #[cfg(test)]
 mod tests;
