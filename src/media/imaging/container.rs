@@ -93,7 +93,7 @@ fn is_video(track: &[u8]) -> bool {
 }
 
 /// The boxes that lie side by side in these bytes; stops at the first that does not fit.
-fn boxes(mut rest: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+pub(super) fn boxes(mut rest: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     std::iter::from_fn(move || {
         let (size, after) = rest.split_first_chunk::<4>()?;
         let (kind, mut body) = after.split_first_chunk::<4>()?;

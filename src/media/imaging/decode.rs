@@ -28,6 +28,7 @@ use super::orientation::Orientation;
 use super::other;
 use super::params::Plan;
 use super::png;
+use super::raw;
 use super::riff;
 use super::webp;
 
@@ -78,6 +79,7 @@ impl<'a> Source<'a> {
             SourceFormat::Gif | SourceFormat::Tiff | SourceFormat::Bmp | SourceFormat::Ico => {
                 Self::open_other(bytes, format, limits)?
             }
+            SourceFormat::Raw => Self::open_raw(bytes, limits)?,
             SourceFormat::Heic => return Err(ImageError::Unsupported("HEIC".to_owned())),
         };
         limits.check(source.width, source.height)?;
@@ -155,6 +157,15 @@ impl<'a> Source<'a> {
         };
         let (size, complete) = ((markers.width, markers.height), markers.complete);
         Ok(Self { complete, metadata, ..Self::new(bytes, SourceFormat::Jpeg, size, Inner::Jpeg(markers)) })
+    }
+
+    fn open_raw(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let preview = raw::preview(bytes, limits)?;
+        let mut source = Self { format: SourceFormat::Raw, ..Self::open_jpeg(preview.jpeg, limits)? };
+        // What the raw file says counts: the previews of many makers say nothing, or less.
+        source.metadata.exif = preview.exif.map(Cow::Owned).or(source.metadata.exif);
+        source.metadata.xmp = preview.xmp.map(Cow::Borrowed).or(source.metadata.xmp);
+        Ok(source)
     }
 
     fn open_png(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {

@@ -9,6 +9,8 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::raw;
+
 /// A kind of picture that is recognised on the way in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -23,6 +25,8 @@ pub enum SourceFormat {
     Ico,
     /// Recognised so that the refusal can name it.
     Heic,
+    /// Of a camera: what is shown is the picture that the camera put into the file.
+    Raw,
 }
 
 impl SourceFormat {
@@ -40,6 +44,9 @@ impl SourceFormat {
         }
         if starts(b"RIFF") && source.get(8..12) == Some(b"WEBP") {
             return Some(Self::Webp);
+        }
+        if raw::is_raw(source) {
+            return Some(Self::Raw);
         }
         if starts(b"II*\0") || starts(b"MM\0*") || starts(b"II+\0") || starts(b"MM\0+") {
             return Some(Self::Tiff);
@@ -72,6 +79,7 @@ impl SourceFormat {
             Self::Bmp => "image/bmp",
             Self::Ico => "image/x-icon",
             Self::Heic => "image/heic",
+            Self::Raw => "image/x-dcraw",
         }
     }
 

@@ -17,6 +17,8 @@ pub struct Markers<'a> {
     pub width: u32,
     pub height: u32,
     pub components: u8,
+    /// 8 bits per sample, coded by a transform; neither lossless nor arithmetic.
+    pub is_plain: bool,
     pub exif: Option<&'a [u8]>,
     pub xmp: Option<&'a [u8]>,
     /// The payload of the Photoshop segment, where IPTC lives.
@@ -38,10 +40,11 @@ pub fn read<'a>(source: &'a [u8], limits: &Limits) -> Option<Markers<'a>> {
         match marker {
             // Frame headers: SOF0 to SOF15 without DHT, JPG and DAC.
             0xC0..=0xCF if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
-                let &[_, h1, h0, w1, w0, components, ..] = segment else { return None };
+                let &[precision, h1, h0, w1, w0, components, ..] = segment else { return None };
                 found.height = u32::from(u16::from_be_bytes([h1, h0]));
                 found.width = u32::from(u16::from_be_bytes([w1, w0]));
                 found.components = components;
+                found.is_plain = precision == 8 && marker <= 0xC2;
             }
             0xE1 => {
                 let exif = segment.strip_prefix(b"Exif\0\0".as_slice()).filter(|b| b.len() <= limits.max_exif_bytes);

@@ -32,6 +32,7 @@ pub mod params;
 mod planar;
 pub mod planes;
 mod png;
+mod raw;
 mod recipe;
 pub mod reduced;
 mod riff;
