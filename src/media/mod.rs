@@ -47,12 +47,15 @@ pub struct Made {
     pub format: OutputFormat,
     pub width: u32,
     pub height: u32,
+    /// Where it begins in the output.
+    pub offset_bytes: u64,
     pub size_bytes: u64,
 }
 
 /// Answers a request about the first source; the worker's whole work. Pictures go to `output`.
 pub fn answer(request: Request, sources: &[&[u8]], output: &mut impl Write) -> Reply {
     let source = sources.first().copied().unwrap_or_default();
+    let mut output = Written { output, bytes: 0 };
     match request {
         Request::Probe { limits } => match imaging::probe(source, &limits) {
             Ok(facts) => Reply::Facts(Box::new(facts)),
@@ -61,18 +64,30 @@ pub fn answer(request: Request, sources: &[&[u8]], output: &mut impl Write) -> R
         Request::ProbeContainer => Reply::Container(imaging::container::probe_video(source)),
         Request::Render { orders, limits } => {
             let mark = sources.get(1).copied();
-            Reply::Rendered(imaging::render_all(source, mark, &orders, &limits, |made| written(made, output)))
+            Reply::Rendered(imaging::render_all(source, mark, &orders, &limits, |made| output.add(made)))
         }
         Request::Base { side, limits } => {
-            Reply::Rendered(vec![imaging::base(source, side, &limits).and_then(|made| written(made, output))])
+            Reply::Rendered(vec![imaging::base(source, side, &limits).and_then(|made| output.add(made))])
         }
     }
 }
 
-fn written(picture: Rendered, output: &mut impl Write) -> Result<Made, ImageError> {
-    let Rendered { bytes, format, width, height } = picture;
-    match output.write_all(&bytes) {
-        Ok(()) => Ok(Made { format, width, height, size_bytes: bytes.len() as u64 }),
-        Err(e) => Err(ImageError::NotRendered(format!("the output cannot be written: {e}"))),
+/// The output, and how much of it is written.
+struct Written<'a, W> {
+    output: &'a mut W,
+    bytes: u64,
+}
+
+impl<W: Write> Written<'_, W> {
+    fn add(&mut self, picture: Rendered) -> Result<Made, ImageError> {
+        let Rendered { bytes, format, width, height } = picture;
+        let (offset_bytes, size_bytes) = (self.bytes, bytes.len() as u64);
+        match self.output.write_all(&bytes) {
+            Ok(()) => {
+                self.bytes += size_bytes;
+                Ok(Made { format, width, height, offset_bytes, size_bytes })
+            }
+            Err(e) => Err(ImageError::NotRendered(format!("the output cannot be written: {e}"))),
+        }
     }
 }

@@ -101,7 +101,7 @@ impl Stills {
             files.push(mark.try_clone().map_err(Error::from)?);
         }
         match self.converse(seat, request, files).await? {
-            (Reply::Rendered(made), output) => pictures(made, &output),
+            (Reply::Rendered(made), output) => Ok(pictures(made, &output)),
             (other, _) => Err(unexpected(other)),
         }
     }
@@ -121,23 +121,14 @@ impl Stills {
 }
 
 /// Cuts the output into the pictures that the reply lists.
-fn pictures(made: Vec<Result<Made, ImageError>>, output: &Bytes) -> Result<Vec<Result<Picture>>> {
-    let mut from = 0;
-    made.into_iter()
-        .map(|made| match made {
-            Ok(Made { format, width, height, size_bytes }) => {
-                let to = from + size_bytes as usize;
-                // The worker may be what a file made of it: its figures are not believed.
-                if to > output.len() {
-                    return Err(missing());
-                }
-                let bytes = output.slice(from..to);
-                from = to;
-                Ok(Ok(Picture { bytes, format, width, height }))
-            }
-            Err(e) => Ok(Err(refused(e))),
-        })
-        .collect()
+fn pictures(made: Vec<Result<Made, ImageError>>, output: &Bytes) -> Vec<Result<Picture>> {
+    let picture = |Made { format, width, height, offset_bytes, size_bytes }| {
+        // The worker may be what a file made of it: its figures are not believed.
+        let until = offset_bytes.checked_add(size_bytes).filter(|&until| until <= output.len() as u64);
+        let until = until.ok_or_else(missing)? as usize;
+        Ok(Picture { bytes: output.slice(offset_bytes as usize..until), format, width, height })
+    };
+    made.into_iter().map(|made| made.map_err(refused).and_then(picture)).collect()
 }
 
 fn missing() -> Error {

@@ -46,6 +46,11 @@ impl Motion {
     pub fn moves(&self) -> bool {
         self.frames > 1
     }
+
+    /// Whether its frames have been counted and timed.
+    pub fn is_timed(&self) -> bool {
+        self.moves() && self.duration_ms > 0
+    }
 }
 
 /// How long browsers show a frame that asks for so many milliseconds: hardly any file means

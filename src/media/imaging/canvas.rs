@@ -678,7 +678,8 @@ fn premultiply(pixels: &mut [u8]) {
     }
 }
 
-fn unpremultiply(pixels: &mut [u8]) {
+/// From premultiplied RGBA.
+pub(super) fn unpremultiply(pixels: &mut [u8]) {
     for pixel in pixels.as_chunks_mut::<4>().0 {
         let alpha = u32::from(pixel[3]);
         if alpha == 0 {

@@ -21,6 +21,7 @@ use super::error::ImageError;
 use super::format::SourceFormat;
 use super::gif;
 use super::jpeg;
+use super::jxl;
 use super::markers;
 use super::markers::Markers;
 use super::metadata;
@@ -28,6 +29,7 @@ use super::orientation::Orientation;
 use super::other;
 use super::params::Plan;
 use super::png;
+use super::psd;
 use super::raw;
 use super::riff;
 use super::webp;
@@ -64,13 +66,23 @@ enum Inner<'a> {
     Png,
     Webp(webp::Header, Option<Vec<u8>>),
     Avif(Box<avif::Decoder<'a>>),
+    Jxl(jxl::Decoder<'a>),
+    Psd,
     Other,
 }
 
 impl<'a> Source<'a> {
     /// Reads the header.
     pub fn open(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        Self::open_page(bytes, 1, limits)
+    }
+
+    /// Reads the header of a page, counted from 1.
+    pub fn open_page(bytes: &'a [u8], page: u32, limits: &Limits) -> Result<Self, ImageError> {
         let format = SourceFormat::sniff(bytes).ok_or(ImageError::NotAnImage)?;
+        if page > 1 && !format.has_pages() {
+            return Err(ImageError::NotRendered(format!("there is no page {page} in a picture of one page")));
+        }
         let mut source = match format {
             SourceFormat::Jpeg => Self::open_jpeg(bytes, limits)?,
             SourceFormat::Png => Self::open_png(bytes, limits)?,
@@ -79,12 +91,13 @@ impl<'a> Source<'a> {
             SourceFormat::Gif | SourceFormat::Tiff | SourceFormat::Bmp | SourceFormat::Ico => {
                 Self::open_other(bytes, format, limits)?
             }
+            SourceFormat::Jxl => Self::open_jxl(bytes, limits)?,
+            SourceFormat::Psd => Self::open_psd(bytes, limits)?,
             SourceFormat::Raw => Self::open_raw(bytes, limits)?,
             SourceFormat::Heic => return Err(ImageError::Unsupported("HEIC".to_owned())),
         };
         limits.check(source.width, source.height)?;
-        // An AVIF's own turn counts; EXIF in it is hearsay by its specification.
-        if format != SourceFormat::Avif {
+        if format.turns_by_exif() {
             source.orientation = metadata::orientation(source.metadata.exif.as_deref());
         }
         Ok(source)
@@ -122,6 +135,8 @@ impl<'a> Source<'a> {
                 };
                 (decoder.pixels()?, profile)
             }
+            Inner::Jxl(decoder) => decoder.pixels(limits)?,
+            Inner::Psd => psd::decode(self.bytes, limits)?,
             Inner::Other => {
                 let mut decoder = other::open(self.bytes, self.format)?;
                 let icc = decoder.icc_profile().ok().flatten().filter(|icc| icc.len() <= limits.max_icc_bytes);
@@ -157,6 +172,29 @@ impl<'a> Source<'a> {
         };
         let (size, complete) = ((markers.width, markers.height), markers.complete);
         Ok(Self { complete, metadata, ..Self::new(bytes, SourceFormat::Jpeg, size, Inner::Jpeg(markers)) })
+    }
+
+    fn open_jxl(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let mut decoder = jxl::Decoder::open(bytes, limits)?;
+        let metadata = Blocks { exif: decoder.exif.take(), xmp: decoder.xmp.take(), ..Blocks::default() };
+        let (size, complete) = (decoder.size(), decoder.complete);
+        let has_alpha = decoder.has_alpha();
+        // The frames behind the first are not counted: they are not shown.
+        let motion = Motion { frames: if decoder.is_animated() { 2 } else { 1 }, ..Motion::default() };
+        let source = Self::new(bytes, SourceFormat::Jxl, size, Inner::Jxl(decoder));
+        Ok(Self { has_alpha, motion, complete, metadata, ..source })
+    }
+
+    fn open_psd(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let header = psd::header(bytes, limits)?;
+        let metadata = Blocks {
+            exif: header.exif.map(Cow::Borrowed),
+            xmp: header.xmp.map(Cow::Borrowed),
+            photoshop: Some(header.resources),
+            texts: Vec::new(),
+        };
+        let source = Self::new(bytes, SourceFormat::Psd, (header.width, header.height), Inner::Psd);
+        Ok(Self { has_alpha: header.has_alpha, complete: header.complete, metadata, ..source })
     }
 
     fn open_raw(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {

@@ -27,6 +27,9 @@ pub enum SourceFormat {
     Heic,
     /// Of a camera: what is shown is the picture that the camera put into the file.
     Raw,
+    Jxl,
+    /// And PSB.
+    Psd,
 }
 
 impl SourceFormat {
@@ -50,6 +53,12 @@ impl SourceFormat {
         }
         if starts(b"II*\0") || starts(b"MM\0*") || starts(b"II+\0") || starts(b"MM\0+") {
             return Some(Self::Tiff);
+        }
+        if starts(b"\xff\x0a") || starts(b"\0\0\0\x0cJXL \r\n\x87\n") {
+            return Some(Self::Jxl);
+        }
+        if starts(b"8BPS\0\x01") || starts(b"8BPS\0\x02") {
+            return Some(Self::Psd);
         }
         if source.get(4..8) == Some(b"ftyp") {
             return Self::sniff_brands(source);
@@ -80,7 +89,20 @@ impl SourceFormat {
             Self::Ico => "image/x-icon",
             Self::Heic => "image/heic",
             Self::Raw => "image/x-dcraw",
+            Self::Jxl => "image/jxl",
+            Self::Psd => "image/vnd.adobe.photoshop",
         }
+    }
+
+    /// Whether the EXIF orientation counts. Where it does not, a format has its own, or its
+    /// programs turn the pixels and forget to say so.
+    pub(super) fn turns_by_exif(self) -> bool {
+        !matches!(self, Self::Avif | Self::Jxl | Self::Psd)
+    }
+
+    /// Whether there may be more than one page.
+    pub(super) fn has_pages(self) -> bool {
+        false
     }
 
     fn sniff_brands(source: &[u8]) -> Option<Self> {

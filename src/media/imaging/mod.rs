@@ -23,6 +23,7 @@ mod error;
 mod format;
 mod gif;
 mod jpeg;
+mod jxl;
 mod markers;
 mod metadata;
 pub mod negotiate;
@@ -32,6 +33,7 @@ pub mod params;
 mod planar;
 pub mod planes;
 mod png;
+mod psd;
 mod raw;
 mod recipe;
 pub mod reduced;
@@ -189,9 +191,8 @@ pub fn probe(source: &[u8], limits: &Limits) -> Result<Facts, ImageError> {
         height,
         has_alpha: source.has_alpha,
         animated: source.motion.moves(),
-        frames: source.motion.moves().then_some(source.motion.frames),
-        duration_seconds: (source.motion.moves() && source.motion.duration_ms > 0)
-            .then_some(source.motion.duration_ms as f64 / 1000.0),
+        frames: source.motion.is_timed().then_some(source.motion.frames),
+        duration_seconds: source.motion.is_timed().then_some(source.motion.duration_ms as f64 / 1000.0),
         make: None,
         model: None,
         orientation: None,
@@ -230,31 +231,39 @@ pub fn render(
     limits: &Limits,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Rendered, ImageError> {
-    let opened = Source::open(source, limits)?;
+    let opened = Source::open_page(source, recipe.page(), limits)?;
     let format = negotiate::choose(None, opened.format, opened.has_alpha, opened.motion.moves(), recipe.format());
     let order = Order::new(recipe.clone(), format);
     let mut made = render_opened(opened, None, &[order], limits, cancelled, Ok);
     made.pop().unwrap_or(Err(ImageError::Cancelled))
 }
 
-/// Makes several pictures of one source, which is decoded once. Each goes to `keep` as soon as
-/// it is made; `mark` is the file that a watermark step lays over them.
+/// Makes several pictures of one source, each page of which is decoded once. Each goes to
+/// `keep` as soon as it is made, in any order; `mark` is the file that a watermark step lays
+/// over them. The results are in the order of the orders.
 pub fn render_all<T>(
     source: &[u8],
     mark: Option<&[u8]>,
     orders: &[Order],
     limits: &Limits,
-    keep: impl FnMut(Rendered) -> Result<T, ImageError>,
+    mut keep: impl FnMut(Rendered) -> Result<T, ImageError>,
 ) -> Vec<Result<T, ImageError>> {
-    let opened = || {
-        let mark = mark.map(|mark| whole(mark, limits)).transpose()?;
-        Ok((Source::open(source, limits)?, mark.map(Arc::new)))
+    let mark = match mark.map(|mark| whole(mark, limits)).transpose() {
+        Ok(mark) => mark.map(Arc::new),
+        Err(e) => return orders.iter().map(|_| Err(ImageError::clone(&e))).collect(),
     };
-    match opened() {
-        // The server kills a worker whose answers nobody wants; there is nobody else to ask.
-        Ok((source, mark)) => render_opened(source, mark, orders, limits, &|| false, keep),
-        Err(e) => orders.iter().map(|_| Err(ImageError::clone(&e))).collect(),
+    let mut results = Vec::with_capacity(orders.len());
+    for same_page in orders.chunk_by(|a, b| a.recipe.page() == b.recipe.page()) {
+        let page = same_page.first().map_or(1, |order| order.recipe.page());
+        match Source::open_page(source, page, limits) {
+            // The server kills a worker whose answers nobody wants; there is nobody else to ask.
+            Ok(opened) => {
+                results.extend(render_opened(opened, mark.clone(), same_page, limits, &|| false, &mut keep));
+            }
+            Err(e) => results.extend(same_page.iter().map(|_| Err(ImageError::clone(&e)))),
+        }
     }
+    results
 }
 
 fn render_opened<T>(

@@ -478,7 +478,7 @@ mod tests {
     fn picture(width: u32, height: u32) -> Vec<u8> {
         let red_left =
             (0..width * height).flat_map(|i| if i % width < width / 2 { [220, 20, 20] } else { [20, 20, 90] });
-        jpeg::encode(&Canvas::rgb(width, height, red_left.collect()), 90).unwrap()
+        jpeg::encode(&Canvas::rgb(width, height, red_left.collect()), 90, 72).unwrap()
     }
 
     /// A JPEG as the sensor's data are often compressed: 16383 x 99, but lossless.

@@ -127,10 +127,16 @@ impl Recipe {
         (plan.ceiling != Plan::CEILING).then_some(plan.ceiling)
     }
 
-    /// Whether the recipe speaks of the original's own pixels (a crop by coordinates), so
-    /// that a smaller stand-in would give another picture.
+    /// Whether the recipe speaks of the original's own pixels (a crop by coordinates) or of a
+    /// later page, so that a smaller stand-in would give another picture.
     pub fn needs_original(&self) -> bool {
-        self.foreseen(0).source_coordinates
+        let plan = self.foreseen(0);
+        plan.source_coordinates || plan.page > 1
+    }
+
+    /// The page of a document that is asked for, from 1.
+    pub(super) fn page(&self) -> u32 {
+        self.foreseen(0).page
     }
 
     /// Whether the result depends on what the picture is about.
@@ -220,6 +226,7 @@ mod tests {
         assert_eq!(recipe("crop=300,200,face").max_output(), Some((300, 200)));
         assert!(!recipe("crop=300,200").needs_original());
         assert!(recipe("crop=1,2,300,200").needs_original());
+        assert!(recipe("page=2").needs_original() && !recipe("page=1").needs_original());
         assert_eq!(recipe("format=jpeg").format(), Some(OutputFormat::Jpeg));
         let settled = recipe("resize=10,10").with_format(OutputFormat::Avif);
         assert_eq!(settled.canonical(), "resize=10,10&format=avif");

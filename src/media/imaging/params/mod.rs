@@ -17,6 +17,7 @@ pub mod dpr;
 pub mod flip;
 pub mod format;
 pub mod grayscale;
+pub mod page;
 pub mod quality;
 pub mod resize;
 pub mod rotate;
@@ -63,6 +64,7 @@ pub trait Step: Send + Sync {
 
 /// Order here is the order of work.
 pub static PARAMS: &[&dyn Param] = &[
+    &page::Page,
     &dpr::Dpr,
     &trim::Trim,
     &rotate::Rotate,
@@ -95,6 +97,8 @@ pub struct Plan {
     pub full_size: bool,
     /// Some step names pixels of the source by their coordinates.
     pub source_coordinates: bool,
+    /// Of a document, from 1.
+    pub page: u32,
     pub background: Option<[u8; 3]>,
     pub dpi: u16,
     pub quality: u8,
@@ -114,6 +118,7 @@ impl Plan {
             minds_focus: false,
             full_size: false,
             source_coordinates: false,
+            page: 1,
             background: None,
             dpi: dpi::DEFAULT,
             quality: quality::DEFAULT,
