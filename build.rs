@@ -1,19 +1,25 @@
-//! Compiles the C side of AVIF and links the system's libavif.
+//! Compiles the C sides of AVIF and HEIC and links the system's libavif and libde265.
 //!
 //! Everything else in C comes with the crates that wrap it. Both binaries of the package are
-//! linked with `--as-needed` (rustc's default), so only the one that decodes loads libavif.
+//! linked with `--as-needed` (rustc's default), so only the one that decodes loads them.
 
 fn main() {
-    let source = "src/media/imaging/avif.c";
+    link("libavif", "0.11", "avif", "src/media/imaging/avif.c");
+    link("libde265", "1.0.11", "de265", "src/media/imaging/heic/hevc.c");
+}
+
+/// Finds a library of the system and compiles the file that calls it.
+fn link(package: &str, oldest: &str, library: &str, source: &str) {
     println!("cargo::rerun-if-changed={source}");
-    let avif = match pkg_config::Config::new().atleast_version("0.11").probe("libavif") {
-        Ok(avif) => avif,
+    let found = match pkg_config::Config::new().atleast_version(oldest).probe(package) {
+        Ok(found) => found,
         Err(error) => {
-            println!("cargo::error=libavif 0.11 or later is needed (Debian: libavif-dev): {error}");
+            println!("cargo::error={package} {oldest} or later is needed (Debian: {package}-dev): {error}");
             return;
         }
     };
-    cc::Build::new().file(source).includes(avif.include_paths).std("c11").warnings(true).compile("cloakroom_avif");
-    // The shim calls libavif, so the library must come after it on the linker's line.
-    println!("cargo::rustc-link-lib=avif");
+    let compiled = format!("cloakroom_{library}");
+    cc::Build::new().file(source).includes(found.include_paths).std("c11").warnings(true).compile(&compiled);
+    // The shim calls the library, so the library must come after it on the linker's line.
+    println!("cargo::rustc-link-lib={library}");
 }

@@ -20,7 +20,7 @@ die() {
 }
 
 # What compiles the server: a C toolchain for SQLite and ring, cmake and nasm for libjpeg-turbo,
-# libavif for AVIF.
+# libavif for AVIF, libde265 for HEIC.
 need_build_packages() {
     need_packages \
         'git=command -v git' \
@@ -32,7 +32,8 @@ need_build_packages() {
         'cmake=command -v cmake' \
         'nasm=command -v nasm' \
         'pkg-config=command -v pkg-config' \
-        'libavif-dev=pkg-config --exists libavif'
+        'libavif-dev=pkg-config --exists libavif' \
+        'libde265-dev=pkg-config --exists libde265'
 }
 
 # need_packages 'PACKAGE=PROBE'… – installs each package whose probe (a shell command) fails.

@@ -173,7 +173,7 @@ fn the_server_maps_no_codec() {
     };
     assert!(said(env!("CARGO_BIN_EXE_cloakroom-media")).contains("libavif"), "the check could not fail");
     let server = said(env!("CARGO_BIN_EXE_cloakroom"));
-    for codec in ["libavif", "libaom", "libdav1d", "libjpeg", "libwebp", "libgst"] {
+    for codec in ["libavif", "libde265", "libaom", "libdav1d", "libjpeg", "libwebp", "libgst"] {
         assert!(!server.contains(codec), "{server}");
     }
     // Those that are linked in carry their names with them.

@@ -409,6 +409,13 @@ impl Canvas {
         self.channels = 3;
     }
 
+    /// Takes transparency out of colours that were stored multiplied with it.
+    pub(super) fn unpremultiply(&mut self) {
+        if self.channels == 4 {
+            unpremultiply(&mut self.pixels);
+        }
+    }
+
     /// Takes the colour away (luma of BT.709). What is opaque becomes a single plane.
     pub fn grayscale(&mut self) -> Result<(), ImageError> {
         if self.is_grey() {

@@ -20,6 +20,7 @@ use super::container;
 use super::error::ImageError;
 use super::format::SourceFormat;
 use super::gif;
+use super::heic::Heic;
 use super::jpeg;
 use super::jxl;
 use super::markers;
@@ -33,6 +34,11 @@ use super::psd;
 use super::raw;
 use super::riff;
 use super::webp;
+
+/// Decoding leaves at least this many pixels for every pixel of the result, along a side: below
+/// it the mean of a block, or the reduced transform of libjpeg, costs visible sharpness. Just
+/// under one and a half, so that 6000 pixels may be halved on the way to 2048.
+pub const RESIDUAL: f64 = 1.45;
 
 /// Larger TIFF files are taken to be upright, and nothing is said about their camera.
 const LARGEST_TIFF_FOR_EXIF_BYTES: usize = 64 << 20;
@@ -66,6 +72,7 @@ enum Inner<'a> {
     Png,
     Webp(webp::Header, Option<Vec<u8>>),
     Avif(Box<avif::Decoder<'a>>),
+    Heic(Box<Heic<'a>>),
     Jxl(jxl::Decoder<'a>),
     Psd,
     Other,
@@ -94,7 +101,7 @@ impl<'a> Source<'a> {
             SourceFormat::Jxl => Self::open_jxl(bytes, limits)?,
             SourceFormat::Psd => Self::open_psd(bytes, limits)?,
             SourceFormat::Raw => Self::open_raw(bytes, limits)?,
-            SourceFormat::Heic => return Err(ImageError::Unsupported("HEIC".to_owned())),
+            SourceFormat::Heic => Self::open_heic(bytes, limits)?,
         };
         limits.check(source.width, source.height)?;
         if format.turns_by_exif() {
@@ -135,6 +142,7 @@ impl<'a> Source<'a> {
                 };
                 (decoder.pixels()?, profile)
             }
+            Inner::Heic(heic) => heic.decode(plan.denominator(RESIDUAL), limits)?,
             Inner::Jxl(decoder) => decoder.pixels(limits)?,
             Inner::Psd => psd::decode(self.bytes, limits)?,
             Inner::Other => {
@@ -253,6 +261,17 @@ impl<'a> Source<'a> {
         let has_alpha = header.has_alpha;
         let motion = Motion { frames: header.frames, ..Motion::default() };
         let source = Self::new(bytes, SourceFormat::Avif, size, Inner::Avif(Box::new(decoder)));
+        Ok(Self { orientation, has_alpha, motion, complete: container::is_whole(bytes), metadata, ..source })
+    }
+
+    fn open_heic(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let heic = Heic::open(bytes, limits)?;
+        let metadata = Blocks { exif: heic.exif(limits), xmp: heic.xmp(limits), ..Blocks::default() };
+        let (size, orientation) = (heic.size(), heic.orientation);
+        let has_alpha = heic.has_alpha();
+        // The pictures behind the first are not counted: they are not shown.
+        let motion = Motion { frames: if heic.animated { 2 } else { 1 }, ..Motion::default() };
+        let source = Self::new(bytes, SourceFormat::Heic, size, Inner::Heic(Box::new(heic)));
         Ok(Self { orientation, has_alpha, motion, complete: container::is_whole(bytes), metadata, ..source })
     }
 

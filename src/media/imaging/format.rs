@@ -1,6 +1,6 @@
 //! The kinds of picture that come in, and the kinds that go out.
 //!
-//! In: the first bytes of a file, or a word from a URL. Out: a kind.
+//! In: the bytes of a file, of which the first mostly tell, or a word from a URL. Out: a kind.
 //!
 //! Invariant: a file is judged by its bytes alone. Names and declared types lie.
 //!
@@ -9,6 +9,8 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use super::heic;
+use super::heic::Coding;
 use super::raw;
 
 /// A kind of picture that is recognised on the way in.
@@ -23,7 +25,6 @@ pub enum SourceFormat {
     Tiff,
     Bmp,
     Ico,
-    /// Recognised so that the refusal can name it.
     Heic,
     /// Of a camera: what is shown is the picture that the camera put into the file.
     Raw,
@@ -97,7 +98,7 @@ impl SourceFormat {
     /// Whether the EXIF orientation counts. Where it does not, a format has its own, or its
     /// programs turn the pixels and forget to say so.
     pub(super) fn turns_by_exif(self) -> bool {
-        !matches!(self, Self::Avif | Self::Jxl | Self::Psd)
+        !matches!(self, Self::Avif | Self::Heic | Self::Jxl | Self::Psd)
     }
 
     /// Whether there may be more than one page.
@@ -109,14 +110,21 @@ impl SourceFormat {
         let size = source.get(..4).map(|b| b.iter().fold(0_usize, |n, &b| n << 8 | usize::from(b)))?;
         let brands = source.get(8..size.clamp(12, 256).min(source.len()))?;
         let mut found = None;
+        let mut is_heif = false;
         for brand in brands.chunks_exact(4) {
             match brand {
                 b"avif" | b"avis" => return Some(Self::Avif),
-                b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" => found = Some(Self::Heic),
+                b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"hevm" | b"hevs" => {
+                    found = Some(Self::Heic);
+                }
+                // These say that there are pictures, and nothing of their coding.
+                b"mif1" | b"mif2" | b"msf1" | b"miaf" => is_heif = true,
                 _ => {}
             }
         }
-        found
+        found.or_else(|| {
+            is_heif.then(|| if heic::coding(source) == Some(Coding::Av1) { Self::Avif } else { Self::Heic })
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use turbojpeg::raw;
 use super::Limits;
 use super::canvas::Canvas;
 use super::color;
+use super::decode::RESIDUAL;
 use super::error::ImageError;
 use super::markers::Markers;
 use super::params::Plan;
@@ -33,12 +34,8 @@ use super::reduced;
 /// A hostile file may hold thousands of scans, each of which costs a pass over the picture.
 const MAX_SCANS: c_int = 100;
 
-/// libjpeg leaves at least this many pixels for every pixel of the result, along a side: below
-/// it, its reduced transform costs visible sharpness. Just under one and a half, so that 6000
-/// pixels may be halved on the way to 2048.
-const RESIDUAL: f64 = 1.45;
-
-/// The same for the reduced decoder, which is a better low-pass.
+/// What the reduced decoder leaves: it drops what the result cannot show instead of averaging,
+/// which costs no sharpness.
 const RESIDUAL_REDUCED: f64 = 1.0;
 
 /// Decodes, shrunk as far as the plan allows. CMYK comes out as RGB.
@@ -53,18 +50,13 @@ pub fn decode(
     if plan.full_size {
         return through_libjpeg(source, markers, 1, false, limits);
     }
-    let denominator_reduced = denominator(plan.shrink(), RESIDUAL_REDUCED);
+    let denominator_reduced = plan.denominator(RESIDUAL_REDUCED);
     if denominator_reduced > 1
         && let Some(planes) = reduced::decode(source, denominator_reduced, limits, cancelled)?
     {
         return Ok(Canvas::planar(planes));
     }
-    through_libjpeg(source, markers, denominator(plan.shrink(), RESIDUAL), true, limits)
-}
-
-/// How far a picture may be shrunk while it is decoded: 8, 4, 2 or 1.
-fn denominator(shrink: f64, residual: f64) -> u32 {
-    [8, 4, 2].into_iter().find(|&n| shrink * f64::from(n) * residual <= 1.0).unwrap_or(1)
+    through_libjpeg(source, markers, plan.denominator(RESIDUAL), true, limits)
 }
 
 #[expect(unsafe_code, reason = "calls libjpeg-turbo")]
@@ -298,26 +290,6 @@ impl Drop for Turbo {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn decoding_leaves_enough_for_the_resize() {
-        for (from, to, expected, reduced) in [
-            (6000.0, 800.0, 4, 4),
-            (6000.0, 400.0, 8, 8),
-            (6000.0, 2048.0, 2, 2),
-            (5000.0, 2000.0, 1, 2),
-            (6144.0, 2048.0, 2, 2),
-            (2048.0, 1024.0, 1, 2),
-            (800.0, 800.0, 1, 1),
-        ] {
-            let shrink = to / from;
-            assert_eq!(
-                (denominator(shrink, RESIDUAL), denominator(shrink, RESIDUAL_REDUCED)),
-                (expected, reduced),
-                "{from} to {to}"
-            );
-        }
-    }
 
     #[test]
     fn planes_are_what_the_pixels_are_made_of() {

@@ -22,6 +22,7 @@ mod encode;
 mod error;
 mod format;
 mod gif;
+mod heic;
 mod jpeg;
 mod jxl;
 mod markers;

@@ -1,6 +1,6 @@
 //! Which way up a picture is stored.
 //!
-//! In: the number 1 to 8 of the EXIF tag, or the turn and mirror of an AVIF container. Out: the
+//! In: the number 1 to 8 of the EXIF tag, or the turn and mirror of an AVIF or HEIC container. Out: the
 //! pixel moves that set the picture upright, and the words ExifTool uses.
 //!
 //! Invariant: an unknown number means upright; a wrong guess would be worse than none.
@@ -20,7 +20,7 @@ impl Orientation {
         }
     }
 
-    /// Of an AVIF's `irot` (quarter turns anticlockwise) followed by its `imir`
+    /// Of a HEIF's (AVIF or HEIC) `irot` (quarter turns anticlockwise) followed by its `imir`
     /// (0 = top and bottom swapped, 1 = left and right swapped).
     pub fn from_heif(quarter_turns: u8, mirror: Option<u8>) -> Self {
         // A mirror after a half turn is the other mirror; after a quarter turn, a diagonal one.
@@ -33,6 +33,23 @@ impl Orientation {
             (0 | 2, Some(_)) => 4,
             (1, Some(0)) | (3, Some(1)) => 5,
             (_, Some(_)) => 7,
+        })
+    }
+
+    /// Both, one after the other.
+    pub fn then(self, next: Self) -> Self {
+        let ((mirrored, turns), (mirrored_next, turns_next)) = (self.moves(), next.moves());
+        // A mirror turns what was done before it around.
+        let turns = if mirrored_next { 4 - turns } else { turns } + turns_next;
+        Self(match (mirrored != mirrored_next, turns % 4) {
+            (false, 0) => 1,
+            (false, 1) => 6,
+            (false, 2) => 3,
+            (false, _) => 8,
+            (true, 0) => 2,
+            (true, 1) => 7,
+            (true, 2) => 4,
+            (true, _) => 5,
         })
     }
 

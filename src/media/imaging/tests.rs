@@ -592,8 +592,7 @@ fn what_is_no_picture() {
     {
         assert_eq!(probe(source, &Limits::default()).unwrap_err(), ImageError::NotAnImage);
     }
-    let heic = probe(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", &Limits::default()).unwrap_err();
-    assert_eq!(heic, ImageError::Unsupported("HEIC".into()));
+    assert!(matches!(probe(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", &Limits::default()), Err(ImageError::Damaged(_))));
     assert!(matches!(probe(b"\xff\xd8\xff\xe0\0\x10JFIF", &Limits::default()), Err(ImageError::Damaged(_))));
 }
 

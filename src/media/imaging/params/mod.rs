@@ -132,6 +132,15 @@ impl Plan {
         (f64::from(width) / self.width.max(1.0)).min(f64::from(height) / self.height.max(1.0)).min(1.0)
     }
 
+    /// By how much the source may be shrunk while it is decoded: 8, 4, 2 or 1. At least
+    /// `residual` pixels, along a side, are left for each of the result.
+    pub(super) fn denominator(&self, residual: f64) -> u32 {
+        if self.full_size {
+            return 1;
+        }
+        [8, 4, 2].into_iter().find(|&n| self.shrink() * f64::from(n) * residual <= 1.0).unwrap_or(1)
+    }
+
     /// What decoding has to leave for the most demanding of these.
     pub(super) fn covering(plans: &[Self], (width, height): (u32, u32)) -> Self {
         let demanding = plans.iter().max_by(|a, b| a.shrink().total_cmp(&b.shrink()));
@@ -207,6 +216,23 @@ mod tests {
         }
         for raw in ["", "-", ".", "1e5", "+1", "inf", "NaN", "1,5", "--1", "9999999999999"] {
             assert_eq!(hundredths(raw), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn decoding_leaves_enough_for_the_resize() {
+        for (from, to, expected, reduced) in [
+            (6000, 800, 4, 4),
+            (6000, 400, 8, 8),
+            (6000, 2048, 2, 2),
+            (5000, 2000, 1, 2),
+            (6144, 2048, 2, 2),
+            (2048, 1024, 1, 2),
+            (800, 800, 1, 1),
+        ] {
+            let plan = Plan::new(from, from, (to, to));
+            assert_eq!((plan.denominator(1.45), plan.denominator(1.0)), (expected, reduced), "{from} to {to}");
+            assert_eq!(Plan { full_size: true, ..plan }.denominator(1.0), 1);
         }
     }
 }
