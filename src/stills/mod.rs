@@ -141,6 +141,7 @@ fn refused(error: ImageError) -> Error {
         ImageError::NotAnImage | ImageError::Unsupported(_) => {
             Code::NoImage.because("No image can be made from this content.")
         }
+        e @ ImageError::NoPage(_) => Code::InvalidRequest.because(format!("page: {e}")),
         ImageError::NotRendered(why) => Code::Internal.because(why),
         e => Code::BadImage.because(e.to_string()),
     }

@@ -196,6 +196,47 @@ fn from_exponent(exponent: f32, chromaticities: Option<[(f32, f32); 4]>) -> Colo
     profile
 }
 
+/// The number of sRGB that stands for this much light; both from 0 to 1.
+pub(super) fn srgb_from_light(light: f64) -> f64 {
+    if light <= 0.003_130_8 { light * 12.92 } else { 1.055 * light.min(1.0).powf(1.0 / 2.4) - 0.055 }
+}
+
+/// The light that a number of sRGB stands for; both from 0 to 1.
+pub(super) fn light_from_srgb(number: f64) -> f64 {
+    if number <= 0.040_45 { number / 12.92 } else { ((number + 0.055) / 1.055).powf(2.4) }
+}
+
+/// Of luma and chroma as JPEG has them.
+pub(super) fn rgb_from_ycc([luma, blue, red]: [u8; 3]) -> [u8; 3] {
+    let (y, cb, cr) = (i32::from(luma) << 16, i32::from(blue) - 128, i32::from(red) - 128);
+    let shade = |n: i32| ((n + (1 << 15)) >> 16).clamp(0, 255) as u8;
+    [shade(y + 91_881 * cr), shade(y - 22_554 * cb - 46_802 * cr), shade(y + 116_130 * cb)]
+}
+
+/// Of L* (0 to 100), a* and b* under D50, as print knows them.
+pub(super) fn rgb_from_lab([l, a, b]: [f32; 3]) -> [u8; 3] {
+    let fy = (l + 16.0) / 116.0;
+    let axis = |f: f32| if f > 6.0 / 29.0 { f * f * f } else { (f - 4.0 / 29.0) * 108.0 / 841.0 };
+    let (x, y, z) = (0.9642 * axis(fy + a / 500.0), axis(fy), 0.8251 * axis(fy - b / 200.0));
+    // XYZ under D50 to linear sRGB, adapted by Bradford.
+    let light = [
+        3.133_856 * x - 1.616_867 * y - 0.490_615 * z,
+        -0.978_768 * x + 1.916_142 * y + 0.033_454 * z,
+        0.071_945 * x - 0.228_991 * y + 1.405_243 * z,
+    ];
+    light.map(|light| (srgb_from_light(f64::from(light).max(0.0)) * 255.0).round().clamp(0.0, 255.0) as u8)
+}
+
+/// L*, a* and b* under D50 of an sRGB colour.
+pub(super) fn lab_from_rgb(rgb: [u8; 3]) -> [f32; 3] {
+    let [r, g, b] = rgb.map(|n| light_from_srgb(f64::from(n) / 255.0) as f32);
+    let axis = |t: f32| if t > 216.0 / 24_389.0 { t.cbrt() } else { t * 841.0 / 108.0 + 4.0 / 29.0 };
+    let x = axis((0.436_075 * r + 0.385_065 * g + 0.143_080 * b) / 0.9642);
+    let y = axis(0.222_504 * r + 0.716_879 * g + 0.060_617 * b);
+    let z = axis((0.013_932 * r + 0.097_105 * g + 0.714_173 * b) / 0.8251);
+    [116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)]
+}
+
 /// A profile for code points that differ from sRGB in a way worth converting.
 fn from_code_points(primaries: u8, transfer: u8) -> Option<ColorProfile> {
     const SRGB_PRIMARIES: u8 = 1;

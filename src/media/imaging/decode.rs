@@ -33,6 +33,7 @@ use super::png;
 use super::psd;
 use super::raw;
 use super::riff;
+use super::tiff;
 use super::webp;
 
 /// Decoding leaves at least this many pixels for every pixel of the result, along a side: below
@@ -40,7 +41,7 @@ use super::webp;
 /// under one and a half, so that 6000 pixels may be halved on the way to 2048.
 pub const RESIDUAL: f64 = 1.45;
 
-/// Larger TIFF files are taken to be upright, and nothing is said about their camera.
+/// Nothing is said about the camera of larger TIFF files.
 const LARGEST_TIFF_FOR_EXIF_BYTES: usize = 64 << 20;
 
 /// A picture whose header has been read and found within limits.
@@ -75,6 +76,7 @@ enum Inner<'a> {
     Heic(Box<Heic<'a>>),
     Jxl(jxl::Decoder<'a>),
     Psd,
+    Tiff(Box<tiff::Header<'a>>),
     Other,
 }
 
@@ -86,18 +88,18 @@ impl<'a> Source<'a> {
 
     /// Reads the header of a page, counted from 1.
     pub fn open_page(bytes: &'a [u8], page: u32, limits: &Limits) -> Result<Self, ImageError> {
+        let page = page.max(1);
         let format = SourceFormat::sniff(bytes).ok_or(ImageError::NotAnImage)?;
         if page > 1 && !format.has_pages() {
-            return Err(ImageError::NotRendered(format!("there is no page {page} in a picture of one page")));
+            return Err(ImageError::NoPage(page));
         }
         let mut source = match format {
             SourceFormat::Jpeg => Self::open_jpeg(bytes, limits)?,
             SourceFormat::Png => Self::open_png(bytes, limits)?,
             SourceFormat::Webp => Self::open_webp(bytes, limits)?,
             SourceFormat::Avif => Self::open_avif(bytes, limits)?,
-            SourceFormat::Gif | SourceFormat::Tiff | SourceFormat::Bmp | SourceFormat::Ico => {
-                Self::open_other(bytes, format, limits)?
-            }
+            SourceFormat::Tiff => Self::open_tiff(bytes, page, limits)?,
+            SourceFormat::Gif | SourceFormat::Bmp | SourceFormat::Ico => Self::open_other(bytes, format, limits)?,
             SourceFormat::Jxl => Self::open_jxl(bytes, limits)?,
             SourceFormat::Psd => Self::open_psd(bytes, limits)?,
             SourceFormat::Raw => Self::open_raw(bytes, limits)?,
@@ -145,6 +147,7 @@ impl<'a> Source<'a> {
             Inner::Heic(heic) => heic.decode(plan.denominator(RESIDUAL), limits)?,
             Inner::Jxl(decoder) => decoder.pixels(limits)?,
             Inner::Psd => psd::decode(self.bytes, limits)?,
+            Inner::Tiff(header) => tiff::decode(self.bytes, &header, limits)?,
             Inner::Other => {
                 let mut decoder = other::open(self.bytes, self.format)?;
                 let icc = decoder.icc_profile().ok().flatten().filter(|icc| icc.len() <= limits.max_icc_bytes);
@@ -275,19 +278,33 @@ impl<'a> Source<'a> {
         Ok(Self { orientation, has_alpha, motion, complete: container::is_whole(bytes), metadata, ..source })
     }
 
+    fn open_tiff(bytes: &'a [u8], page: u32, limits: &Limits) -> Result<Self, ImageError> {
+        let header = tiff::header(bytes, page - 1)?;
+        if page > header.pages {
+            return Err(ImageError::NoPage(page));
+        }
+        let text = |block: &&[u8]| block.len() <= limits.max_text_bytes;
+        let metadata = Blocks {
+            // The file is its own EXIF block, which the reader must copy.
+            exif: (bytes.len() <= LARGEST_TIFF_FOR_EXIF_BYTES).then_some(Cow::Borrowed(bytes)),
+            xmp: header.xmp.filter(text).map(Cow::Borrowed),
+            photoshop: header.photoshop.filter(text),
+            texts: Vec::new(),
+        };
+        let (size, orientation, has_alpha) = ((header.width, header.height), header.orientation, header.has_alpha);
+        let source = Self::new(bytes, SourceFormat::Tiff, size, Inner::Tiff(Box::new(header)));
+        Ok(Self { orientation, has_alpha, metadata, ..source })
+    }
+
     fn open_other(bytes: &'a [u8], format: SourceFormat, limits: &Limits) -> Result<Self, ImageError> {
         let mut decoder = other::open(bytes, format)?;
         let mut has_alpha = decoder.color_type().has_alpha();
         let exif = decoder.exif_metadata().ok().flatten().filter(|exif| exif.len() <= limits.max_exif_bytes);
-        let mut exif = exif.map(Cow::Owned);
+        let exif = exif.map(Cow::Owned);
         let (mut motion, mut complete) = (Motion::default(), true);
         if format == SourceFormat::Gif {
             let header = gif::header(bytes);
             (has_alpha, motion, complete) = (header.transparent, header.motion, header.complete);
-        }
-        // A TIFF file is its own EXIF block, which the reader must copy.
-        if format == SourceFormat::Tiff && bytes.len() <= LARGEST_TIFF_FOR_EXIF_BYTES {
-            exif = Some(Cow::Borrowed(bytes));
         }
         let metadata = Blocks { exif, ..Blocks::default() };
         Ok(Self {

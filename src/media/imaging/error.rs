@@ -23,6 +23,8 @@ pub enum ImageError {
     Unsupported(String),
     /// The header asks for more pixels than the limits allow.
     TooLarge { width: u32, height: u32 },
+    /// There is no such page, counted from 1.
+    NoPage(u32),
     /// A known kind, but the content is broken.
     Damaged(String),
     /// The recipe cannot be carried out, or the result could not be written.
@@ -47,6 +49,7 @@ impl fmt::Display for ImageError {
             Self::NotAnImage => f.write_str("this is not a picture of a known kind"),
             Self::Unsupported(what) => write!(f, "pictures of this kind cannot be decoded: {what}"),
             Self::TooLarge { width, height } => write!(f, "the picture is too large: {width} x {height} pixels"),
+            Self::NoPage(page) => write!(f, "there is no page {page}"),
             Self::Damaged(what) => write!(f, "the picture is damaged: {what}"),
             Self::NotRendered(what) => write!(f, "the picture could not be made: {what}"),
             Self::Cancelled => f.write_str("cancelled"),
@@ -66,6 +69,7 @@ mod tests {
             ImageError::NotAnImage,
             ImageError::Unsupported("HEIC".into()),
             ImageError::TooLarge { width: 60_000, height: 60_000 },
+            ImageError::NoPage(7),
             ImageError::Damaged("no pixels".into()),
             ImageError::NotRendered("out of memory".into()),
             ImageError::Cancelled,

@@ -95,15 +95,15 @@ impl SourceFormat {
         }
     }
 
-    /// Whether the EXIF orientation counts. Where it does not, a format has its own, or its
+    /// Whether the EXIF orientation counts. Where it does not, a format has its own (a TIFF for each page), or its
     /// programs turn the pixels and forget to say so.
     pub(super) fn turns_by_exif(self) -> bool {
-        !matches!(self, Self::Avif | Self::Heic | Self::Jxl | Self::Psd)
+        !matches!(self, Self::Avif | Self::Heic | Self::Jxl | Self::Psd | Self::Tiff)
     }
 
     /// Whether there may be more than one page.
     pub(super) fn has_pages(self) -> bool {
-        false
+        self == Self::Tiff
     }
 
     fn sniff_brands(source: &[u8]) -> Option<Self> {

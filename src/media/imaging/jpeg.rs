@@ -48,7 +48,7 @@ pub fn decode(
 ) -> Result<Canvas, ImageError> {
     // Who looks at every pixel of the source is better served by libjpeg's own conversion.
     if plan.full_size {
-        return through_libjpeg(source, markers, 1, false, limits);
+        return decode_whole(source, markers, limits);
     }
     let denominator_reduced = plan.denominator(RESIDUAL_REDUCED);
     if denominator_reduced > 1
@@ -57,6 +57,11 @@ pub fn decode(
         return Ok(Canvas::planar(planes));
     }
     through_libjpeg(source, markers, plan.denominator(RESIDUAL), true, limits)
+}
+
+/// Decodes every pixel, to RGB.
+pub fn decode_whole(source: &[u8], markers: &Markers<'_>, limits: &Limits) -> Result<Canvas, ImageError> {
+    through_libjpeg(source, markers, 1, false, limits)
 }
 
 #[expect(unsafe_code, reason = "calls libjpeg-turbo")]

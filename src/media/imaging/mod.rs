@@ -41,6 +41,7 @@ pub mod reduced;
 mod riff;
 #[cfg(test)]
 mod tests;
+mod tiff;
 mod webp;
 mod webp_anim;
 mod words;

@@ -1,4 +1,4 @@
-//! The formats that need no fast path: GIF, TIFF, BMP, ICO.
+//! The formats that need no fast path: GIF, BMP, ICO.
 //!
 //! In: a decoder of the `image` crate. Out: a canvas with 8 bits per channel, first frame only.
 //!
@@ -20,7 +20,6 @@ use super::format::SourceFormat;
 pub fn open(source: &[u8], format: SourceFormat) -> Result<impl ImageDecoder, ImageError> {
     let format = match format {
         SourceFormat::Gif => ImageFormat::Gif,
-        SourceFormat::Tiff => ImageFormat::Tiff,
         SourceFormat::Bmp => ImageFormat::Bmp,
         SourceFormat::Ico => ImageFormat::Ico,
         other => return Err(ImageError::Unsupported(other.mime().to_owned())),

@@ -688,8 +688,8 @@ mod tests {
     fn a_plain_tiff_stays_one() {
         let pixels: Vec<u8> = vec![100; 8 * 8 * 3];
         let mut plain = std::io::Cursor::new(Vec::new());
-        let encoder = image::codecs::tiff::TiffEncoder::new(&mut plain);
-        image::ImageEncoder::write_image(encoder, &pixels, 8, 8, image::ColorType::Rgb8.into()).unwrap();
+        let mut encoder = ::tiff::encoder::TiffEncoder::new(&mut plain).unwrap();
+        encoder.write_image::<::tiff::encoder::colortype::RGB8>(8, 8, &pixels).unwrap();
         assert!(!is_raw(&plain.into_inner()));
         // A scanner writes its make, too.
         let mut scan = Layout::new(b"II*\0", false);

@@ -12,10 +12,8 @@ use exif::Tag;
 use exif::Value;
 use exif::experimental::Writer;
 use image::ColorType;
-use image::ImageEncoder;
 use image::codecs::bmp::BmpEncoder;
 use image::codecs::gif::GifEncoder;
-use image::codecs::tiff::TiffEncoder;
 use proptest::prelude::Rng;
 use proptest::test_runner::RngAlgorithm;
 use proptest::test_runner::TestRng;
@@ -125,7 +123,15 @@ fn every_format() -> Vec<(&'static str, Vec<u8>)> {
         ("webp alpha", webp::encode(&see_through(160, 120), 80).unwrap()),
         ("avif", avif::encode(&photo, 60).unwrap()),
         ("gif", through(|out| GifEncoder::new(out).encode(raw, 160, 120, ColorType::Rgb8.into()).unwrap())),
-        ("tiff", through(|out| TiffEncoder::new(out).write_image(raw, 160, 120, ColorType::Rgb8.into()).unwrap())),
+        (
+            "tiff",
+            through(|out| {
+                ::tiff::encoder::TiffEncoder::new(out)
+                    .unwrap()
+                    .write_image::<::tiff::encoder::colortype::RGB8>(160, 120, raw)
+                    .unwrap();
+            }),
+        ),
         ("bmp", through(|out| BmpEncoder::new(out).encode(raw, 160, 120, ColorType::Rgb8.into()).unwrap())),
     ]
 }

@@ -1,6 +1,6 @@
 //! `page=N`: the page of a document, from 1.
 //!
-//! Pages exist in PDF; elsewhere there is page 1 alone. A page that is not there is refused when
+//! Pages exist in PDF and TIFF; elsewhere there is page 1 alone. A page that is not there is refused when
 //! the document has been opened, for only then is their number known.
 //!
 //! The base image is of page 1, so any other page needs the original.
