@@ -77,6 +77,17 @@ pub fn looked_at(
     Ok(changed == 1)
 }
 
+/// Adds to what is known about this revision; what has the same name is replaced. False when
+/// that revision is gone.
+pub fn add_facts(tx: &Tx, id: AssetId, revision: u32, facts: &Map<String, Value>) -> Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE asset SET facts = json_patch(facts, ?3), updated_at = ?4 WHERE id = ?1 AND revision = ?2",
+        )?
+        .execute(params![id, revision, Json(facts), tx.now()])?;
+    Ok(changed == 1)
+}
+
 /// Images can be cut from this revision from now on. False when that revision is gone.
 pub fn set_on_demand(tx: &Tx, id: AssetId, revision: u32) -> Result<bool> {
     let changed = tx

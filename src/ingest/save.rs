@@ -171,6 +171,7 @@ impl Verdict {
         put("animated", facts.animated.then_some(true.into()));
         put("frames", facts.frames.map(Value::from));
         put("duration", facts.duration_seconds.map(Value::from));
+        put("pages", facts.pages.map(Value::from));
         for (name, value) in facts.exif {
             put(&name, Some(value.into()));
         }

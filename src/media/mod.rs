@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::media::imaging::Facts;
 use crate::media::imaging::ImageError;
+use crate::media::imaging::Impression;
 use crate::media::imaging::Limits;
 use crate::media::imaging::Order;
 use crate::media::imaging::OutputFormat;
@@ -28,8 +29,11 @@ pub enum Request {
     ProbeContainer,
     /// Make pictures of it, one for each order; a second file is the mark to lay over them.
     Render { orders: Vec<Order>, limits: Limits },
-    /// Make the base image: upright, sRGB, fitting a square of this side.
+    /// Look at it, and make the base image if it is larger: upright, sRGB, fitting a square of
+    /// this side.
     Base { side: u32, limits: Limits },
+    /// Make the pack of deep-zoom tiles.
+    DeepZoom { limits: Limits },
 }
 
 /// What it answers. Pictures themselves are in the output, one behind the other.
@@ -38,6 +42,17 @@ pub enum Reply {
     Facts(Box<Facts>),
     Container(Option<VideoFacts>),
     Rendered(Vec<Result<Made, ImageError>>),
+    /// The base image, if one was made.
+    Base {
+        made: Option<Made>,
+        impression: Impression,
+    },
+    DeepZoom {
+        format: OutputFormat,
+        width: u32,
+        height: u32,
+        tiles: u64,
+    },
     Refused(ImageError),
 }
 
@@ -67,8 +82,17 @@ pub fn answer(request: Request, sources: &[&[u8]], output: &mut impl Write) -> R
             Reply::Rendered(imaging::render_all(source, mark, &orders, &limits, |made| output.add(made)))
         }
         Request::Base { side, limits } => {
-            Reply::Rendered(vec![imaging::base(source, side, &limits).and_then(|made| output.add(made))])
+            let made = imaging::base(source, side, &limits).and_then(|imaging::Base { picture, impression }| {
+                Ok(Reply::Base { made: picture.map(|picture| output.add(picture)).transpose()?, impression })
+            });
+            made.unwrap_or_else(Reply::Refused)
         }
+        Request::DeepZoom { limits } => match imaging::deepzoom::make(source, &limits, output.output) {
+            Ok(imaging::deepzoom::Made { format, width, height, tiles }) => {
+                Reply::DeepZoom { format, width, height, tiles }
+            }
+            Err(e) => Reply::Refused(e),
+        },
     }
 }
 

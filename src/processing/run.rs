@@ -77,6 +77,9 @@ impl Run<RunStep> for Processing {
                 for conversion in &made.conversions {
                     asset_store::put_conversion(tx, job.id, conversion)?;
                 }
+                if !made.facts.is_empty() {
+                    asset_store::add_facts(tx, job.id, job.revision, &made.facts)?;
+                }
                 if made.on_demand {
                     asset_store::set_on_demand(tx, job.id, job.revision)?;
                 }

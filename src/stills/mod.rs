@@ -30,6 +30,7 @@ use crate::media::Reply;
 use crate::media::Request;
 use crate::media::imaging::Facts;
 use crate::media::imaging::ImageError;
+use crate::media::imaging::Impression;
 use crate::media::imaging::Limits;
 use crate::media::imaging::OutputFormat;
 use crate::media::imaging::container::VideoFacts;
@@ -57,6 +58,17 @@ pub struct Picture {
     pub format: OutputFormat,
     pub width: u32,
     pub height: u32,
+}
+
+/// A pack of deep-zoom tiles.
+pub struct Tiles {
+    pub pack: Bytes,
+    /// Of each tile.
+    pub format: OutputFormat,
+    /// Of the whole picture.
+    pub width: u32,
+    pub height: u32,
+    pub tiles: u64,
 }
 
 impl Stills {
@@ -87,12 +99,25 @@ impl Stills {
         made.into_iter().next().unwrap_or_else(|| Err(missing()))
     }
 
-    /// Makes the base image from which smaller ones are cut later.
-    pub async fn base(&self, source: Arc<File>, side: u32) -> Result<Picture> {
-        let request = Request::Base { side, limits: self.limits.clone() };
-        let sources = Sources { picture: source, mark: None };
-        let made = self.run(self.workers.seat(Class::Background).await?, request, &sources).await?;
-        made.into_iter().next().unwrap_or_else(|| Err(missing()))
+    /// Looks at a picture, and makes the base image from which smaller ones are cut later, if
+    /// it is larger than that.
+    pub async fn base(&self, source: Arc<File>, side: u32) -> Result<(Option<Picture>, Impression)> {
+        match self.ask(Class::Background, Request::Base { side, limits: self.limits.clone() }, source).await? {
+            (Reply::Base { made, impression }, output) => {
+                Ok((made.map(|made| picture(made, &output)).transpose()?, impression))
+            }
+            (other, _) => Err(unexpected(other)),
+        }
+    }
+
+    /// Makes the pack of deep-zoom tiles; `media::imaging::deepzoom::Pack` finds them in it.
+    pub async fn deep_zoom(&self, source: Arc<File>) -> Result<Tiles> {
+        match self.ask(Class::Background, Request::DeepZoom { limits: self.limits.clone() }, source).await? {
+            (Reply::DeepZoom { format, width, height, tiles }, pack) => {
+                Ok(Tiles { pack, format, width, height, tiles })
+            }
+            (other, _) => Err(unexpected(other)),
+        }
     }
 
     async fn run(&self, seat: Seat, request: Request, sources: &Sources) -> Result<Vec<Result<Picture>>> {
@@ -122,13 +147,15 @@ impl Stills {
 
 /// Cuts the output into the pictures that the reply lists.
 fn pictures(made: Vec<Result<Made, ImageError>>, output: &Bytes) -> Vec<Result<Picture>> {
-    let picture = |Made { format, width, height, offset_bytes, size_bytes }| {
-        // The worker may be what a file made of it: its figures are not believed.
-        let until = offset_bytes.checked_add(size_bytes).filter(|&until| until <= output.len() as u64);
-        let until = until.ok_or_else(missing)? as usize;
-        Ok(Picture { bytes: output.slice(offset_bytes as usize..until), format, width, height })
-    };
-    made.into_iter().map(|made| made.map_err(refused).and_then(picture)).collect()
+    made.into_iter().map(|made| made.map_err(refused).and_then(|made| picture(made, output))).collect()
+}
+
+fn picture(made: Made, output: &Bytes) -> Result<Picture> {
+    let Made { format, width, height, offset_bytes, size_bytes } = made;
+    // The worker may be what a file made of it: its figures are not believed.
+    let until = offset_bytes.checked_add(size_bytes).filter(|&until| until <= output.len() as u64);
+    let until = until.ok_or_else(missing)? as usize;
+    Ok(Picture { bytes: output.slice(offset_bytes as usize..until), format, width, height })
 }
 
 fn missing() -> Error {

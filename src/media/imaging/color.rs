@@ -300,6 +300,33 @@ mod tests {
     }
 
     #[test]
+    fn gamma_and_chromaticities_are_heeded() {
+        let mut pixels = vec![128; 3];
+        Profile::from_gamma(1.0, None).convert(&mut pixels, 3);
+        assert!(pixels.iter().all(|v| v.abs_diff(188) <= 2), "{pixels:?}");
+        // As old Macs wrote them.
+        let mut pixels = vec![128; 3];
+        Profile::from_gamma(0.555_56, None).convert(&mut pixels, 3);
+        assert!(pixels.iter().all(|v| v.abs_diff(146) <= 3), "{pixels:?}");
+        // P3's primaries: the same direction as its profile.
+        let p3 = [(0.3127, 0.329), (0.68, 0.32), (0.265, 0.69), (0.15, 0.06)];
+        let mut pixels = vec![60, 200, 60, 128, 128, 128];
+        Profile::from_gamma(0.454_55, Some(p3)).convert(&mut pixels, 3);
+        assert!(pixels[1] > 200 && pixels[0] < 60, "{pixels:?}");
+        assert!(pixels[3..].iter().all(|v| v.abs_diff(128) <= 2), "{pixels:?}");
+    }
+
+    #[test]
+    fn lab_and_back() {
+        for rgb in [[0, 0, 0], [255, 255, 255], [200, 30, 90], [3, 250, 128], [119, 119, 119]] {
+            let back = rgb_from_lab(lab_from_rgb(rgb));
+            assert!(back.iter().zip(rgb).all(|(a, b)| a.abs_diff(b) <= 1), "{rgb:?} {back:?}");
+        }
+        let [l, a, b] = lab_from_rgb([255, 0, 0]);
+        assert!((l - 54.3).abs() < 0.2 && (a - 80.8).abs() < 0.5 && (b - 69.9).abs() < 0.5, "{l} {a} {b}");
+    }
+
+    #[test]
     fn srgb_and_nonsense_leave_colours_alone() {
         let before = vec![10, 90, 200, 255, 0, 127];
         for profile in [

@@ -54,6 +54,7 @@ pub struct Source<'a> {
     pub orientation: Orientation,
     pub has_alpha: bool,
     pub motion: Motion,
+    pub pages: u32,
     pub complete: bool,
     pub metadata: Blocks<'a>,
     inner: Inner<'a>,
@@ -166,6 +167,7 @@ impl<'a> Source<'a> {
             orientation: Orientation::UPRIGHT,
             has_alpha: false,
             motion: Motion::default(),
+            pages: 1,
             complete: true,
             metadata: Blocks::default(),
             inner,
@@ -291,9 +293,10 @@ impl<'a> Source<'a> {
             photoshop: header.photoshop.filter(text),
             texts: Vec::new(),
         };
-        let (size, orientation, has_alpha) = ((header.width, header.height), header.orientation, header.has_alpha);
+        let (orientation, has_alpha, pages) = (header.orientation, header.has_alpha, header.pages);
+        let size = (header.width, header.height);
         let source = Self::new(bytes, SourceFormat::Tiff, size, Inner::Tiff(Box::new(header)));
-        Ok(Self { orientation, has_alpha, metadata, ..source })
+        Ok(Self { orientation, has_alpha, pages, metadata, ..source })
     }
 
     fn open_other(bytes: &'a [u8], format: SourceFormat, limits: &Limits) -> Result<Self, ImageError> {

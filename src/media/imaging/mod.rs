@@ -18,11 +18,13 @@ mod canvas;
 mod color;
 pub mod container;
 mod decode;
+pub mod deepzoom;
 mod encode;
 mod error;
 mod format;
 mod gif;
 mod heic;
+mod impression;
 mod jpeg;
 mod jxl;
 mod markers;
@@ -55,6 +57,8 @@ use serde::Serialize;
 pub use error::ImageError;
 pub use format::OutputFormat;
 pub use format::SourceFormat;
+pub use impression::DominantColor;
+pub use impression::Impression;
 pub use recipe::BadParam;
 pub use recipe::Recipe;
 
@@ -147,6 +151,9 @@ pub struct Facts {
     /// Of an animation, as browsers show it.
     #[serde(default)]
     pub duration_seconds: Option<f64>,
+    /// Of a document with more than one.
+    #[serde(default)]
+    pub pages: Option<u32>,
     pub make: Option<String>,
     pub model: Option<String>,
     /// In ExifTool's words, as in "Rotate 90 CW".
@@ -195,6 +202,7 @@ pub fn probe(source: &[u8], limits: &Limits) -> Result<Facts, ImageError> {
         animated: source.motion.moves(),
         frames: source.motion.is_timed().then_some(source.motion.frames),
         duration_seconds: source.motion.is_timed().then_some(source.motion.duration_ms as f64 / 1000.0),
+        pages: (source.pages > 1).then_some(source.pages),
         make: None,
         model: None,
         orientation: None,
@@ -208,20 +216,34 @@ pub fn probe(source: &[u8], limits: &Limits) -> Result<Facts, ImageError> {
     Ok(facts)
 }
 
-/// Makes the base image from which on-demand images are cut: upright, sRGB, fitting a square
-/// of `side` pixels; with transparency as WebP, else as JPEG, of a quality that survives a
-/// second compression.
-pub fn base(source: &[u8], side: u32, limits: &Limits) -> Result<Rendered, ImageError> {
+/// What is prepared of a picture once, for all who will ask for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Base {
+    /// Only of a picture that is larger.
+    pub picture: Option<Rendered>,
+    pub impression: Impression,
+}
+
+/// Looks at a picture, and makes the base image from which on-demand images are cut, if it is
+/// larger than that: upright, sRGB, fitting a square of `side` pixels; with transparency as
+/// WebP, else as JPEG, of a quality that survives a second compression.
+pub fn base(source: &[u8], side: u32, limits: &Limits) -> Result<Base, ImageError> {
     let source = Source::open(source, limits)?;
     let (width, height) = source.size();
-    let mut plan = Recipe::default().plan(width, height, (side, side));
+    let larger = width.max(height) > side;
+    let ceiling = if larger { side } else { impression::SIDE };
+    let mut plan = Recipe::default().plan(width, height, (ceiling, ceiling));
     plan.quality = BASE_QUALITY;
     let format = if source.has_alpha { OutputFormat::Webp } else { OutputFormat::Jpeg };
     let mut canvas = source.decode(&plan, limits, &|| false)?;
     canvas.fit()?;
+    let impression = impression::of(&canvas)?;
+    if !larger {
+        return Ok(Base { picture: None, impression });
+    }
     let bytes = encode::encode(&mut canvas, format, &plan)?;
     let (width, height) = canvas.size();
-    Ok(Rendered { bytes, format, width, height })
+    Ok(Base { picture: Some(Rendered { bytes, format, width, height }), impression })
 }
 
 /// Makes a picture; a moving one stays so when the result is a WebP. `cancelled` is asked

@@ -222,3 +222,87 @@ pub fn encode(canvas: &Canvas, dpi: u16) -> Result<Vec<u8>, ImageError> {
     writer.finish().map_err(ImageError::not_rendered)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 4 x 4 pixels of one gray, 8 or 16 bits, with what the closure sets.
+    fn gray(depth: BitDepth, sample: &[u8], set: impl FnOnce(&mut Encoder<'_, &mut Vec<u8>>)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = Encoder::new(&mut bytes, 4, 4);
+        encoder.set_color(ColorType::Grayscale);
+        encoder.set_depth(depth);
+        set(&mut encoder);
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(&sample.repeat(16)).unwrap();
+        writer.finish().unwrap();
+        bytes
+    }
+
+    /// Sixteen bits, stored in seven passes, written by hand: the encoder cannot.
+    fn interlaced(sample: [u8; 2]) -> Vec<u8> {
+        let plain = gray(BitDepth::Sixteen, &sample, |_| {});
+        // Of 4 x 4 pixels, passes 1, 4 and 5 hold one row, 6 and 7 two, and 2 and 3 none.
+        let rows = [1_usize, 1, 2, 2, 2, 4, 4].into_iter();
+        let passes: Vec<u8> = rows.flat_map(|pixels| [vec![0], sample.repeat(pixels)].concat()).collect();
+        let checksum = |parts: &[&[u8]]| {
+            let step = |mut sum: u32, byte: &u8| {
+                sum ^= u32::from(*byte);
+                for _ in 0..8 {
+                    sum = if sum & 1 == 1 { sum >> 1 ^ 0xEDB8_8320 } else { sum >> 1 };
+                }
+                sum
+            };
+            !parts.concat().iter().fold(u32::MAX, step)
+        };
+        let chunk = |kind: &[u8], data: &[u8]| {
+            let length = (data.len() as u32).to_be_bytes();
+            [&length, kind, data, &checksum(&[kind, data]).to_be_bytes()].concat()
+        };
+        let mut header = plain[16..29].to_vec();
+        header[12] = 1;
+        // A zlib stream of one stored block.
+        let (mut a, mut b) = (1_u32, 0_u32);
+        for byte in &passes {
+            a = (a + u32::from(*byte)) % 65_521;
+            b = (b + a) % 65_521;
+        }
+        let length = passes.len() as u16;
+        let stored = [
+            &[0x78, 0x01, 1][..],
+            &length.to_le_bytes(),
+            &(!length).to_le_bytes(),
+            &passes,
+            &(b << 16 | a).to_be_bytes(),
+        ];
+        [plain[..8].to_vec(), chunk(b"IHDR", &header), chunk(b"IDAT", &stored.concat()), chunk(b"IEND", b"")].concat()
+    }
+
+    fn first(source: &[u8]) -> u8 {
+        decode(source, &Limits::default()).unwrap().0.pixels()[0]
+    }
+
+    #[test]
+    fn sixteen_bits_are_rounded() {
+        for (sample, shade) in [([0x01, 0x80], 1), ([0x01, 0x82], 2), ([0xFF, 0x7F], 255), ([0xFE, 0xFE], 254)] {
+            assert_eq!(first(&gray(BitDepth::Sixteen, &sample, |_| {})), shade, "{sample:x?}");
+            assert_eq!(first(&interlaced(sample)), shade, "{sample:x?}");
+        }
+    }
+
+    #[test]
+    fn gamma_counts_where_nothing_better_is_said() {
+        let profile_of = |set: fn(&mut Encoder<'_, &mut Vec<u8>>)| {
+            decode(&gray(BitDepth::Eight, &[128], set), &Limits::default()).unwrap().1
+        };
+        assert_eq!(profile_of(|e| e.set_source_gamma(ScaledFloat::new(1.0))), Profile::Gamma(1.0, None));
+        assert_eq!(profile_of(|e| e.set_source_gamma(ScaledFloat::new(0.454_55))), Profile::Srgb);
+        assert_eq!(profile_of(|e| e.set_source_gamma(ScaledFloat::new(0.0))), Profile::Srgb);
+        let both: fn(&mut Encoder<'_, &mut Vec<u8>>) = |e| {
+            e.set_source_gamma(ScaledFloat::new(1.0));
+            e.set_source_srgb(::png::SrgbRenderingIntent::Perceptual);
+        };
+        assert_eq!(profile_of(both), Profile::Srgb);
+    }
+}

@@ -706,3 +706,19 @@ fn a_video_container_is_measured() {
     assert_eq!(container::probe_video(&jpeg_of(&photo(8, 8))), None);
     assert_eq!(container::probe_video(b"not a movie"), None);
 }
+
+#[test]
+fn a_base_is_made_of_large_pictures_and_all_leave_an_impression() {
+    let limits = Limits::default();
+    let source = with_exif(&jpeg_of(&photo(400, 200)), &[field(Tag::Orientation, Value::Short(vec![6]))]);
+    let large = base(&source, 100, &limits).unwrap();
+    assert_eq!(large.picture.map(|p| (p.width, p.height, p.format)), Some((50, 100, OutputFormat::Jpeg)));
+    let small = base(&source, 400, &limits).unwrap();
+    assert_eq!(small.picture, None);
+    for impression in [large.impression, small.impression] {
+        assert!(!impression.thumbhash.is_empty());
+        assert!((2..=5).contains(&impression.colors.len()), "{impression:?}");
+        let sum: f64 = impression.colors.iter().map(|c| c.share).sum();
+        assert!((0.8..=1.0).contains(&sum), "{impression:?}");
+    }
+}

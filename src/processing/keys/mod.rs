@@ -7,6 +7,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use serde_json::Map;
+use serde_json::Value;
+
 use crate::assets::Asset;
 use crate::assets::Conversion;
 use crate::error::Result;
@@ -68,6 +71,8 @@ pub struct Bench {
 #[derive(Default)]
 pub struct Made {
     pub conversions: Vec<Conversion>,
+    /// Added to what is known about the asset.
+    pub facts: Map<String, Value>,
     /// Images can be cut from the asset from now on.
     pub on_demand: bool,
 }

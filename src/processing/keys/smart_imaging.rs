@@ -1,15 +1,19 @@
 //! `smart_imaging`: makes the base image, from which on-demand images are cut.
 //!
 //! A photo of 24 or 45 megapixels is decoded once, here; every later request for a screen-sized
-//! image starts from 2,048 upright sRGB pixels. Small originals need no base.
+//! image starts from 2,048 upright sRGB pixels. Small originals need no base. While it has the
+//! pixels in hand, it notes what they look like at a glance: `thumbhash` and `colors`.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use serde_json::Map;
+
 use crate::assets::Asset;
 use crate::assets::Conversion;
 use crate::assets::place;
+use crate::error::Code;
 use crate::error::Result;
 use crate::processing::keys::Bench;
 use crate::processing::keys::Family;
@@ -27,7 +31,7 @@ impl ProcessingKey for SmartImaging {
     }
 
     fn help(&self) -> &'static str {
-        "Prepares on-demand images: a base image of at most 2048 pixels a side."
+        "Prepares on-demand images: a base image of at most 2048 pixels a side; notes the picture's ThumbHash and colours."
     }
 
     fn family(&self) -> Family {
@@ -48,13 +52,24 @@ impl ProcessingKey for SmartImaging {
 }
 
 async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
-    let side = |name: &str| asset.facts.get(name).and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX);
-    if side("width") <= u64::from(SIDE) && side("height") <= u64::from(SIDE) {
-        return Ok(Made { on_demand: true, ..Made::default() });
-    }
     let (storage, original) = (at.storage.clone(), place::original(asset.id, asset.revision)?);
     let source = at.cpu.run(move || Ok(Arc::new(storage.open_file(&original)?))).await?;
-    let picture = at.stills.base(source, SIDE).await?;
+    let (picture, impression) = match at.stills.base(source, SIDE).await {
+        Ok(made) => made,
+        // Looking is a favour: a small original that is broken has no impression, as it had no
+        // base, and says so itself when an image is asked of it.
+        Err(e) if is_small(asset) && matches!(e.code, Code::BadImage | Code::NoImage) => {
+            return Ok(Made { on_demand: true, ..Made::default() });
+        }
+        Err(e) => return Err(e),
+    };
+    let facts = Map::from_iter([
+        ("thumbhash".to_owned(), impression.thumbhash.into()),
+        ("colors".to_owned(), serde_json::to_value(impression.colors).unwrap_or_default()),
+    ]);
+    let Some(picture) = picture else {
+        return Ok(Made { facts, on_demand: true, ..Made::default() });
+    };
     let base = Conversion {
         key: "smart_imaging".to_owned(),
         revision: asset.revision,
@@ -71,5 +86,10 @@ async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
     let to = place::conversion(asset.id, asset.revision, &base.key, &base.extension)?;
     let storage = at.storage.clone();
     at.cpu.run(move || storage.put(&to, &picture.bytes)).await?;
-    Ok(Made { conversions: vec![base], on_demand: true })
+    Ok(Made { conversions: vec![base], facts, on_demand: true })
+}
+
+fn is_small(asset: &Asset) -> bool {
+    let side = |name: &str| asset.facts.get(name).and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX);
+    side("width") <= u64::from(SIDE) && side("height") <= u64::from(SIDE)
 }
