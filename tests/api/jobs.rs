@@ -27,6 +27,12 @@ fn a_job_can_be_followed_to_its_end() {
     assert_eq!(listed["total"], 2, "one by itself after the upload, one that was asked for");
     let data = app.json(&format!("/api/v1/assets/{id}/data"));
     assert_eq!(data["addons_info"]["ON_DEMAND_IMAGE"]["available"], true);
+    // Looked at with the base image, beside what the header had said.
+    let seen = &data["metadata"];
+    assert_eq!((&seen["width"], &seen["height"]), (&json!(2500), &json!(1500)));
+    assert!(seen["thumbhash"].as_str().is_some_and(|hash| (8..48).contains(&hash.len())), "{seen}");
+    assert!(seen["colors"][0]["color"].as_str().is_some_and(|c| c.len() == 7 && c.starts_with('#')), "{seen}");
+    assert!(seen["colors"][0]["share"].as_f64().is_some_and(|share| share > 0.0 && share <= 1.0), "{seen}");
 
     // What happened, for those who are told: saved once, processed by itself and when asked.
     let path = app.data_dir().join("cloakroom.db");

@@ -69,9 +69,8 @@ pub fn make(source: &[u8], limits: &Limits, output: &mut dyn Write) -> Result<Ma
     // The reader computes where an entry is: level by level from the smallest, row by row.
     entries.sort_by_key(|entry| (entry.level, entry.row, entry.column));
     let tiles = entries.len() as u64;
-    for entry in &entries {
-        output.write_all(&entry.bytes()).map_err(unwritten)?;
-    }
+    let index: Vec<u8> = entries.iter().flat_map(Entry::bytes).collect();
+    output.write_all(&index).map_err(unwritten)?;
     let trailer = Trailer { shape, format, index: offset, tiles };
     output.write_all(&trailer.bytes()).map_err(unwritten)?;
     Ok(Made { width: shape.width, height: shape.height, format, tiles })
