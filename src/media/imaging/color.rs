@@ -213,28 +213,36 @@ pub(super) fn rgb_from_ycc([luma, blue, red]: [u8; 3]) -> [u8; 3] {
     [shade(y + 91_881 * cr), shade(y - 22_554 * cb - 46_802 * cr), shade(y + 116_130 * cb)]
 }
 
+/// White under D50, as XYZ.
+const D50: [f32; 3] = [0.9642, 1.0, 0.8251];
+/// XYZ under D50 to linear sRGB, and back; adapted by Bradford.
+const LIGHT_FROM_XYZ: [[f32; 3]; 3] =
+    [[3.133_856, -1.616_867, -0.490_615], [-0.978_768, 1.916_142, 0.033_454], [0.071_945, -0.228_991, 1.405_243]];
+const XYZ_FROM_LIGHT: [[f32; 3]; 3] =
+    [[0.436_075, 0.385_065, 0.143_080], [0.222_504, 0.716_879, 0.060_617], [0.013_932, 0.097_105, 0.714_173]];
+
 /// Of L* (0 to 100), a* and b* under D50, as print knows them.
-pub(super) fn rgb_from_lab([l, a, b]: [f32; 3]) -> [u8; 3] {
-    let fy = (l + 16.0) / 116.0;
+pub(super) fn rgb_from_lab(lab: [f32; 3]) -> [u8; 3] {
     let axis = |f: f32| if f > 6.0 / 29.0 { f * f * f } else { (f - 4.0 / 29.0) * 108.0 / 841.0 };
-    let (x, y, z) = (0.9642 * axis(fy + a / 500.0), axis(fy), 0.8251 * axis(fy - b / 200.0));
-    // XYZ under D50 to linear sRGB, adapted by Bradford.
-    let light = [
-        3.133_856 * x - 1.616_867 * y - 0.490_615 * z,
-        -0.978_768 * x + 1.916_142 * y + 0.033_454 * z,
-        0.071_945 * x - 0.228_991 * y + 1.405_243 * z,
-    ];
-    light.map(|light| (srgb_from_light(f64::from(light).max(0.0)) * 255.0).round().clamp(0.0, 255.0) as u8)
+    let middle = (lab[0] + 16.0) / 116.0;
+    let xyz = [D50[0] * axis(middle + lab[1] / 500.0), axis(middle), D50[2] * axis(middle - lab[2] / 200.0)];
+    LIGHT_FROM_XYZ.map(|row| {
+        let light = dot(row, xyz).max(0.0);
+        (srgb_from_light(f64::from(light)) * 255.0).round().clamp(0.0, 255.0) as u8
+    })
 }
 
 /// L*, a* and b* under D50 of an sRGB colour.
 pub(super) fn lab_from_rgb(rgb: [u8; 3]) -> [f32; 3] {
-    let [r, g, b] = rgb.map(|n| light_from_srgb(f64::from(n) / 255.0) as f32);
     let axis = |t: f32| if t > 216.0 / 24_389.0 { t.cbrt() } else { t * 841.0 / 108.0 + 4.0 / 29.0 };
-    let x = axis((0.436_075 * r + 0.385_065 * g + 0.143_080 * b) / 0.9642);
-    let y = axis(0.222_504 * r + 0.716_879 * g + 0.060_617 * b);
-    let z = axis((0.013_932 * r + 0.097_105 * g + 0.714_173 * b) / 0.8251);
-    [116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)]
+    let light = rgb.map(|n| light_from_srgb(f64::from(n) / 255.0) as f32);
+    let xyz = XYZ_FROM_LIGHT.map(|row| dot(row, light));
+    let [right, middle, left] = [0, 1, 2].map(|n| axis(xyz[n] / D50[n]));
+    [116.0 * middle - 16.0, 500.0 * (right - middle), 200.0 * (middle - left)]
+}
+
+fn dot(row: [f32; 3], column: [f32; 3]) -> f32 {
+    row.iter().zip(column).map(|(a, b)| a * b).sum()
 }
 
 /// A profile for code points that differ from sRGB in a way worth converting.

@@ -88,7 +88,7 @@ fn encode_tile(canvas: &Canvas, column: u32, row: u32, format: OutputFormat) -> 
     encode::encode(&mut canvas.part((x, y, wide, high)), format, &plan)
 }
 
-fn unwritten(error: io::Error) -> ImageError {
+fn unwritten(error: impl std::fmt::Display) -> ImageError {
     ImageError::NotRendered(format!("the output cannot be written: {error}"))
 }
 

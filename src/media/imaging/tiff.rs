@@ -370,7 +370,7 @@ impl Reading {
             match self.kind {
                 Kind::Gray { white_is_zero } => to[..3].fill(if white_is_zero { !from[0] } else { from[0] }),
                 Kind::Palette => {
-                    to[..3].copy_from_slice(&self.palette[usize::from(from[0]).min(self.palette.len() - 1)])
+                    to[..3].copy_from_slice(&self.palette[usize::from(from[0]).min(self.palette.len() - 1)]);
                 }
                 Kind::Ink => to.copy_from_slice(&from[..4]),
                 _ if from.len() < 3 => to[..3].fill(from[0]),
@@ -616,8 +616,11 @@ mod tests {
     const SHORT: u16 = 3;
     const LONG: u16 = 4;
 
+    /// Tag, kind, values.
+    type TagValue = (u16, u16, Vec<u32>);
+
     /// A little-endian file; each page is a list of tags and its strips or tiles.
-    fn file(pages: &[(Vec<(u16, u16, Vec<u32>)>, Vec<Vec<u8>>)]) -> Vec<u8> {
+    fn file(pages: &[(Vec<TagValue>, Vec<Vec<u8>>)]) -> Vec<u8> {
         let mut bytes = b"II*\0\0\0\0\0".to_vec();
         let mut link = 4;
         for (tags, chunks) in pages {
@@ -657,7 +660,7 @@ mod tests {
     }
 
     /// Tags of a picture of 4 x 2 pixels in one strip.
-    fn tags(photometric: u32, bits: u32, channels: u32, more: &[(u16, u16, Vec<u32>)]) -> Vec<(u16, u16, Vec<u32>)> {
+    fn tags(photometric: u32, bits: u32, channels: u32, more: &[TagValue]) -> Vec<TagValue> {
         let mut tags = vec![
             (WIDTH, LONG, vec![4]),
             (HEIGHT, LONG, vec![2]),
