@@ -5,6 +5,7 @@
 //! the [`Reply`] of this file, as JSON, beside two descriptors: the source and the output.
 
 pub mod imaging;
+pub mod vision;
 
 use std::io::Write;
 
@@ -18,7 +19,9 @@ use crate::media::imaging::Limits;
 use crate::media::imaging::Order;
 use crate::media::imaging::OutputFormat;
 use crate::media::imaging::Rendered;
+use crate::media::imaging::Spot;
 use crate::media::imaging::container::VideoFacts;
+use crate::media::vision::faces;
 
 /// What a worker can be asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,7 +82,7 @@ pub fn answer(request: Request, sources: &[&[u8]], output: &mut impl Write) -> R
         Request::ProbeContainer => Reply::Container(imaging::container::probe_video(source)),
         Request::Render { orders, limits } => {
             let mark = sources.get(1).copied();
-            Reply::Rendered(imaging::render_all(source, mark, &orders, &limits, |made| output.add(made)))
+            Reply::Rendered(imaging::render_all(source, mark, &orders, spots, &limits, |made| output.add(made)))
         }
         Request::Base { side, limits } => {
             let made = imaging::base(source, side, &limits).and_then(|imaging::Base { picture, impression }| {
@@ -112,6 +115,52 @@ impl<W: Write> Written<'_, W> {
                 Ok(Made { format, width, height, offset_bytes, size_bytes })
             }
             Err(e) => Err(ImageError::NotRendered(format!("the output cannot be written: {e}"))),
+        }
+    }
+}
+
+/// Faces, as a crop sees them.
+fn spots(rgb: &[u8], width: u32, height: u32) -> Vec<Spot> {
+    let spot = |face: faces::Face| Spot {
+        x: face.x,
+        y: face.y,
+        width: face.width,
+        height: face.height,
+        weight: face.weight(),
+        eye_line: f32::midpoint(face.eyes[0].1, face.eyes[1].1),
+    };
+    faces::find(rgb, width, height).into_iter().map(spot).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(source: &[u8], recipe: &str, focus: Option<(f32, f32)>) -> Vec<u8> {
+        let recipe = imaging::Recipe::from_canonical(recipe).unwrap();
+        let order = Order { focus, ..Order::new(recipe, OutputFormat::Jpeg) };
+        let mut output = Vec::new();
+        let reply = answer(Request::Render { orders: vec![order], limits: Limits::default() }, &[source], &mut output);
+        assert!(matches!(&reply, Reply::Rendered(made) if made[0].is_ok()), "{reply:?}");
+        output
+    }
+
+    #[test]
+    fn a_crop_holds_the_face_from_the_original_and_from_its_base_and_a_named_point_wins() {
+        let source = include_bytes!("../../tests/media/faces/astronaut.jpg");
+        let mut base = Vec::new();
+        answer(Request::Base { side: 480, limits: Limits::default() }, &[source], &mut base);
+        for source in [&source[..], &base] {
+            for gravity in ["face", "smart"] {
+                let made = rendered(source, &format!("crop=400,160,{gravity}"), None);
+                let picture = turbojpeg::decompress(&made, turbojpeg::PixelFormat::RGB).unwrap();
+                let faces = faces::find(&picture.pixels, 400, 160);
+                let [face] = &faces[..] else { panic!("{gravity}: {faces:?}") };
+                assert!(face.y > 0.05 && face.y + face.height < 0.95, "{gravity}: {face:?}");
+                assert!((face.eyes[0].1 - 0.4).abs() < 0.15, "{gravity}: {face:?}");
+            }
+            let bottom = rendered(source, "crop=400,160,face", Some((0.5, 1.0)));
+            assert_eq!(bottom, rendered(source, "crop=400,160,south", None));
         }
     }
 }

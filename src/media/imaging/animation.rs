@@ -19,6 +19,8 @@ use std::sync::Arc;
 use image::AnimationDecoder as _;
 use image::ImageDecoder as _;
 
+use super::FindFaces;
+use super::Guide;
 use super::Limits;
 use super::Order;
 use super::OutputFormat;
@@ -65,6 +67,7 @@ pub fn render(
     order: &Order,
     plan: &Plan,
     mark: Option<&Arc<Canvas>>,
+    faces: FindFaces,
     limits: &Limits,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Option<Rendered>, ImageError> {
@@ -85,6 +88,7 @@ pub fn render(
             .decoded_from(stored, source.orientation, profile.clone())
             .heading_for(plan)
             .marked(mark.cloned())
+            .guided_by(Guide { focus: order.focus, faces })
             .choosing(choices);
         for step in order.recipe.steps() {
             step.apply(&mut canvas)?;

@@ -22,6 +22,7 @@
 //! No codec is known here; the server links this through `Recipe` and never runs it.
 #![expect(clippy::indexing_slicing, reason = "pixel arithmetic; every index is derived from the canvas' own size")]
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use fast_image_resize::FilterType;
@@ -32,8 +33,10 @@ use fast_image_resize::Resizer;
 use fast_image_resize::images::Image;
 use fast_image_resize::images::ImageRef;
 
+use super::Guide;
 use super::color::Profile;
 use super::error::ImageError;
+use super::framing;
 use super::orientation::Orientation;
 use super::params::Plan;
 use super::params::watermark::Placement;
@@ -72,6 +75,8 @@ pub struct Canvas {
     /// What a watermark lays over the picture.
     mark: Option<Arc<Canvas>>,
     choices: Choices,
+    /// Its point is kept in shares of the upright canvas, wherever the canvas is turned.
+    guide: Guide,
 }
 
 impl Canvas {
@@ -108,6 +113,7 @@ impl Canvas {
             shrink: 1.0,
             mark: None,
             choices: Choices::default(),
+            guide: Guide::default(),
         }
     }
 
@@ -146,14 +152,23 @@ impl Canvas {
 
     /// The part that a step chooses by looking at the picture. Every choice that depends on
     /// pixels must be made through this, or an animation would jump.
-    pub fn chosen(&mut self, choose: impl FnOnce(&Self) -> Part) -> Part {
+    pub fn chosen(&mut self, choose: impl FnOnce(&Self) -> Result<Part, ImageError>) -> Result<Part, ImageError> {
         let made = self.choices.made.get(self.choices.followed).copied();
-        let part = made.unwrap_or_else(|| choose(self));
+        let part = match made {
+            Some(part) => part,
+            None => choose(self)?,
+        };
         if made.is_none() {
             self.choices.made.push(part);
         }
         self.choices.followed += 1;
-        part
+        Ok(part)
+    }
+
+    /// Tells where to look, should a step ask.
+    pub(super) fn guided_by(mut self, guide: Guide) -> Self {
+        self.guide = guide;
+        self
     }
 
     /// Width and height in canvas pixels.
@@ -244,15 +259,19 @@ impl Canvas {
     /// Sets the picture upright.
     pub fn settle(&mut self) {
         let (mirrored, turns) = std::mem::replace(&mut self.orientation, Orientation::UPRIGHT).moves();
+        // The point to look at was said of the upright picture already.
+        let focus = self.guide.focus;
         if mirrored {
             self.mirror(true, false);
         }
         self.quarter_turns(turns);
+        self.guide.focus = focus;
     }
 
     /// Mirrors left to right, top to bottom, or both.
     pub fn mirror(&mut self, across: bool, down: bool) {
         self.settle_unless_upright();
+        self.move_focus(|x, y| (if across { 1.0 - x } else { x }, if down { 1.0 - y } else { y }));
         if let Some(planes) = &mut self.planes {
             planes.mirror(across, down);
             return;
@@ -281,6 +300,7 @@ impl Canvas {
     /// Turns clockwise by right angles.
     pub fn quarter_turns(&mut self, turns: u8) {
         self.settle_unless_upright();
+        self.move_focus(|x, y| [(x, y), (1.0 - y, x), (1.0 - x, 1.0 - y), (y, 1.0 - x)][usize::from(turns % 4)]);
         if let Some(planes) = &mut self.planes {
             // A turn is a mirror and a diagonal one, which no plane minds.
             match turns % 4 {
@@ -335,6 +355,10 @@ impl Canvas {
             }
         }
         unpremultiply(&mut turned);
+        self.move_focus(|x, y| {
+            let (right, down) = ((x - 0.5) * wide, (y - 0.5) * high);
+            (0.5 + (right * cos - down * sin) / new_wide, 0.5 + (right * sin + down * cos) / new_high)
+        });
         (self.width, self.height, self.pixels) = (new_wide as u32, new_high as u32, turned);
         Ok(())
     }
@@ -346,6 +370,10 @@ impl Canvas {
         if (width, height) == (self.width, self.height) {
             return;
         }
+        let (wide, high) = (f64::from(self.width), f64::from(self.height));
+        self.move_focus(|from_left, from_top| {
+            ((from_left * wide - f64::from(x)) / f64::from(width), (from_top * high - f64::from(y)) / f64::from(height))
+        });
         if let Some(planes) = &mut self.planes {
             planes.cut(x, y, width, height);
             (self.width, self.height) = (width, height);
@@ -366,7 +394,7 @@ impl Canvas {
     pub fn trim(&mut self, tolerance: u8) -> Result<(), ImageError> {
         self.settle();
         self.unpack()?;
-        let (x, y, width, height) = self.chosen(|canvas| canvas.within_border(tolerance));
+        let (x, y, width, height) = self.chosen(|canvas| Ok(canvas.within_border(tolerance)))?;
         self.cut(x, y, width, height);
         Ok(())
     }
@@ -399,28 +427,46 @@ impl Canvas {
         (0, 0, self.width, self.height)
     }
 
-    /// The corner of the part of this size that holds the most detail.
-    pub fn busiest(&self, width: u32, height: u32) -> (u32, u32) {
-        let (wide, high) = (self.width as usize, self.height as usize);
-        let mut columns = vec![0_u64; wide];
-        let mut rows = vec![0_u64; high];
-        // Brightness where there is such a plane, else green, which is most of it.
-        let (samples, step) = match &self.planes {
-            Some(planes) => (planes.luma().samples.as_slice(), 1),
-            None => (&self.pixels[1..], self.channels),
-        };
-        let stride = wide * step;
-        for (y, row) in rows.iter_mut().enumerate().skip(1) {
-            for (x, column) in columns.iter_mut().enumerate().skip(1) {
-                let at = y * stride + x * step;
-                let here = samples[at];
-                let energy =
-                    u64::from(here.abs_diff(samples[at - step])) + u64::from(here.abs_diff(samples[at - stride]));
-                *column += energy;
-                *row += energy;
-            }
+    /// The corner of the part of this size that holds what people look at: the point that was
+    /// named, else faces. `None` when there is neither.
+    pub fn of_people(&self, width: u32, height: u32) -> Result<Option<(u32, u32)>, ImageError> {
+        let (picture, frame) = (self.size(), (width, height));
+        if picture == frame {
+            return Ok(Some((0, 0)));
         }
-        (best_window(&columns, width as usize) as u32, best_window(&rows, height as usize) as u32)
+        if let Some(focus) = self.guide.focus {
+            return Ok(Some(framing::around_point(picture, frame, focus)));
+        }
+        let spots = (self.guide.faces)(&self.opaque()?, self.width, self.height);
+        Ok(framing::around_spots(picture, frame, &spots))
+    }
+
+    /// The corner of the part of this size that draws the eye most.
+    pub fn busiest(&self, width: u32, height: u32) -> Result<(u32, u32), ImageError> {
+        const THUMB: u32 = 256;
+        let thumb = self.thumbnail(THUMB)?;
+        let zoom = (f64::from(thumb.width) / f64::from(self.width), f64::from(thumb.height) / f64::from(self.height));
+        let side = |length: u32, zoom: f64, most: u32| ((f64::from(length) * zoom).round() as u32).clamp(1, most);
+        let frame = (side(width, zoom.0, thumb.width), side(height, zoom.1, thumb.height));
+        let (x, y) = framing::around_detail(&thumb.opaque()?, thumb.size(), frame);
+        let full = |at: u32, zoom: f64, spare: u32| ((f64::from(at) / zoom).round() as u32).min(spare);
+        Ok((full(x, zoom.0, self.width.saturating_sub(width)), full(y, zoom.1, self.height.saturating_sub(height))))
+    }
+
+    /// Packed RGB; what is transparent is seen on grey.
+    fn opaque(&self) -> Result<Cow<'_, [u8]>, ImageError> {
+        if let Some(planes) = &self.planes {
+            return Ok(Cow::Owned(planes.to_rgb()?));
+        }
+        Ok(match self.channels {
+            4 => {
+                let on_grey = |&[r, g, b, alpha]: &[u8; 4]| {
+                    [r, g, b].map(|v| ((u32::from(v) * u32::from(alpha) + 128 * u32::from(255 - alpha)) / 255) as u8)
+                };
+                Cow::Owned(self.pixels().as_chunks::<4>().0.iter().flat_map(on_grey).collect())
+            }
+            _ => Cow::Borrowed(self.pixels()),
+        })
     }
 
     /// Lays the picture on a plain colour; transparency is gone afterwards.
@@ -648,6 +694,14 @@ impl Canvas {
         }
     }
 
+    /// Takes the named point along; what leaves the picture is kept at its edge.
+    fn move_focus(&mut self, to: impl Fn(f64, f64) -> (f64, f64)) {
+        self.guide.focus = self.guide.focus.map(|(x, y)| {
+            let (x, y) = to(f64::from(x), f64::from(y));
+            (x.clamp(0.0, 1.0) as f32, y.clamp(0.0, 1.0) as f32)
+        });
+    }
+
     fn settle_unless_upright(&mut self) {
         if self.orientation != Orientation::UPRIGHT {
             self.settle();
@@ -671,22 +725,6 @@ fn quarter<const N: usize>(pixels: &[u8], width: usize, height: usize, anticlock
         }
     }
     turned
-}
-
-/// Where the window of this length with the largest sum begins; the middle one of equals.
-fn best_window(energy: &[u64], length: usize) -> usize {
-    let length = length.min(energy.len());
-    let spare = energy.len() - length;
-    let mut sum: u64 = energy[..length].iter().sum();
-    let (mut best, mut best_sum) = (0_usize, sum);
-    for start in 1..=spare {
-        sum = sum + energy[start + length - 1] - energy[start - 1];
-        let closer = start.abs_diff(spare / 2) < best.abs_diff(spare / 2);
-        if sum > best_sum || (sum == best_sum && closer) {
-            (best, best_sum) = (start, sum);
-        }
-    }
-    best
 }
 
 /// Lays one pixel over another (source over, neither premultiplied).
@@ -777,6 +815,49 @@ mod tests {
         for (turns, mirror, exif) in numbers {
             assert_eq!(Orientation::from_heif(turns, mirror), Orientation::from_exif(exif), "{turns} {mirror:?}");
         }
+    }
+
+    #[test]
+    fn the_named_point_goes_along() {
+        // One red pixel, and the point in the middle of it.
+        for value in 1..=8 {
+            let mut pixels = vec![0; 6 * 4 * 3];
+            pixels[(6 + 4) * 3] = 255;
+            let orientation = Orientation::from_exif(value);
+            let mut canvas = Canvas::rgb(6, 4, pixels).decoded_from((6, 4), orientation, Profile::Srgb);
+            let mut upright = Canvas::rgb(6, 4, canvas.pixels().to_vec());
+            upright.orientation = orientation;
+            upright.settle();
+            let point = |canvas: &Canvas| {
+                let at = reds(canvas).iter().position(|&red| red == 255).unwrap() as u32;
+                let (x, y) = (at % canvas.width, at / canvas.width);
+                ((x as f32 + 0.5) / canvas.width as f32, (y as f32 + 0.5) / canvas.height as f32)
+            };
+            canvas.guide.focus = Some(point(&upright));
+            let agrees = |canvas: &Canvas, step: &str| {
+                let (is, should) = (canvas.guide.focus.unwrap(), point(canvas));
+                assert!((is.0 - should.0).abs() + (is.1 - should.1).abs() < 1e-5, "{value} {step}: {is:?} {should:?}");
+            };
+            canvas.settle();
+            agrees(&canvas, "settled");
+            canvas.mirror(true, false);
+            agrees(&canvas, "mirrored");
+            for turns in 1..4 {
+                canvas.quarter_turns(turns);
+                agrees(&canvas, "turned");
+            }
+            canvas.mirror(false, true);
+            agrees(&canvas, "upside down");
+            let (x, y) = canvas.guide.focus.unwrap();
+            let at = ((x * canvas.width as f32) as u32, (y * canvas.height as f32) as u32);
+            canvas.cut(at.0.saturating_sub(1), at.1.saturating_sub(1), 3, 3);
+            agrees(&canvas, "cut");
+        }
+        let mut canvas = Canvas::rgb(100, 100, vec![0; 30_000]);
+        canvas.guide.focus = Some((0.75, 0.5));
+        canvas.turn(45.0).unwrap();
+        let (x, y) = canvas.guide.focus.unwrap();
+        assert!((x - 0.625).abs() < 0.01 && (y - 0.625).abs() < 0.01, "{x} {y}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod deepzoom;
 mod encode;
 mod error;
 mod format;
+mod framing;
 mod gif;
 mod heic;
 mod impression;
@@ -57,6 +58,7 @@ use serde::Serialize;
 pub use error::ImageError;
 pub use format::OutputFormat;
 pub use format::SourceFormat;
+pub use framing::Spot;
 pub use impression::DominantColor;
 pub use impression::Impression;
 pub use recipe::BadParam;
@@ -246,6 +248,31 @@ pub fn base(source: &[u8], side: u32, limits: &Limits) -> Result<Base, ImageErro
     Ok(Base { picture: Some(Rendered { bytes, format, width, height }), impression })
 }
 
+/// Finds the faces in packed RGB of this width and height. Who knows how to is not for this
+/// room to know; it is asked only by a recipe that minds.
+pub type FindFaces = fn(&[u8], u32, u32) -> Vec<Spot>;
+
+/// For those who know no faces.
+pub fn nobody(_rgb: &[u8], _width: u32, _height: u32) -> Vec<Spot> {
+    Vec::new()
+}
+
+/// What is known about where to look in a picture.
+#[derive(Clone, Copy)]
+struct Guide {
+    /// The point that matters, named by people, in shares of the upright original's sides. It
+    /// overrules everything that is found.
+    focus: Option<(f32, f32)>,
+    faces: FindFaces,
+}
+
+impl Default for Guide {
+    /// Nobody knows anything.
+    fn default() -> Self {
+        Self { focus: None, faces: nobody }
+    }
+}
+
 /// Makes a picture; a moving one stays so when the result is a WebP. `cancelled` is asked
 /// between steps. Without a format in the recipe, the result is a PNG for a PNG or a
 /// transparent source, else a JPEG.
@@ -258,17 +285,18 @@ pub fn render(
     let opened = Source::open_page(source, recipe.page(), limits)?;
     let format = negotiate::choose(None, opened.format, opened.has_alpha, opened.motion.moves(), recipe.format());
     let order = Order::new(recipe.clone(), format);
-    let mut made = render_opened(opened, None, &[order], limits, cancelled, Ok);
+    let mut made = render_opened(opened, None, &[order], nobody, limits, cancelled, Ok);
     made.pop().unwrap_or(Err(ImageError::Cancelled))
 }
 
 /// Makes several pictures of one source, each page of which is decoded once. Each goes to
 /// `keep` as soon as it is made, in any order; `mark` is the file that a watermark step lays
-/// over them. The results are in the order of the orders.
+/// over them, `faces` finds faces for those who crop. The results are in the order of the orders.
 pub fn render_all<T>(
     source: &[u8],
     mark: Option<&[u8]>,
     orders: &[Order],
+    faces: FindFaces,
     limits: &Limits,
     mut keep: impl FnMut(Rendered) -> Result<T, ImageError>,
 ) -> Vec<Result<T, ImageError>> {
@@ -282,7 +310,7 @@ pub fn render_all<T>(
         match Source::open_page(source, page, limits) {
             // The server kills a worker whose answers nobody wants; there is nobody else to ask.
             Ok(opened) => {
-                results.extend(render_opened(opened, mark.clone(), same_page, limits, &|| false, &mut keep));
+                results.extend(render_opened(opened, mark.clone(), same_page, faces, limits, &|| false, &mut keep));
             }
             Err(e) => results.extend(same_page.iter().map(|_| Err(ImageError::clone(&e)))),
         }
@@ -294,13 +322,16 @@ fn render_opened<T>(
     source: Source<'_>,
     mark: Option<Arc<Canvas>>,
     orders: &[Order],
+    faces: FindFaces,
     limits: &Limits,
     cancelled: &dyn Fn() -> bool,
     mut keep: impl FnMut(Rendered) -> Result<T, ImageError>,
 ) -> Vec<Result<T, ImageError>> {
     let plans: Vec<Plan> = orders.iter().map(|order| order.plan(source.size())).collect();
     let moving = |(order, plan): (&Order, &Plan)| match order.format {
-        OutputFormat::Webp => animation::render(&source, order, plan, mark.as_ref(), limits, cancelled).transpose(),
+        OutputFormat::Webp => {
+            animation::render(&source, order, plan, mark.as_ref(), faces, limits, cancelled).transpose()
+        }
         _ => None,
     };
     // What moves is decoded frame by frame; the rest shares one decoding.
@@ -316,7 +347,8 @@ fn render_opened<T>(
         still -= 1;
         // The last one may have the decoded picture itself.
         let mine = if still == 0 { canvas.take() } else { canvas.clone() };
-        let made = mine.unwrap_or(Err(ImageError::Cancelled)).and_then(|mine| make(mine, order, plan, cancelled));
+        let made =
+            mine.unwrap_or(Err(ImageError::Cancelled)).and_then(|mine| make(mine, order, plan, faces, cancelled));
         *result = Some(made.and_then(&mut keep));
     }
     results.into_iter().flatten().collect()
@@ -329,9 +361,15 @@ fn whole(source: &[u8], limits: &Limits) -> Result<Canvas, ImageError> {
     source.decode(&plan, limits, &|| false)
 }
 
-fn make(canvas: Canvas, order: &Order, plan: &Plan, cancelled: &dyn Fn() -> bool) -> Result<Rendered, ImageError> {
+fn make(
+    canvas: Canvas,
+    order: &Order,
+    plan: &Plan,
+    faces: FindFaces,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Rendered, ImageError> {
     let go_on = || if cancelled() { Err(ImageError::Cancelled) } else { Ok(()) };
-    let mut canvas = canvas.heading_for(plan);
+    let mut canvas = canvas.heading_for(plan).guided_by(Guide { focus: order.focus, faces });
     for step in order.recipe.steps() {
         go_on()?;
         step.apply(&mut canvas)?;
