@@ -310,6 +310,7 @@ mod tests {
         let turned: Vec<u8> =
             (0..side * side).flat_map(|i| rgb.as_chunks::<3>().0[(side - 1 - i % side) * side + i / side]).collect();
         let faces = find(&turned, height, width);
+        // A face on its side may be missed; it may not be seen elsewhere.
         assert!(faces.iter().all(|f| near(f.x, 1.0 - face.y - face.height) && near(f.y, face.x)), "{faces:?}");
     }
 
