@@ -84,6 +84,7 @@ def main():
     save("422.heic", picture, chroma=422)
     save("444.heic", picture, chroma=444)
     save("gray.heic", picture[:, :, 1].copy(), mode="L")
+    save("slices.heic", picture, enc_params={"x265:slices": "3", "x265:ctu": "64"})
     save("odd.heic", scene(201, 151))
     # pillow-heif turns the orientation into properties of the container.
     save("turned.heic", picture, exif=exif(6))

@@ -5,16 +5,15 @@
  * Every function returns 0 for success or a de265_error; hv_message() puts it in words. No threads:
  * without worker threads libde265 decodes where it is called.
  *
- * Pictures are allocated here: of the one size that was announced, no more of them than a still
- * needs, and gray from the start, so that what a broken stream leaves out shows nobody's memory.
+ * Pictures are allocated here: of the one size that was announced, one for a still, and gray from the start, so that what a broken stream leaves out shows nobody's memory.
  */
 #include <libde265/de265.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* One that is decoded, one that waits to be fetched. */
-#define MAX_PICTURES 2
+/* Only the slices of one picture are pushed. */
+#define MAX_PICTURES 1
 /* A round takes in a unit of the stream at least; no still picture has as many. */
 #define MAX_ROUNDS 100000
 /* libde265's vector code writes past the last sample. */
@@ -25,6 +24,7 @@ typedef struct {
     int width;
     int height;
     int bits;
+    int draft;
     int pictures;
 } hv_decoder;
 
@@ -67,7 +67,7 @@ static int get_buffer(de265_decoder_context *context, struct de265_image_spec *s
         size_t width = plane == 0 || wide ? (size_t)spec->width : ((size_t)spec->width + 1) / 2;
         size_t height = plane == 0 || high ? (size_t)spec->height : ((size_t)spec->height + 1) / 2;
         size_t samples = (width + PADDING - 1) / PADDING * PADDING;
-        stride[plane] = (int)samples;
+        stride[plane] = (int)(samples * sample);
         samples = samples * height + PADDING;
         memory[plane] = aligned_alloc(PADDING, samples * sample);
         if (!memory[plane]) {
@@ -84,6 +84,8 @@ static int get_buffer(de265_decoder_context *context, struct de265_image_spec *s
     for (int plane = 0; plane < 3; plane++)
         de265_set_image_plane(image, plane, memory[plane], stride[plane], memory[plane]);
     decoder->pictures++;
+    /* See hv_open(). */
+    de265_set_parameter_bool(decoder->context, DE265_DECODER_PARAM_DISABLE_SAO, decoder->draft);
     return 1;
 }
 
@@ -97,6 +99,7 @@ int hv_open(int width, int height, int bits, int draft, void **out)
     decoder->width = width;
     decoder->height = height;
     decoder->bits = bits;
+    decoder->draft = draft;
     decoder->context = de265_new_decoder();
     if (!decoder->context) {
         free(decoder);
@@ -106,7 +109,9 @@ int hv_open(int width, int height, int bits, int draft, void **out)
     de265_set_image_allocation_functions(decoder->context, &allocation, decoder);
     de265_set_parameter_bool(decoder->context, DE265_DECODER_PARAM_BOOL_SEI_CHECK_HASH, 0);
     de265_set_parameter_bool(decoder->context, DE265_DECODER_PARAM_DISABLE_DEBLOCKING, draft);
-    de265_set_parameter_bool(decoder->context, DE265_DECODER_PARAM_DISABLE_SAO, draft);
+    /* Pictures that pass through this filter would not be allocated by us; so it is switched on
+     * only once the picture has been. */
+    de265_set_parameter_bool(decoder->context, DE265_DECODER_PARAM_DISABLE_SAO, 1);
     *out = decoder;
     return 0;
 }
@@ -119,7 +124,7 @@ int hv_push(void *handle, const uint8_t *unit, int len)
     return de265_isOK(error) ? 0 : (int)error;
 }
 
-/* Decodes the first picture of what was pushed. */
+/* Decodes the picture whose units were pushed. */
 int hv_decode(void *handle, hv_picture *out)
 {
     de265_decoder_context *context = ((hv_decoder *)handle)->context;

@@ -83,7 +83,7 @@ impl<'a> Config<'a> {
         Ok(Self { len_size, parameter_sets, sps })
     }
 
-    /// The units of an item that belong to a picture standing alone.
+    /// The units of an item's first picture, which stands alone.
     pub(super) fn slices<'b>(&self, data: &'b [u8]) -> impl Iterator<Item = &'b [u8]> {
         const STANDS_ALONE: std::ops::RangeInclusive<u8> = 16..=21;
         let mut rest = Bytes(data);
@@ -93,7 +93,13 @@ impl<'a> Config<'a> {
             // Of a unit that was cut off, what is there.
             rest.take(usize::try_from(len).ok()?.min(rest.0.len()))
         });
-        units.filter(|unit| kind(unit).is_some_and(|kind| STANDS_ALONE.contains(&kind)))
+        let slices = units.filter(|unit| kind(unit).is_some_and(|kind| STANDS_ALONE.contains(&kind)));
+        let mut seen = 0;
+        slices.take_while(move |unit| {
+            // The first slice of a picture says so in its first bit.
+            seen += u32::from(unit.get(2).is_some_and(|byte| byte & 0x80 != 0));
+            seen < 2
+        })
     }
 }
 
@@ -129,8 +135,7 @@ impl Picture {
     /// to the rest of the picture and is lost when it is shrunk.
     #[expect(unsafe_code, reason = "calls libde265")]
     pub fn decode(config: &Config<'_>, data: &[u8], draft: bool) -> Result<Self, ImageError> {
-        // Above 8 bits, libde265 1.0.11 gives no picture without the smoothing.
-        let decoder = Decoder::open(&config.sps, draft && config.sps.bits == 8)?;
+        let decoder = Decoder::open(&config.sps, draft)?;
         for unit in config.parameter_sets.iter().copied().chain(config.slices(data)) {
             decoder.push(unit)?;
         }

@@ -274,7 +274,7 @@ impl Layer {
                 if tiles.len() != count || full != said {
                     return Err(damaged("the grid contradicts its description"));
                 }
-                if let Some(kind) = tiles.iter().filter_map(|&tile| meta.kind(tile)).find(|kind| !is_hevc(kind)) {
+                if let Some(kind) = tiles.iter().filter_map(|&tile| meta.kind(tile)).find(|&kind| !is_hevc(kind)) {
                     return Err(unsupported(kind));
                 }
                 let tile = tiles.first().and_then(|&tile| size(tile)).ok_or_else(|| damaged("a tile has no size"))?;
@@ -401,8 +401,8 @@ fn grid_size(mut body: Bytes<'_>) -> Option<(u32, u32, (u32, u32))> {
     (version == 0).then_some((rows, columns, full))
 }
 
-fn is_hevc(kind: &[u8; 4]) -> bool {
-    matches!(kind, b"hvc1" | b"hev1")
+fn is_hevc(kind: [u8; 4]) -> bool {
+    matches!(&kind, b"hvc1" | b"hev1")
 }
 
 fn unsupported(kind: [u8; 4]) -> ImageError {

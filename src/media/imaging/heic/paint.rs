@@ -141,7 +141,8 @@ impl Line {
                     1 => self.values.extend(&samples[..columns]),
                     2 => self.values.extend(samples.as_chunks::<2>().0[..columns].iter().map(|[a, b]| a + b)),
                     4 => {
-                        self.values.extend(samples.as_chunks::<4>().0[..columns].iter().map(|s| s.iter().sum::<i32>()))
+                        self.values
+                            .extend(samples.as_chunks::<4>().0[..columns].iter().map(|[a, b, c, d]| a + b + c + d));
                     }
                     _ => self.values.extend(samples.chunks(count).take(columns).map(|s| s.iter().sum::<i32>())),
                 }

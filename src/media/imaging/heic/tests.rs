@@ -590,3 +590,37 @@ fn a_stream_that_breaks_off_still_gives_a_picture() {
     assert!(psnr(&broken.pixels()[top], &whole.pixels()[top]) > 60.0);
     assert!(psnr(broken.pixels(), whole.pixels()) < 30.0);
 }
+
+#[test]
+fn what_a_stream_leaves_out_is_gray() {
+    // Three slices, each a third of the picture. Memory that was used before must not show.
+    let sliced = file!("slices.heic");
+    let (data, config) = coded(sliced);
+    let parsed = Config::read(Bytes(&config), (256, 192), &Limits::default()).unwrap();
+    let slices: Vec<&[u8]> = parsed.slices(&data).collect();
+    assert_eq!(slices.len(), 3);
+    let whole = shown(sliced);
+    for missing in [1, 2] {
+        let kept = slices.iter().enumerate().filter(|(at, _)| *at != missing);
+        let kept: Vec<u8> = kept.flat_map(|(_, slice)| [number(slice.len()), slice.to_vec()].concat()).collect();
+        // A second picture in the same item is not looked at.
+        let kept = [kept, data.clone()].concat();
+        let plan = Plan {
+            items: vec![(1, *b"hvc1", Data::File(kept))],
+            properties: vec![(b"ispe", size_of(256, 192)), (b"hvcC", config.clone())],
+            ..alone()
+        };
+        let canvas = shown(&container(&plan));
+        let rows = |from: usize, to: usize| from * 256 * 3..to * 256 * 3;
+        assert!(psnr(&canvas.pixels()[rows(0, 48)], &whole.pixels()[rows(0, 48)]) > 40.0);
+        let gap = &canvas.pixels()[rows(missing * 64 + 8, missing * 64 + 56)];
+        assert!(gap.iter().all(|value| value.abs_diff(128) < 3), "{missing}: {:?}", &gap[..9]);
+    }
+}
+
+#[test]
+fn ten_bits_shrink_like_eight() {
+    let (ten, eight) = (decoded(file!("10-bit.heic"), 0.2), decoded(PLAIN, 0.2));
+    assert_eq!(ten.size(), eight.size());
+    assert!(psnr(ten.pixels(), eight.pixels()) > 40.0);
+}
