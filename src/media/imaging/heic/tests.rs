@@ -247,11 +247,11 @@ fn number(n: usize) -> Vec<u8> {
     (n as u32).to_be_bytes().to_vec()
 }
 
-fn atom(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
-    [&number(body.len() + 8), kind.as_slice(), body].concat()
+fn atom(kind: &[u8], body: &[u8]) -> Vec<u8> {
+    [number(body.len() + 8).as_slice(), kind, body].concat()
 }
 
-fn full_atom(kind: &[u8; 4], version: u8, body: &[u8]) -> Vec<u8> {
+fn full_atom(kind: &[u8], version: u8, body: &[u8]) -> Vec<u8> {
     atom(kind, &[&[version, 0, 0, 0], body].concat())
 }
 
@@ -277,7 +277,7 @@ fn container(plan: &Plan) -> Vec<u8> {
         places.extend([offset.to_be_bytes(), len.to_be_bytes()].concat());
         infos.extend(full_atom(b"infe", 3, &[&number(*id as usize), [0, 0].as_slice(), kind, b"\0"].concat()));
     }
-    let properties: Vec<u8> = plan.properties.iter().flat_map(|(kind, body)| atom(kind, body)).collect();
+    let properties: Vec<u8> = plan.properties.iter().flat_map(|(kind, body)| atom(*kind, body)).collect();
     let uses: Vec<u8> = plan
         .uses
         .iter()
@@ -291,7 +291,7 @@ fn container(plan: &Plan) -> Vec<u8> {
         .iter()
         .flat_map(|(kind, from, to)| {
             let to: Vec<u8> = to.iter().flat_map(|&to| number(to as usize)).collect();
-            atom(kind, &[number(*from as usize), ((to.len() / 4) as u16).to_be_bytes().to_vec(), to].concat())
+            atom(*kind, &[number(*from as usize), ((to.len() / 4) as u16).to_be_bytes().to_vec(), to].concat())
         })
         .collect();
     let boxes = [
