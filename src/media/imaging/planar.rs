@@ -64,10 +64,6 @@ impl Planar {
         (self.planes.luma.width, self.planes.luma.height)
     }
 
-    pub fn luma(&self) -> &Plane {
-        &self.planes.luma
-    }
-
     pub fn is_grey(&self) -> bool {
         self.planes.chroma.is_none()
     }
