@@ -99,10 +99,12 @@ void av_close(void *handle)
 
 /*
  * Writes packed 8-bit RGB (channels 3) or RGBA (channels 4) as 4:2:0; or, where `pixels` is null, unpadded planes of
- * full range, as 4:2:0 (channels 3) or luma alone (channels 1). The bytes are given back by av_free().
+ * full range, as 4:2:0 (channels 3) or luma alone (channels 1). Metadata of no length is
+ * left out. The bytes are given back by av_free().
  */
 int av_encode(const uint8_t *pixels, const uint8_t *const planes[3], uint32_t width, uint32_t height,
-              uint32_t channels, int quality, int speed, uint8_t **out, size_t *out_len)
+              uint32_t channels, int quality, int speed, const uint8_t *exif, size_t exif_len, const uint8_t *xmp,
+              size_t xmp_len, uint8_t **out, size_t *out_len)
 {
     *out = NULL;
     *out_len = 0;
@@ -135,6 +137,12 @@ int av_encode(const uint8_t *pixels, const uint8_t *const planes[3], uint32_t wi
         if (result != AVIF_RESULT_OK)
             goto done;
     }
+
+    /* Later versions answer with a result; metadata that does not fit is no reason to fail. */
+    if (exif_len)
+        (void)avifImageSetMetadataExif(image, exif, exif_len);
+    if (xmp_len)
+        (void)avifImageSetMetadataXMP(image, xmp, xmp_len);
 
     encoder->maxThreads = 1;
     encoder->speed = speed;

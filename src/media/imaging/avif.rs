@@ -19,6 +19,7 @@ use std::ptr;
 use super::Limits;
 use super::canvas::Canvas;
 use super::error::ImageError;
+use super::kept::Kept;
 use super::planes::Planes;
 
 /// What AV1's quality scale needs to look like a JPEG of the same number: pairs of JPEG and AVIF
@@ -67,6 +68,10 @@ unsafe extern "C" {
         channels: u32,
         quality: c_int,
         speed: c_int,
+        exif: *const u8,
+        exif_len: usize,
+        xmp: *const u8,
+        xmp_len: usize,
         out: *mut *mut u8,
         out_len: *mut usize,
     ) -> c_int;
@@ -175,11 +180,12 @@ impl Drop for Decoder<'_> {
     }
 }
 
-/// Writes the canvas as AVIF, quality 1 to 100.
+/// Writes the canvas as AVIF, quality 1 to 100, with what is kept of its metadata.
 #[expect(unsafe_code, reason = "calls libavif")]
-pub fn encode(canvas: &Canvas, quality: u8) -> Result<Vec<u8>, ImageError> {
+pub fn encode(canvas: &Canvas, quality: u8, kept: &Kept) -> Result<Vec<u8>, ImageError> {
     let (width, height) = canvas.size();
     let (mut bytes, mut len) = (ptr::null_mut(), 0);
+    let (exif, xmp) = (kept.exif.as_deref().unwrap_or_default(), kept.xmp.as_deref().unwrap_or_default());
     let (pixels, planes, channels) = match canvas.planes() {
         Some(Planes { luma, chroma }) => {
             let [cb, cr] =
@@ -189,9 +195,24 @@ pub fn encode(canvas: &Canvas, quality: u8) -> Result<Vec<u8>, ImageError> {
         None => (canvas.pixels().as_ptr(), [ptr::null(); 3], if canvas.has_alpha() { 4 } else { 3 }),
     };
     // SAFETY: either the canvas holds width * height * channels bytes of pixels, or planes of
-    // 4:2:0 or, with one channel, of luma alone; both out pointers are ours.
+    // 4:2:0 or, with one channel, of luma alone; the
+    // blocks are whole slices; both out pointers are ours.
     let result = unsafe {
-        av_encode(pixels, planes.as_ptr(), width, height, channels, scale(quality), SPEED, &raw mut bytes, &raw mut len)
+        av_encode(
+            pixels,
+            planes.as_ptr(),
+            width,
+            height,
+            channels,
+            scale(quality),
+            SPEED,
+            exif.as_ptr(),
+            exif.len(),
+            xmp.as_ptr(),
+            xmp.len(),
+            &raw mut bytes,
+            &raw mut len,
+        )
     };
     if result != 0 || bytes.is_null() {
         return Err(ImageError::NotRendered(message(result)));

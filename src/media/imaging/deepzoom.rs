@@ -21,10 +21,9 @@ use std::io::Write;
 use super::Limits;
 use super::canvas::Canvas;
 use super::encode;
+use super::encode::Finish;
 use super::error::ImageError;
 use super::format::OutputFormat;
-use super::params::Plan;
-use super::recipe::Recipe;
 
 /// With the overlap on both sides a tile is 256 pixels wide.
 const TILE_SIDE: u32 = 254;
@@ -84,8 +83,7 @@ fn encode_tile(canvas: &Canvas, column: u32, row: u32, format: OutputFormat) -> 
         (from, to - from)
     };
     let ((x, wide), (y, high)) = (span(column, width), span(row, height));
-    let plan = Plan { quality: QUALITY, ..Recipe::default().plan(wide, high, (wide, high)) };
-    encode::encode(&mut canvas.part((x, y, wide, high)), format, &plan)
+    encode::encode(&mut canvas.part((x, y, wide, high)), format, &Finish::plain(QUALITY))
 }
 
 fn unwritten(error: impl std::fmt::Display) -> ImageError {

@@ -103,7 +103,8 @@ fn describe_exif(exif: &Exif, facts: &mut Facts) {
     add("ISO", number(exif, Tag::PhotographicSensitivity).map(|n| n.to_string()));
 }
 
-fn read(block: &[u8]) -> Option<Exif> {
+/// Parses a block as far as it can be read.
+pub(super) fn read(block: &[u8]) -> Option<Exif> {
     // WebP and AVIF writers disagree on whether the JPEG prefix belongs to the block.
     let block = block.strip_prefix(b"Exif\0\0".as_slice()).unwrap_or(block);
     let mut reader = Reader::new();
@@ -115,7 +116,8 @@ fn number(exif: &Exif, tag: Tag) -> Option<u32> {
     exif.get_field(tag, In::PRIMARY)?.value.get_uint(0)
 }
 
-fn text(exif: &Exif, tag: Tag) -> Option<String> {
+/// A tag's text on one line, if there is any.
+pub(super) fn text(exif: &Exif, tag: Tag) -> Option<String> {
     match &exif.get_field(tag, In::PRIMARY)?.value {
         Value::Ascii(lines) => {
             let text = tidy(&lines.iter().map(|line| String::from_utf8_lossy(line)).collect::<Vec<_>>().join(" "));

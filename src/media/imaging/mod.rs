@@ -5,7 +5,7 @@
 //!
 //! Invariant: the header is read and held against the limits before anything is decoded, so
 //! memory is bounded by `Limits` whatever the file claims; a result carries no metadata of
-//! its source, in particular no place and no name.
+//! its source, in particular no place and no name, unless the recipe asks for it.
 //!
 //! `probe` and `render` run in the sandboxed worker, for they call decoders written in C.
 //! `Recipe`, `negotiate` and the plain types run in the server too and call none.
@@ -28,6 +28,7 @@ mod heic;
 mod impression;
 mod jpeg;
 mod jxl;
+mod kept;
 mod markers;
 mod metadata;
 pub mod negotiate;
@@ -66,6 +67,8 @@ pub use recipe::Recipe;
 
 use canvas::Canvas;
 use decode::Source;
+use encode::Finish;
+use kept::Kept;
 use params::Plan;
 
 /// High enough that the artefacts of a base image vanish in the reduction that follows.
@@ -234,8 +237,7 @@ pub fn base(source: &[u8], side: u32, limits: &Limits) -> Result<Base, ImageErro
     let (width, height) = source.size();
     let larger = width.max(height) > side;
     let ceiling = if larger { side } else { impression::SIDE };
-    let mut plan = Recipe::default().plan(width, height, (ceiling, ceiling));
-    plan.quality = BASE_QUALITY;
+    let plan = Recipe::default().plan(width, height, (ceiling, ceiling));
     let format = if source.has_alpha { OutputFormat::Webp } else { OutputFormat::Jpeg };
     let mut canvas = source.decode(&plan, limits, &|| false)?;
     canvas.fit()?;
@@ -243,7 +245,7 @@ pub fn base(source: &[u8], side: u32, limits: &Limits) -> Result<Base, ImageErro
     if !larger {
         return Ok(Base { picture: None, impression });
     }
-    let bytes = encode::encode(&mut canvas, format, &plan)?;
+    let bytes = encode::encode(&mut canvas, format, &Finish::plain(BASE_QUALITY))?;
     let (width, height) = canvas.size();
     Ok(Base { picture: Some(Rendered { bytes, format, width, height }), impression })
 }
@@ -337,18 +339,24 @@ fn render_opened<T>(
     // What moves is decoded frame by frame; the rest shares one decoding.
     let mut results: Vec<Option<Result<T, ImageError>>> =
         orders.iter().zip(&plans).map(|pair| moving(pair).map(|made| made.and_then(&mut keep))).collect();
+    let finishes: Vec<Finish> = plans
+        .iter()
+        .map(|plan| Finish { quality: plan.quality, dpi: plan.dpi, kept: Kept::from(&source.metadata, plan.keep) })
+        .collect();
     let mut still = results.iter().filter(|result| result.is_none()).count();
     let mut canvas = None;
     if still > 0 {
         let covering = Plan::covering(&plans, source.size());
         canvas = Some(source.decode(&covering, limits, cancelled).map(|canvas| canvas.marked(mark)));
     }
-    for (result, (order, plan)) in results.iter_mut().zip(orders.iter().zip(&plans)).filter(|(r, _)| r.is_none()) {
+    let waiting = results.iter_mut().zip(orders.iter().zip(&plans).zip(finishes)).filter(|(r, _)| r.is_none());
+    for (result, ((order, plan), finish)) in waiting {
         still -= 1;
         // The last one may have the decoded picture itself.
         let mine = if still == 0 { canvas.take() } else { canvas.clone() };
-        let made =
-            mine.unwrap_or(Err(ImageError::Cancelled)).and_then(|mine| make(mine, order, plan, faces, cancelled));
+        let made = mine
+            .unwrap_or(Err(ImageError::Cancelled))
+            .and_then(|mine| make(mine, order, plan, finish, faces, cancelled));
         *result = Some(made.and_then(&mut keep));
     }
     results.into_iter().flatten().collect()
@@ -365,6 +373,7 @@ fn make(
     canvas: Canvas,
     order: &Order,
     plan: &Plan,
+    finish: Finish,
     faces: FindFaces,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Rendered, ImageError> {
@@ -375,7 +384,7 @@ fn make(
         step.apply(&mut canvas)?;
     }
     go_on()?;
-    let bytes = encode::encode(&mut canvas, order.format, plan)?;
+    let bytes = encode::encode(&mut canvas, order.format, &finish)?;
     let (width, height) = canvas.size();
     Ok(Rendered { bytes, format: order.format, width, height })
 }

@@ -20,6 +20,7 @@ use serde::Serializer;
 use serde::de::Error as _;
 
 use super::format::OutputFormat;
+use super::kept::Keep;
 use super::params::PARAMS;
 use super::params::Plan;
 use super::params::Step;
@@ -127,11 +128,16 @@ impl Recipe {
         (plan.ceiling != Plan::CEILING).then_some(plan.ceiling)
     }
 
-    /// Whether the recipe speaks of the original's own pixels (a crop by coordinates) or of a
-    /// later page, so that a smaller stand-in would give another picture.
+    /// Whether the recipe speaks of the original's own pixels (a crop by coordinates), of a later
+    /// page, or keeps some of its metadata, so that a smaller stand-in would give another picture.
     pub fn needs_original(&self) -> bool {
         let plan = self.foreseen(0);
-        plan.source_coordinates || plan.page > 1
+        plan.source_coordinates || plan.page > 1 || plan.keep != Keep::Nothing
+    }
+
+    /// Whether the result says more than the picture: where it was taken, and by whom.
+    pub fn keeps_everything(&self) -> bool {
+        self.foreseen(0).keep == Keep::All
     }
 
     /// The page of a document that is asked for, from 1.
@@ -227,6 +233,7 @@ mod tests {
         assert!(!recipe("crop=300,200").needs_original());
         assert!(recipe("crop=1,2,300,200").needs_original());
         assert!(recipe("page=2").needs_original() && !recipe("page=1").needs_original());
+        assert!(recipe("keep=copyright").needs_original() && !recipe("keep=none&strip=").needs_original());
         assert_eq!(recipe("format=jpeg").format(), Some(OutputFormat::Jpeg));
         let settled = recipe("resize=10,10").with_format(OutputFormat::Avif);
         assert_eq!(settled.canonical(), "resize=10,10&format=avif");

@@ -121,7 +121,7 @@ fn every_format() -> Vec<(&'static str, Vec<u8>)> {
         ("png", png::encode(&photo, 72).unwrap()),
         ("webp", webp::encode(&photo, 80).unwrap()),
         ("webp alpha", webp::encode(&see_through(160, 120), 80).unwrap()),
-        ("avif", avif::encode(&photo, 60).unwrap()),
+        ("avif", avif::encode(&photo, 60, &Kept::default()).unwrap()),
         ("gif", through(|out| GifEncoder::new(out).encode(raw, 160, 120, ColorType::Rgb8.into()).unwrap())),
         (
             "tiff",
@@ -214,7 +214,7 @@ fn make_by_pixels(source: &[u8], query: &str, format: OutputFormat) -> Canvas {
         step.apply(&mut canvas).unwrap();
     }
     canvas.unpack().unwrap();
-    pixels(&encode::encode(&mut canvas, format, &Plan { quality: 100, ..plan }).unwrap())
+    pixels(&encode::encode(&mut canvas, format, &encode::Finish::plain(100)).unwrap())
 }
 
 fn psnr(a: &[u8], b: &[u8]) -> f64 {
@@ -562,6 +562,92 @@ fn facts_of_a_photograph() {
         let made = probe(&make(&source, &format!("format={format}")).bytes, &Limits::default()).unwrap();
         assert!(made.gps.is_none() && made.make.is_none() && made.exif.is_empty(), "{format}");
     }
+}
+
+#[test]
+fn metadata_leaves_only_when_asked() {
+    let degrees = |d| Value::Rational([d, 0, 0].map(|num| Rational { num, denom: 1 }).into());
+    let note = Value::Undefined(vec![7; 5000], 0);
+    let plain = with_exif(
+        &jpeg_of(&photo(40, 30)),
+        &[
+            field(Tag::Make, ascii("Canon")),
+            field(Tag::Orientation, Value::Short(vec![6])),
+            field(Tag::Artist, ascii("Ana")),
+            field(Tag::DateTimeOriginal, ascii("2024:05:17 18:03:09")),
+            field(Tag::ColorSpace, Value::Short(vec![2])),
+            field(Tag::MakerNote, note),
+            field(Tag::GPSLatitudeRef, ascii("S")),
+            field(Tag::GPSLatitude, degrees(33)),
+            field(Tag::GPSLongitudeRef, ascii("E")),
+            field(Tag::GPSLongitude, degrees(151)),
+        ],
+    );
+    let packet = b"<x tiff:Orientation=\"6\" photoshop:City=\"Bern\"><dc:rights><rdf:Alt><rdf:li>(c) Ana &amp; Co</rdf:li></rdf:Alt></dc:rights></x>";
+    let xmp = [b"http://ns.adobe.com/xap/1.0/\0".as_slice(), packet].concat();
+    let source = with_segment(&plain, 0xE1, &xmp);
+    for format in OutputFormat::ALL {
+        let of = |query: &str| {
+            let made = make(&source, &format!("{query}&format={}", format.extension()));
+            // The picture itself must be what it would be without.
+            let bare = make(&source, &format!("format={}", format.extension()));
+            assert_eq!(pixels(&made.bytes).pixels(), pixels(&bare.bytes).pixels(), "{format:?} {query}");
+            assert_eq!((made.width, made.height), (30, 40));
+            assert_eq!(image::guess_format(&made.bytes).unwrap().to_mime_type(), format.mime());
+            (probe(&made.bytes, &Limits::default()).unwrap(), made.bytes)
+        };
+        let (bare, _) = of("strip=true");
+        assert!(bare.gps.is_none() && bare.make.is_none() && bare.exif.is_empty(), "{format:?}: {bare:?}");
+
+        let (named, bytes) = of("keep=copyright");
+        let texts: Vec<_> = named.exif.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        assert_eq!(texts, [("Artist", "Ana"), ("Copyright", "(c) Ana & Co")], "{format:?}");
+        assert!(named.gps.is_none() && named.make.is_none() && named.captured_at.is_none(), "{format:?}");
+        assert!(!bytes.windows(4).any(|w| w == b"Bern"), "{format:?}");
+
+        let (all, bytes) = of("keep=all");
+        assert_eq!((all.width, all.height, all.warning), (30, 40, None), "{format:?} is not turned twice");
+        assert_eq!(all.gps.map(|gps| (gps.latitude, gps.longitude)), Some((-33.0, 151.0)), "{format:?}");
+        assert_eq!((all.make.as_deref(), all.color_space), (Some("Canon"), None), "{format:?}");
+        assert_eq!(all.captured_at.as_deref(), Some("2024-05-17T18:03:09"), "{format:?}");
+        assert_eq!(all.exif.get("City").map(String::as_str), Some("Bern"), "{format:?}");
+        assert!(!bytes.windows(16).any(|w| w == [7; 16]), "{format:?}: the maker's notes");
+        if format == OutputFormat::Jpeg {
+            let exif = exif::Reader::new().read_from_container(&mut Cursor::new(&bytes)).unwrap();
+            let turn = exif.get_field(Tag::Orientation, In::PRIMARY).unwrap();
+            assert_eq!(turn.value.get_uint(0), Some(1));
+        }
+        if format == OutputFormat::Png {
+            let mut reader = ::png::Decoder::new(Cursor::new(&bytes)).read_info().unwrap();
+            let mut rows = vec![0; reader.output_buffer_size().unwrap()];
+            reader.next_frame(&mut rows).unwrap();
+        }
+    }
+    // Transparency and metadata share WebP's extended header.
+    let webp = make(&with_alpha_and_author(), "keep=copyright&format=webp");
+    let facts = probe(&webp.bytes, &Limits::default()).unwrap();
+    assert!(facts.has_alpha);
+    assert_eq!(facts.exif.get("Artist").map(String::as_str), Some("Ana"));
+    image::load_from_memory(&webp.bytes).unwrap();
+    // Neither too much nor damaged metadata makes a picture fail.
+    let long = with_segment(&plain, 0xE1, &[b"http://ns.adobe.com/xap/1.0/\0".as_slice(), &[b' '; 65_400]].concat());
+    for format in OutputFormat::ALL {
+        make(&long, &format!("keep=all&format={}", format.extension()));
+    }
+    let torn = with_segment(&jpeg_of(&photo(40, 30)), 0xE1, b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x01");
+    assert_eq!(make(&torn, "keep=all").bytes, make(&torn, "").bytes);
+}
+
+/// A PNG with transparency whose author stands in a text chunk.
+fn with_alpha_and_author() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = ::png::Encoder::new(&mut bytes, 4, 2);
+    encoder.set_color(::png::ColorType::Rgba);
+    encoder.add_text_chunk("Author".to_owned(), "Ana".to_owned()).unwrap();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&[[9, 9, 9, 0], [200, 10, 10, 255]].concat().repeat(4)).unwrap();
+    writer.finish().unwrap();
+    bytes
 }
 
 #[test]

@@ -17,17 +17,20 @@ pub mod dpr;
 pub mod flip;
 pub mod format;
 pub mod grayscale;
+pub mod keep;
 pub mod page;
 pub mod quality;
 pub mod resize;
 pub mod rotate;
 pub mod sharpen;
+pub mod strip;
 pub mod trim;
 pub mod watermark;
 
 use super::canvas::Canvas;
 use super::error::ImageError;
 use super::format::OutputFormat;
+use super::kept::Keep;
 
 /// What a value means: a step, or nothing to do, or a sentence on what is wrong with it.
 pub type Parsed = Result<Option<Box<dyn Step>>, String>;
@@ -78,6 +81,8 @@ pub static PARAMS: &[&dyn Param] = &[
     &watermark::Watermark,
     &dpi::Dpi,
     &quality::Quality,
+    &keep::KeepMetadata,
+    &strip::Strip,
     &format::Format,
 ];
 
@@ -102,6 +107,8 @@ pub struct Plan {
     pub background: Option<[u8; 3]>,
     pub dpi: u16,
     pub quality: u8,
+    /// What of the source's metadata leaves with the result.
+    pub keep: Keep,
     pub format: Option<OutputFormat>,
 }
 
@@ -122,6 +129,7 @@ impl Plan {
             background: None,
             dpi: dpi::DEFAULT,
             quality: quality::DEFAULT,
+            keep: Keep::Nothing,
             format: None,
         }
     }
