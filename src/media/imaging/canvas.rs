@@ -36,6 +36,7 @@ use fast_image_resize::images::ImageRef;
 use super::Guide;
 use super::color::Profile;
 use super::error::ImageError;
+use super::format::OutputFormat;
 use super::framing;
 use super::orientation::Orientation;
 use super::params::Plan;
@@ -77,6 +78,8 @@ pub struct Canvas {
     choices: Choices,
     /// Its point is kept in shares of the upright canvas, wherever the canvas is turned.
     guide: Guide,
+    /// The encoder will want pixels, so planes keep all the colour they have.
+    becomes_pixels: bool,
 }
 
 impl Canvas {
@@ -114,6 +117,7 @@ impl Canvas {
             mark: None,
             choices: Choices::default(),
             guide: Guide::default(),
+            becomes_pixels: false,
         }
     }
 
@@ -130,6 +134,7 @@ impl Canvas {
     pub(super) fn heading_for(mut self, plan: &Plan) -> Self {
         self.ceiling = plan.ceiling;
         self.shrink = plan.shrink();
+        self.becomes_pixels = plan.format == Some(OutputFormat::Png);
         self
     }
 
@@ -595,7 +600,11 @@ impl Canvas {
         }
         let (from_width, from_height) = (self.width, self.height);
         if let Some(planes) = &mut self.planes {
-            planes.resize((width, height), filter, self.orientation.reverses())?;
+            if self.becomes_pixels || !self.profile.is_srgb() {
+                planes.resize((width, height), filter)?;
+            } else {
+                planes.resize_to_420((width, height), filter, self.orientation.reverses())?;
+            }
         } else {
             self.pixels = self.resized(width, height, filter)?;
         }

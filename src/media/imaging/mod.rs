@@ -13,6 +13,7 @@
 //! Every type that crosses between the two is plain serde data.
 
 mod animation;
+mod auto;
 mod avif;
 mod canvas;
 mod color;
@@ -137,7 +138,8 @@ impl Order {
 
 impl Order {
     fn plan(&self, (width, height): (u32, u32)) -> Plan {
-        self.recipe.plan(width, height, self.ceiling.unwrap_or(Plan::CEILING))
+        let plan = self.recipe.plan(width, height, self.ceiling.unwrap_or(Plan::CEILING));
+        Plan { format: Some(self.format), ..plan }
     }
 }
 
@@ -356,7 +358,7 @@ fn render_opened<T>(
         let mine = if still == 0 { canvas.take() } else { canvas.clone() };
         let made = mine
             .unwrap_or(Err(ImageError::Cancelled))
-            .and_then(|mine| make(mine, order, plan, finish, faces, cancelled));
+            .and_then(|mine| make(mine, order, plan, finish, faces, limits, cancelled));
         *result = Some(made.and_then(&mut keep));
     }
     results.into_iter().flatten().collect()
@@ -375,6 +377,7 @@ fn make(
     plan: &Plan,
     finish: Finish,
     faces: FindFaces,
+    limits: &Limits,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Rendered, ImageError> {
     let go_on = || if cancelled() { Err(ImageError::Cancelled) } else { Ok(()) };
@@ -384,7 +387,10 @@ fn make(
         step.apply(&mut canvas)?;
     }
     go_on()?;
-    let bytes = encode::encode(&mut canvas, order.format, &finish)?;
+    let bytes = match plan.score {
+        Some(score) => auto::encode(&mut canvas, order.format, f64::from(score), finish, limits, cancelled)?,
+        None => encode::encode(&mut canvas, order.format, &finish)?,
+    };
     let (width, height) = canvas.size();
     Ok(Rendered { bytes, format: order.format, width, height })
 }

@@ -93,19 +93,30 @@ impl Planar {
         Ok(())
     }
 
-    /// Resizes to 4:2:0 of this size. `reversed` says which axes the caller is about to mirror:
-    /// on these the chroma grid is laid from the far end, so that it lies right afterwards.
-    pub fn resize(
+    /// Resizes, with as much chroma as luma.
+    pub fn resize(&mut self, (width, height): (u32, u32), filter: FilterType) -> Result<(), ImageError> {
+        let (wide, high) = self.size();
+        if let Some(chroma) = &mut self.planes.chroma {
+            let (across, down) = (self.across.span(0.0, wide), self.down.span(0.0, high));
+            for plane in chroma {
+                *plane = resampled(plane, across, down, (width, height), filter)?;
+            }
+            let whole = Grid { pitch: 1.0, origin: 0.0 };
+            (self.across, self.down) = (whole, whole);
+        }
+        self.resize_luma((width, height), filter)
+    }
+
+    /// Resizes to 4:2:0. `reversed` says which axes the caller is about to mirror: on these the
+    /// chroma grid is laid from the far end, so that it lies right afterwards.
+    pub fn resize_to_420(
         &mut self,
-        (width, height): (u32, u32),
+        size: (u32, u32),
         filter: FilterType,
         reversed: (bool, bool),
     ) -> Result<(), ImageError> {
-        self.resize_chroma((width, height), filter, reversed)?;
-        let (wide, high) = self.size();
-        let whole = |side: u32| Span { start: 0.0, end: f64::from(side) };
-        self.planes.luma = resampled(&self.planes.luma, whole(wide), whole(high), (width, height), filter)?;
-        Ok(())
+        self.resize_chroma(size, filter, reversed)?;
+        self.resize_luma(size, filter)
     }
 
     /// Keeps only this part, which must lie inside.
@@ -185,6 +196,13 @@ impl Planar {
             *pixel = rgb_of(y, cb, cr);
         }
         Ok(rgb)
+    }
+
+    fn resize_luma(&mut self, size: (u32, u32), filter: FilterType) -> Result<(), ImageError> {
+        let (wide, high) = self.size();
+        let whole = |side: u32| Span { start: 0.0, end: f64::from(side) };
+        self.planes.luma = resampled(&self.planes.luma, whole(wide), whole(high), size, filter)?;
+        Ok(())
     }
 
     fn resize_chroma(

@@ -249,7 +249,8 @@ mod tests {
             "[0-9]{1,4},[0-9]{1,4},[0-9]{1,4},[0-9]{1,4}",
             "-?[0-9]{0,4}(\\.[0-9]{0,3})?",
             "[0-9a-fA-F]{3,6}",
-            "jpg|jpeg|png|webp|avif|auto|true|false|h|v|hv|none",
+            "jpg|jpeg|png|webp|avif|auto|true|false|h|v|hv|none|all|copyright",
+            "auto,[0-9]{1,3}",
             "\\PC{0,8}",
         ];
         let name = prop::sample::select(

@@ -107,6 +107,8 @@ pub struct Plan {
     pub background: Option<[u8; 3]>,
     pub dpi: u16,
     pub quality: u8,
+    /// The likeness to keep at whatever quality that takes, as an SSIMULACRA2 score.
+    pub score: Option<u8>,
     /// What of the source's metadata leaves with the result.
     pub keep: Keep,
     pub format: Option<OutputFormat>,
@@ -129,6 +131,7 @@ impl Plan {
             background: None,
             dpi: dpi::DEFAULT,
             quality: quality::DEFAULT,
+            score: None,
             keep: Keep::Nothing,
             format: None,
         }
