@@ -9,6 +9,7 @@
 //! The score compares with what the encoder was given, so what the resize lost is not held
 //! against it. Its cost grows with the pixels (33 ms for 800 x 533), so of a large picture only
 //! bands are compared, at full size: shrinking it would hide the very faults that are looked for.
+//! In all, two or three tries cost 0.1 to 0.3 s at 800 x 533 as JPEG or WebP, 0.3 to 1 s as AVIF.
 
 use fast_ssim2::PixelDescriptor;
 use fast_ssim2::PixelSlice;

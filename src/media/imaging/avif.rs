@@ -6,8 +6,8 @@
 //! Invariant: limits reach libavif before it reads a byte; a buffer is only filled when the
 //! stream agrees with the size that its container declared.
 //!
-//! AV1 is dear to encode: at speed 8 a 2048 px picture costs two to three times what a JPEG does,
-//! decoding and resizing included.
+//! AV1 is dear to encode: 24 megapixels to 800 x 533 take 265 ms of processor time where a JPEG
+//! takes 57, decoding and resizing included. sharp takes 1405 ms.
 
 use std::ffi::CStr;
 use std::ffi::c_char;
@@ -26,8 +26,12 @@ use super::planes::Planes;
 /// quality, straight lines between. Taken one to one, 90 would cost more bytes than the JPEG.
 const LIKE_JPEG: &[(u8, u8)] = &[(1, 10), (50, 48), (60, 51), (70, 56), (80, 64), (90, 76), (100, 100)];
 
-/// libaom's effort: 8 of 10 is its fastest setting that still looks good at small sizes.
-const SPEED: c_int = 8;
+/// libaom's effort, 0 to 10. Beside sharp's default (effort 4, 4:4:4) at an equal SSIMULACRA2 score,
+/// 6 takes 0.15 to 0.22 of the time for about the same bytes (-14 to +7 % on clean photographs, up to
+/// +18 % on noisy ones). 8 takes half of that time or less, but 5 to 75 % more bytes; 7 costs the
+/// bytes of 8. No option of libaom 3.6 (quantiser matrices, deltaq, sharpness, block size) gained
+/// anything worth having.
+const SPEED: c_int = 6;
 
 #[repr(C)]
 struct RawInfo {

@@ -215,6 +215,7 @@ pub fn encode(canvas: &Canvas, dpi: u16) -> Result<Vec<u8>, ImageError> {
     };
     encoder.set_color(color);
     encoder.set_depth(BitDepth::Eight);
+    // With the filters it chooses: no single filter is faster by a millisecond, all give more bytes.
     encoder.set_compression(Compression::Fast);
     encoder.set_pixel_dims(Some(PixelDimensions { xppu: per_metre, yppu: per_metre, unit: Unit::Meter }));
     let mut writer = encoder.write_header().map_err(ImageError::not_rendered)?;

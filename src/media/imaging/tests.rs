@@ -631,7 +631,8 @@ fn metadata_leaves_only_when_asked() {
     assert_eq!(facts.exif.get("Artist").map(String::as_str), Some("Ana"));
     image::load_from_memory(&webp.bytes).unwrap();
     // Neither too much nor damaged metadata makes a picture fail.
-    let long = with_segment(&plain, 0xE1, &[b"http://ns.adobe.com/xap/1.0/\0".as_slice(), &[b' '; 65_400]].concat());
+    let long =
+        with_segment(&plain, 0xE1, &[b"http://ns.adobe.com/xap/1.0/\0".as_slice(), &vec![b' '; 65_400]].concat());
     for format in OutputFormat::ALL {
         make(&long, &format!("keep=all&format={}", format.extension()));
     }

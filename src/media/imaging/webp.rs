@@ -21,7 +21,9 @@ use super::error::ImageError;
 use super::other;
 use super::planes::Planes;
 
-/// libwebp's effort, 0 to 6: 2 costs well under half of the usual 4 for 3 % more bytes.
+/// libwebp's effort, 0 to 6. End to end 2 takes 0.67 of the time of sharp, which has the usual 4,
+/// on 24 megapixels and 0.55 on small ones, for 3 to 6 % more bytes at the same quality. The score
+/// is up to 2 points lower, too, on clean photographs; 3 would mend that, but takes 0.9.
 const METHOD: c_int = 2;
 
 /// What the header says.
