@@ -31,7 +31,7 @@ pub struct Bits {
     /// The next bits, topmost first.
     buffer: u64,
     /// How many of them count.
-    left: u32,
+    left: u64,
     /// Next byte of the window.
     at: usize,
 }
@@ -39,7 +39,7 @@ pub struct Bits {
 impl Bits {
     /// These bits alone, the lowest `count` (0 to 32) of the word.
     pub fn of(word: u64, count: u32) -> Self {
-        Self { buffer: (word << 32) << (32 - count), left: count, at: 0 }
+        Self { buffer: (word << 32) << (32 - count), left: u64::from(count), at: 0 }
     }
 
     /// At least 56 bits are there afterwards.
@@ -64,7 +64,7 @@ impl Bits {
     #[inline]
     pub fn drop(&mut self, count: u32) {
         self.buffer <<= count & 63;
-        self.left = self.left.wrapping_sub(count);
+        self.left = self.left.wrapping_sub(u64::from(count));
     }
 
     /// Takes 0 to 32 bits.

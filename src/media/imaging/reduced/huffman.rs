@@ -131,7 +131,11 @@ impl<const LOG: u32> Values<LOG> {
     pub fn next(&self, bits: &mut Bits, bytes: &Bytes) -> Option<Step> {
         let entry = self.entries[bits.peek(LOG) & 4095];
         if entry & LONG != 0 {
-            return self.next_long(bits, bytes);
+            // Through a copy: a pointer that leaves this function would keep the bits in memory.
+            let mut copy = *bits;
+            let step = self.next_long(&mut copy, bytes);
+            *bits = copy;
+            return step;
         }
         bits.drop(entry & 0x7F);
         Some(Step { advance: entry >> 8 & 0xFF, value: entry as i32 >> 16 })
@@ -208,11 +212,12 @@ impl Skips {
     #[inline]
     pub fn skip_block<const LOG: u32>(
         &self,
-        bits: &mut Bits,
+        shared: &mut Bits,
         bytes: &Bytes,
         values: &Values<LOG>,
         from: u32,
     ) -> Option<()> {
+        let mut bits = *shared;
         let mut position = from;
         loop {
             let mut before;
@@ -220,14 +225,14 @@ impl Skips {
             let mut sum = position << 8;
             loop {
                 bits.refill(bytes);
-                before = (*bits, sum);
+                before = (bits, sum);
                 let entry = u32::from(self.entries[bits.peek(SKIP_BITS) & ((1 << SKIP_BITS) - 1)]);
                 bits.drop(entry & 0x3F);
                 sum += entry & 0xFF00;
                 if sum >= 64 << 8 {
                     break;
                 }
-                before = (*bits, sum);
+                before = (bits, sum);
                 let entry = u32::from(self.entries[bits.peek(SKIP_BITS) & ((1 << SKIP_BITS) - 1)]);
                 bits.drop(entry & 0x3F);
                 sum += entry & 0xFF00;
@@ -238,24 +243,26 @@ impl Skips {
             position = sum >> 8;
             // Full exactly, or an end of block that came before the block was full.
             if position == 64 || (END..END + 64).contains(&position) {
+                *shared = bits;
                 return Some(());
             }
             // Either the codes led into the next block, or they are longer than the table: one
             // at a time from here.
-            *bits = before.0;
+            *shared = before.0;
             position = before.1 >> 8;
-            let symbol = values.symbol(bits, bytes)?;
+            let symbol = values.symbol(shared, bytes)?;
             let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
             match (run, size) {
                 (0, 0) => return Some(()),
                 (1..=14, 0) => return None,
                 _ => {}
             }
-            bits.drop(size);
+            shared.drop(size);
             position += run + 1;
             if position >= 64 {
                 return (position == 64).then_some(());
             }
+            bits = *shared;
         }
     }
 }

@@ -189,9 +189,10 @@ fn decode_block<const N: usize>(
     if position >= END + 64 {
         return None;
     }
+    let mut rest = bits;
     if position < 64 {
-        ac.skips.skip_block(&mut bits, bytes, &ac.values, position)?;
+        ac.skips.skip_block(&mut rest, bytes, &ac.values, position)?;
     }
-    stream.bits = bits;
+    stream.bits = rest;
     Some(block)
 }
