@@ -74,10 +74,27 @@ impl Codes {
 /// What a code of coefficients means.
 #[derive(Clone, Copy)]
 pub struct Step {
-    /// How many coefficients it leads on, the one with the value included; [`END`] for the end
-    /// of the block, and `END + 64 * n` where a progressive file ends at least `2^n` blocks.
+    /// How many coefficients it leads on, the one with the value included; or [`END`].
     pub advance: u32,
+    /// With [`END`]: how many further blocks end, in a progressive file.
     pub value: i32,
+}
+
+impl Step {
+    /// Takes what follows a code.
+    fn new(symbol: u8, bits: &mut Bits) -> Self {
+        let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
+        if is_end(symbol) {
+            Self { advance: END, value: ((1 << run) | bits.take(run) as i32) - 1 }
+        } else {
+            Self { advance: run + 1, value: bits.take_value(size) }
+        }
+    }
+}
+
+/// Whether this ends one block or more.
+fn is_end(symbol: u8) -> bool {
+    symbol & 15 == 0 && symbol >> 4 < 15
 }
 
 /// Codes with their values, looked up by `2^LOG` entries.
@@ -112,14 +129,11 @@ impl<const LOG: u32> Values<LOG> {
             }
             let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
             let free = LOG - length;
-            let advance = if symbol == 0 { END } else { run + 1 };
-            let is_run_of_ends = size == 0 && !matches!(run, 0 | 15);
+            let size = if is_end(symbol) { run } else { size };
             for (rest, entry) in entries[code << free..(code + 1) << free].iter_mut().enumerate() {
-                if size > free || is_run_of_ends {
-                    *entry = LONG;
-                } else {
-                    let mut bits = Bits::of(rest as u64, free);
-                    *entry = (bits.take_value(size) as u32) << 16 | advance << 8 | (length + size);
+                if size <= free {
+                    let step = Step::new(symbol, &mut Bits::of(rest as u64, free));
+                    *entry = (step.value as u32) << 16 | step.advance << 8 | (length + size);
                 }
             }
         });
@@ -145,16 +159,10 @@ impl<const LOG: u32> Values<LOG> {
     #[inline(never)]
     fn next_long(&self, bits: &mut Bits, bytes: &Bytes) -> Option<Step> {
         let symbol = self.symbol(bits, bytes)?;
-        let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
-        let advance = match (run, size) {
-            (0, 0) => END,
-            (1..=14, 0) => END + 64 * run,
-            _ => run + 1,
-        };
-        let value = bits.take_value(size);
+        let step = Step::new(symbol, bits);
         // The caller counts on what its refill brought.
         bits.refill(bytes);
-        Some(Step { advance, value })
+        Some(step)
     }
 
     /// Takes a code without its value, and leaves at least 40 bits behind it.

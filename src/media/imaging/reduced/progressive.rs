@@ -14,6 +14,7 @@
 
 use super::Stop;
 use super::bits::Bits;
+use super::bits::Bytes;
 use super::bits::Stream;
 use super::copy_strip;
 use super::header::Component;
@@ -283,7 +284,7 @@ impl Band {
                 position += step.advance;
                 if position > self.to {
                     if step.advance >= END {
-                        *ends = run_of_ends(step.advance, &mut bits, stream.bytes()) - 1;
+                        *ends = step.value as u32;
                     } else if position > self.to + 1 {
                         return None;
                     } else {
@@ -305,58 +306,86 @@ impl Band {
         stream: &mut Stream<'_>,
         ends: &mut u32,
         coefficients: &mut [i16],
-        history: &mut u64,
+        remembered: &mut u64,
     ) -> Option<()> {
         let mut bits = stream.bits;
         let bytes = stream.bytes();
+        let mut history = *remembered;
         let mut position = self.from;
         if *ends == 0 {
             while position <= self.to {
                 bits.refill(bytes);
                 let step = self.values.next(&mut bits, bytes)?;
                 if step.advance >= END {
-                    *ends = run_of_ends(step.advance, &mut bits, bytes);
+                    *ends = step.value as u32 + 1;
                     break;
                 }
                 if step.value.abs() > 1 {
                     return None;
                 }
                 // The run counts coefficients that are zero so far; the last one becomes new.
-                let mut zeros = !*history & band(position, self.to);
-                for _ in 1..step.advance {
-                    zeros &= zeros.wrapping_sub(1);
-                }
-                if zeros == 0 {
+                let run = step.advance - 1;
+                let place = position + nth_set_bit(!history >> position, run);
+                if place > self.to {
                     return None;
                 }
-                let place = zeros.trailing_zeros();
-                let old = *history & band(position, place);
-                correct::<N>(&mut bits, bytes, coefficients, old, self.low);
-                *history |= put::<N>(coefficients, place, step.value << self.low);
+                let count = place - position - run;
+                correct::<N>(&mut bits, bytes, coefficients, history & band(position, place), count, self.low);
+                history |= put::<N>(coefficients, place, step.value << self.low);
                 position = place + 1;
             }
         }
         if *ends > 0 {
             *ends -= 1;
             if position <= self.to {
-                correct::<N>(&mut bits, bytes, coefficients, *history & band(position, self.to), self.low);
+                let old = history & band(position, self.to);
+                bits.refill(bytes);
+                correct::<N>(&mut bits, bytes, coefficients, old, old.count_ones(), self.low);
             }
         }
+        *remembered = history;
         stream.bits = bits;
         Some(())
     }
 }
 
-/// How many blocks end, this one included.
+/// Where in the word the set bit is that has `n` (0 to 15) set bits below it; 64 or more if
+/// there is none.
 #[inline]
-fn run_of_ends(advance: u32, bits: &mut Bits, bytes: &super::bits::Bytes) -> u32 {
-    let log = (advance - END) / 64;
-    if log == 0 {
-        return 1;
+fn nth_set_bit(word: u64, n: u32) -> u32 {
+    let (mut word, mut n, mut base) = (word, n, 0);
+    while base < 64 {
+        let byte = &SET_BITS[(word & 0xFF) as usize];
+        // The entry behind the places is their number.
+        let count = u32::from(byte[8]);
+        if n < count {
+            return base + u32::from(byte[n as usize & 7]);
+        }
+        n -= count;
+        word >>= 8;
+        base += 8;
     }
-    bits.refill(bytes);
-    (1 << log) + bits.take(log)
+    base
 }
+
+/// For each byte the places of its set bits, and at last how many there are.
+static SET_BITS: [[u8; 9]; 256] = {
+    let mut table = [[0; 9]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut place = 0;
+        while place < 8 {
+            if byte >> place & 1 == 1 {
+                let count = table[byte][8];
+                table[byte][count as usize] = place;
+                table[byte][8] = count + 1;
+            }
+            place += 1;
+        }
+        byte += 1;
+    }
+    table
+};
 
 /// Stores a value if its coefficient is kept, and returns its bit of the bitmap.
 #[inline]
@@ -367,26 +396,30 @@ fn put<const N: usize>(coefficients: &mut [i16], position: u32, value: i32) -> u
     u64::from(value != 0) << position
 }
 
-/// Takes a bit for each of these coefficients; where it is set, moves the value away from zero.
+/// Takes a bit for each of these coefficients, `count` in all; where it is set, moves the value
+/// away from zero. There must be 45 bits.
 #[inline]
-fn correct<const N: usize>(bits: &mut Bits, bytes: &super::bits::Bytes, coefficients: &mut [i16], old: u64, low: u32) {
+fn correct<const N: usize>(bits: &mut Bits, bytes: &Bytes, coefficients: &mut [i16], old: u64, count: u32, low: u32) {
+    let mut others = count;
     let mut kept = old & (u64::MAX >> (63 - Kept::<N>::LAST));
-    let mut others = (old & !kept).count_ones();
-    bits.refill(bytes);
     while kept != 0 {
         let position = kept.trailing_zeros();
         kept &= kept - 1;
-        if bits.take(1) == 1 && Kept::<N>::MASK >> position & 1 == 1 {
+        others -= 1;
+        let more = (bits.take(1) << low) as i16;
+        if Kept::<N>::MASK >> position & 1 == 1 {
             let value = &mut coefficients[Kept::<N>::place(position)];
-            let more = 1 << low;
-            *value = value.wrapping_add(if *value < 0 { -more } else { more });
+            let sign = *value >> 15;
+            *value = value.wrapping_add((more ^ sign) - sign);
         }
     }
-    bits.refill(bytes);
-    if others > 32 {
-        bits.drop(32);
+    if others > 20 {
         bits.refill(bytes);
-        others -= 32;
+        if others > 32 {
+            bits.drop(32);
+            bits.refill(bytes);
+            others -= 32;
+        }
     }
     bits.drop(others);
 }

@@ -185,8 +185,8 @@ fn decode_block<const N: usize>(
             }
         }
     }
-    // Ends of several blocks have no place here.
-    if position >= END + 64 {
+    // The ends of several blocks have no place here.
+    if position >= END && block[Kept::<N>::place(END)] != 0 {
         return None;
     }
     let mut rest = bits;

@@ -236,7 +236,7 @@ fn check_any(source: &[u8], width: u32, height: u32) -> usize {
 #[test]
 fn every_kind_of_file_is_decoded_to_what_its_coefficients_say() {
     let mut dice = Dice(1);
-    for round in 0..300 {
+    for round in 0..210 {
         let (width, height) = (1 + dice.roll(70), 1 + dice.roll(70));
         let noise = dice.pick(&[0, 3, 60, 255]);
         let settings = [
@@ -267,14 +267,14 @@ fn every_small_size_and_quality_comes_out_right() {
 #[test]
 fn data_of_many_windows_is_read_through() {
     let mut dice = Dice(3);
-    let (width, height) = (701, 403);
+    let (width, height) = (401, 303);
     let pixels = pixels(width, height, 255, &mut dice);
     for sampling in [raw::TJSAMP_TJSAMP_444, raw::TJSAMP_TJSAMP_420, raw::TJSAMP_TJSAMP_GRAY] {
         for settings in [[(PROGRESSIVE, 0), (RESTART_ROWS, 0)], [(PROGRESSIVE, 1), (RESTART_BLOCKS, 5)]] {
             for quality in [100, 97, 85] {
                 let all = [settings[0], settings[1], (SAMPLING, sampling), (QUALITY, quality)];
                 let source = encode(&pixels, width, &all);
-                assert!(source.len() > 60_000);
+                assert!(source.len() > 40_000);
                 check(&source, width, height, &format!("{all:?}"));
             }
         }
