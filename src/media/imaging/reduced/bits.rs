@@ -51,7 +51,7 @@ impl Bits {
         word.copy_from_slice(&bytes[at..at + 8]);
         self.buffer |= u64::from_be_bytes(word) >> left;
         self.at += (63 - left as usize) >> 3;
-        self.left = left | 56;
+        self.left = left | 0b11_1000;
     }
 
     /// The next bits, 1 to 63 of them.
@@ -95,6 +95,7 @@ pub struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
+    #[expect(clippy::large_stack_arrays, reason = "it never is on the stack: zeros come from the allocator")]
     pub fn new(source: &'a [u8], data: usize, restart_interval: usize) -> Self {
         let mut window = Window { source, next: data, bytes: Box::new([0; SIZE + STEP]), end: 0, ended: false, low: 0 };
         window.extend();

@@ -94,7 +94,7 @@ impl Step {
 
 /// Whether this ends one block or more.
 fn is_end(symbol: u8) -> bool {
-    symbol & 15 == 0 && symbol >> 4 < 15
+    symbol.trailing_zeros() >= 4 && symbol >> 4 < 15
 }
 
 /// Codes with their values, looked up by `2^LOG` entries.

@@ -59,7 +59,7 @@ pub fn decode<'a, const N: usize>(
         let history = vec![0; if remembers { blocks } else { 0 }];
         stores.push(Store { stride, across, down, coefficients: vec![0; blocks * N * N], history });
     }
-    for (scan, usage) in scans.iter().zip(&uses) {
+    for (scan, &usage) in scans.iter().zip(&uses) {
         if !usage.needed {
             continue;
         }
@@ -222,7 +222,7 @@ fn decode_averages<const N: usize>(
 fn decode_band<const N: usize>(
     component: &Component,
     scan: &Scan<'_>,
-    usage: &Usage,
+    usage: Usage,
     source: &[u8],
     store: &mut Store,
     go_on: &dyn Fn() -> Result<(), Stop>,

@@ -122,7 +122,9 @@ fn decode_scan<const N: usize>(
         go_on()?;
         for unit in 0..units_across {
             if stream.begin_unit().ok_or(Stop::Left)? {
-                lanes.iter_mut().for_each(|lane| lane.prediction = 0);
+                for lane in &mut lanes {
+                    lane.prediction = 0;
+                }
             }
             for lane in &mut lanes {
                 let (Some(dc), Some(ac)) = (&dc[lane.dc], &ac[lane.ac]) else { return Err(Stop::Left) };

@@ -129,9 +129,12 @@ fn coefficients(source: &[u8]) -> Option<Vec<Blocks>> {
     (result == 0).then_some(all)
 }
 
+/// Factors across and down, and the number of the quantisation table.
+type Sampling = (usize, usize, usize);
+
 /// The quantisation tables of a file that defines each once, in natural order, and for each
 /// component its sampling factors and table.
-fn tables(source: &[u8]) -> (Vec<[f64; 64]>, Vec<(usize, usize, usize)>) {
+fn tables(source: &[u8]) -> (Vec<[f64; 64]>, Vec<Sampling>) {
     let mut tables = vec![[0.0; 64]; 4];
     let mut at = 2;
     loop {
@@ -440,7 +443,7 @@ fn flipped_bits_do_no_harm() {
         let source = encode(&pixels(width, height, 60, &mut dice), width, &settings);
         for _ in 0..100 {
             let mut flipped = source.clone();
-            for _ in 0..1 + dice.roll(3) {
+            for _ in 0..=dice.roll(3) {
                 let at = dice.roll(flipped.len());
                 flipped[at] ^= 1 << dice.roll(8);
             }

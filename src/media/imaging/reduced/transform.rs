@@ -30,7 +30,7 @@ impl<const N: usize> Kept<N> {
     /// A bit for each zig-zag position.
     pub const MASK: u64 = mask(N);
     /// The last of the positions.
-    pub const LAST: u32 = 63 - mask(N).leading_zeros();
+    pub const LAST: u32 = mask(N).ilog2();
     const PLACES: [u8; 256] = places(N);
 
     /// Where in a [`Block`] the coefficient of this zig-zag position goes.
