@@ -29,10 +29,12 @@ use super::metadata;
 use super::orientation::Orientation;
 use super::other;
 use super::params::Plan;
+use super::pdf;
 use super::png;
 use super::psd;
 use super::raw;
 use super::riff;
+use super::svg;
 use super::tiff;
 use super::webp;
 
@@ -78,6 +80,8 @@ enum Inner<'a> {
     Jxl(jxl::Decoder<'a>),
     Psd,
     Tiff(Box<tiff::Header<'a>>),
+    Svg(Box<svg::Drawing>),
+    Pdf(Box<pdf::Document>),
     Other,
 }
 
@@ -103,6 +107,8 @@ impl<'a> Source<'a> {
             SourceFormat::Gif | SourceFormat::Bmp | SourceFormat::Ico => Self::open_other(bytes, format, limits)?,
             SourceFormat::Jxl => Self::open_jxl(bytes, limits)?,
             SourceFormat::Psd => Self::open_psd(bytes, limits)?,
+            SourceFormat::Svg => Self::open_svg(bytes, limits)?,
+            SourceFormat::Pdf => Self::open_pdf(bytes, page)?,
             SourceFormat::Raw => Self::open_raw(bytes, limits)?,
             SourceFormat::Heic => Self::open_heic(bytes, limits)?,
         };
@@ -149,6 +155,8 @@ impl<'a> Source<'a> {
             Inner::Jxl(decoder) => decoder.pixels(limits)?,
             Inner::Psd => psd::decode(self.bytes, limits)?,
             Inner::Tiff(header) => tiff::decode(self.bytes, &header, limits)?,
+            Inner::Svg(drawing) => (drawing.pixels(plan.decode_shrink(), limits)?, Profile::Srgb),
+            Inner::Pdf(document) => (document.pixels(plan.decode_shrink(), limits)?, Profile::Srgb),
             Inner::Other => {
                 let mut decoder = other::open(self.bytes, self.format)?;
                 let icc = decoder.icc_profile().ok().flatten().filter(|icc| icc.len() <= limits.max_icc_bytes);
@@ -208,6 +216,18 @@ impl<'a> Source<'a> {
         };
         let source = Self::new(bytes, SourceFormat::Psd, (header.width, header.height), Inner::Psd);
         Ok(Self { has_alpha: header.has_alpha, complete: header.complete, metadata, ..source })
+    }
+
+    fn open_pdf(bytes: &'a [u8], page: u32) -> Result<Self, ImageError> {
+        let document = pdf::Document::open(bytes, page)?;
+        let size = (document.width, document.height);
+        Ok(Self::new(bytes, SourceFormat::Pdf, size, Inner::Pdf(Box::new(document))))
+    }
+
+    fn open_svg(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {
+        let drawing = svg::Drawing::open(bytes, limits)?;
+        let size = (drawing.width, drawing.height);
+        Ok(Self { has_alpha: true, ..Self::new(bytes, SourceFormat::Svg, size, Inner::Svg(Box::new(drawing))) })
     }
 
     fn open_raw(bytes: &'a [u8], limits: &Limits) -> Result<Self, ImageError> {

@@ -11,7 +11,9 @@ use serde::Serialize;
 
 use super::heic;
 use super::heic::Coding;
+use super::pdf;
 use super::raw;
+use super::svg;
 
 /// A kind of picture that is recognised on the way in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,6 +33,9 @@ pub enum SourceFormat {
     Jxl,
     /// And PSB.
     Psd,
+    /// Plain or gzipped.
+    Svg,
+    Pdf,
 }
 
 impl SourceFormat {
@@ -74,6 +79,12 @@ impl SourceFormat {
         if starts(b"\0\0\x01\0") && images.is_some_and(|n| (1..=64).contains(&n)) {
             return Some(Self::Ico);
         }
+        if pdf::is_pdf(source) {
+            return Some(Self::Pdf);
+        }
+        if svg::is_svg(source) {
+            return Some(Self::Svg);
+        }
         None
     }
 
@@ -92,6 +103,8 @@ impl SourceFormat {
             Self::Raw => "image/x-dcraw",
             Self::Jxl => "image/jxl",
             Self::Psd => "image/vnd.adobe.photoshop",
+            Self::Svg => "image/svg+xml",
+            Self::Pdf => "application/pdf",
         }
     }
 
@@ -103,7 +116,7 @@ impl SourceFormat {
 
     /// Whether there may be more than one page.
     pub(super) fn has_pages(self) -> bool {
-        self == Self::Tiff
+        matches!(self, Self::Pdf | Self::Tiff)
     }
 
     fn sniff_brands(source: &[u8]) -> Option<Self> {
@@ -173,7 +186,7 @@ mod tests {
 
     #[test]
     fn known_by_the_first_bytes() {
-        let cases: [(&[u8], Option<SourceFormat>); 10] = [
+        let cases: [(&[u8], Option<SourceFormat>); 17] = [
             (b"\xff\xd8\xff\xe0", Some(SourceFormat::Jpeg)),
             (b"\x89PNG\r\n\x1a\n....", Some(SourceFormat::Png)),
             (b"GIF89a", Some(SourceFormat::Gif)),
@@ -182,6 +195,13 @@ mod tests {
             (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", Some(SourceFormat::Avif)),
             (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Some(SourceFormat::Heic)),
             (b"\0\0\0\x18ftypisom\0\0\0\0mp42isom", None),
+            (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", Some(SourceFormat::Raw)),
+            (b"FUJIFILMCCD-RAW 0201", Some(SourceFormat::Raw)),
+            (b"\xff\x0a\x00", Some(SourceFormat::Jxl)),
+            (b"8BPS\0\x02", Some(SourceFormat::Psd)),
+            (b"%PDF-1.7", Some(SourceFormat::Pdf)),
+            (b"<?xml version='1.0'?><svg>", Some(SourceFormat::Svg)),
+            (b"<?xml version='1.0'?><html><svg>", None),
             (b"BM but a letter to somebody", None),
             (b"", None),
         ];

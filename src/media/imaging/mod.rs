@@ -36,6 +36,7 @@ pub mod negotiate;
 mod orientation;
 mod other;
 pub mod params;
+mod pdf;
 mod planar;
 pub mod planes;
 mod png;
@@ -44,6 +45,7 @@ mod raw;
 mod recipe;
 pub mod reduced;
 mod riff;
+mod svg;
 #[cfg(test)]
 mod tests;
 mod tiff;

@@ -143,6 +143,11 @@ impl Plan {
         (f64::from(width) / self.width.max(1.0)).min(f64::from(height) / self.height.max(1.0)).min(1.0)
     }
 
+    /// The same, as far as decoding may make use of it.
+    pub(super) fn decode_shrink(&self) -> f64 {
+        if self.full_size { 1.0 } else { self.shrink() }
+    }
+
     /// By how much the source may be shrunk while it is decoded: 8, 4, 2 or 1. At least
     /// `residual` pixels, along a side, are left for each of the result.
     pub(super) fn denominator(&self, residual: f64) -> u32 {
