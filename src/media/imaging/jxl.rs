@@ -109,10 +109,7 @@ impl<'a> Decoder<'a> {
             self.image.request_color_encoding(srgb);
         }
         let format = self.image.pixel_format();
-        let render = match self.complete {
-            true => self.image.render_frame(0),
-            false => self.image.render_loading_frame(),
-        };
+        let render = if self.complete { self.image.render_frame(0) } else { self.image.render_loading_frame() };
         let render = render.map_err(damaged)?;
         let mut stream = render.stream();
         let channels = stream.channels() as usize;
@@ -139,7 +136,9 @@ impl<'a> Decoder<'a> {
             4 if format.has_alpha() => (Self::rgba(width, height, pixels, unmultiply), profile),
             4 => {
                 // As with Adobe, no ink is the largest number.
-                pixels.iter_mut().for_each(|ink| *ink = 255 - *ink);
+                for ink in &mut pixels {
+                    *ink = 255 - *ink;
+                }
                 (Canvas::rgb(width, height, color::cmyk_to_rgb(&pixels, icc.as_deref())), Profile::Srgb)
             }
             _ => return Err(ImageError::Unsupported("JPEG XL with transparent CMYK".to_owned())),
@@ -164,17 +163,17 @@ impl<'a> Parts<'a> {
         let mut end = 0;
         for (kind, body) in container::boxes(source) {
             end = body.as_ptr_range().end.addr() - source.as_ptr().addr();
-            parts.take(kind, body, limits);
+            parts.take(*kind, body, limits);
         }
         // What a missing tail leaves of the last box is still part of the picture.
         if let Some(&[_, _, _, _, k0, k1, k2, k3, ref body @ ..]) = source.get(end..) {
-            parts.take(&[k0, k1, k2, k3], body, limits);
+            parts.take([k0, k1, k2, k3], body, limits);
         }
         parts
     }
 
-    fn take(&mut self, kind: &[u8; 4], body: &'a [u8], limits: &Limits) {
-        match kind {
+    fn take(&mut self, kind: [u8; 4], body: &'a [u8], limits: &Limits) {
+        match &kind {
             b"jxlc" => self.codestream.push_back(body),
             // A running number stands before the data.
             b"jxlp" => self.codestream.extend(body.get(4..)),
@@ -185,17 +184,17 @@ impl<'a> Parts<'a> {
                 let most = limits.max_exif_bytes.max(limits.max_text_bytes) as u64;
                 let mut inflated = Vec::new();
                 if Decompressor::new(packed, 4096).take(most + 1).read_to_end(&mut inflated).is_ok() {
-                    self.keep(kind, Cow::Owned(inflated), limits);
+                    self.keep(*kind, Cow::Owned(inflated), limits);
                 }
             }
             _ => {}
         }
     }
 
-    fn keep(&mut self, kind: &[u8; 4], block: Cow<'a, [u8]>, limits: &Limits) {
-        if kind == b"Exif" && block.len() <= limits.max_exif_bytes {
+    fn keep(&mut self, kind: [u8; 4], block: Cow<'a, [u8]>, limits: &Limits) {
+        if kind == *b"Exif" && block.len() <= limits.max_exif_bytes {
             self.exif = without_offset(block);
-        } else if kind == b"xml " && block.len() <= limits.max_text_bytes {
+        } else if kind == *b"xml " && block.len() <= limits.max_text_bytes {
             self.xmp = Some(block);
         }
     }
@@ -230,6 +229,7 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn damaged(error: Box<dyn std::error::Error + Send + Sync>) -> ImageError {
     ImageError::Damaged(format!("JPEG XL: {error}"))
 }

@@ -16,6 +16,7 @@ use hayro::RenderSettings;
 use hayro::hayro_interpret::InterpreterSettings;
 use hayro::hayro_syntax::LoadPdfError;
 use hayro::hayro_syntax::Pdf;
+use hayro::hayro_syntax::page::Page;
 use hayro::vello_cpu::color::palette::css::WHITE;
 
 use super::Limits;
@@ -55,7 +56,7 @@ impl Document {
             LoadPdfError::Invalid => ImageError::Damaged("PDF: the document's tables cannot be read".to_owned()),
         })?;
         let index = (page as usize).saturating_sub(1);
-        let (count, size) = (pdf.pages().len(), pdf.pages().get(index).map(|page| page.render_dimensions()));
+        let (count, size) = (pdf.pages().len(), pdf.pages().get(index).map(Page::render_dimensions));
         if count == 0 {
             return Err(ImageError::Damaged("PDF: there are no pages".to_owned()));
         }

@@ -173,7 +173,9 @@ pub fn decode(source: &[u8], limits: &Limits) -> Result<(Canvas, Profile), Image
         }
         Mode::Rgb => (Canvas::rgb(width, height, samples), profile),
         Mode::Cmyk => {
-            samples.iter_mut().for_each(|ink| *ink = 255 - *ink);
+            for ink in &mut samples {
+                *ink = 255 - *ink;
+            }
             (Canvas::rgb(width, height, color::cmyk_to_rgb(&samples, header.icc)), Profile::Srgb)
         }
         Mode::Lab => {
