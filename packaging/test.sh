@@ -4,7 +4,8 @@
 #   packaging/test.sh [ARGUMENTS FOR cargo test]
 #
 # The tests start the real binary on free ports of the loopback and keep everything in temporary
-# directories; some run the foreign clients of tests/scripts, which need Debian's python3-requests.
+# directories; some run the foreign clients of tests/scripts, which need Debian's python3-requests, or
+# show pictures to the decoders of other people.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,7 +14,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 need_build_packages
 need_packages \
     'python3=test -x /usr/bin/python3' \
-    'python3-requests=/usr/bin/python3 -c "import requests"'
+    'python3-requests=/usr/bin/python3 -c "import requests"' \
+    'libjpeg-turbo-progs=command -v djpeg' \
+    'pngcheck=command -v pngcheck' \
+    'webp=command -v dwebp' \
+    'libavif-bin=command -v avifdec' \
+    'libimage-exiftool-perl=command -v exiftool'
 need_rust
 build_web
 say 'building'

@@ -30,6 +30,20 @@ fn s2_curl_metadata() {
     run("bash", "s2_curl_metadata.sh");
 }
 
+#[test]
+fn outputs_open() {
+    for (program, package) in [
+        ("djpeg", "libjpeg-turbo-progs"),
+        ("pngcheck", "pngcheck"),
+        ("dwebp", "webp"),
+        ("avifdec", "libavif-bin"),
+        ("exiftool", "libimage-exiftool-perl"),
+    ] {
+        needs("sh", &["-c", &format!("command -v {program}")], package);
+    }
+    run("/usr/bin/python3", "outputs_open.py");
+}
+
 fn python(script: &str) {
     needs("/usr/bin/python3", &["-c", "import requests"], "python3-requests");
     run("/usr/bin/python3", script);
