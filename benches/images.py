@@ -4,8 +4,8 @@
     images.py [BINARY] [--rounds 3] [--count 3] [--mixed 60] [--only WORD] [--photos DIR] [--skip-server] [--quick]
 
 First the cost of one picture. We are the real media worker in its sandbox, driven over its own protocol; sharp is one
-warm Node process with one thread; vipsthumbnail a process for each picture, less what the same program needs for a
-picture of 16 pixels; thumbor a warm server. Processor time is the least of all rounds, taken in turns. Quality is
+warm Node process with one thread; vipsthumbnail a process for each picture, less (in the table, not in the goals) what
+the same program needs for a picture of 16 pixels; thumbor a warm server. Processor time is the least of all rounds, taken in turns. Quality is
 SSIMULACRA2 against a full decode and a floating-point Lanczos, 100 being the same; where a format has no scale of
 quality in common, ours is set so that the scores are equal.
 
@@ -13,12 +13,14 @@ Then the whole server over HTTP: crops of 512 × 512 from sixty photographs for 
 behind HTTP; and one picture that is in the cache, beside nginx.
 """
 
+import contextlib
 import http.client
 import json
 import os
 import random
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -273,7 +275,7 @@ def one_picture(options, place, tasks, photos):
                 [f"{task.name}, {side}", least[side].cpu_s * 1000, least[side].wall_s * 1000, least[side].peak_mib]
                 + [os.path.getsize(out[side]) / 1000, scores[side], ratio, note]
             )
-        verdicts += judge(task, least, scores)
+        verdicts += judge(task, least, scores, vips_start.cpu_s)
     sharp.stop()
     print(f"\nOne picture; the least of {options.rounds} rounds of {options.count}")
     bench.table(["", "ms CPU", "ms", "peak MiB", "kB", "ssimulacra2", "ours ÷ its CPU", ""], rows)
@@ -282,13 +284,16 @@ def one_picture(options, place, tasks, photos):
         print(line)
 
 
-def judge(task, least, scores):
+def judge(task, least, scores, vips_start_s):
     lines = []
     for side, goal in task.goals.items():
         if side in least and "cloakroom" in least:
-            found = least["cloakroom"].cpu_s / least[side].cpu_s
+            # Whoever uses vipsthumbnail pays for its start each time; the table has it without.
+            theirs = least[side].cpu_s + (vips_start_s if side == "vips" else 0)
+            found = least["cloakroom"].cpu_s / theirs
             mark = "ok  " if found <= goal else "MISS"
-            lines.append(f"{mark} {task.name}: {found:.2f}× the CPU of {side} (goal ≤ {goal}×)")
+            whole = ", its start included" if side == "vips" else ""
+            lines.append(f"{mark} {task.name}: {found:.2f}× the CPU of {side}{whole} (goal ≤ {goal}×)")
     if task.peak_mib and "cloakroom" in least:
         found = least["cloakroom"].peak_mib
         lines.append(f"{'ok  ' if found <= task.peak_mib else 'MISS'} {task.name}: {found:.0f} MiB at most (goal ≤ {task.peak_mib})")
@@ -517,11 +522,18 @@ def whole_server(options, place, photos):
         ),
     }  # fmt: skip
     rows = []
+    their_children = bench.descendants(thumbor.pid)
     for kind in ("jpeg", "webp", "avif"):
         for side, (pid, port, path) in sides.items():
             rate, cpu_ms, failures = load(options.seconds, pid, port, lambda n, p=path, k=kind: p(k, n))
             note = f"published: {PUBLISHED[kind]}" if side == "cloakroom" else ""
             rows.append([f"{kind}, {side}", rate, cpu_ms, f"{failures} failed" if failures else note])
+    thumbor.terminate()
+    thumbor.wait()
+    # It leaves them behind.
+    for pid in their_children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     print(f"\nCrops of 512 × 512 from {len(mixed)} photographs, never asked for before, two clients, two processors shared with them")
     bench.table(["", "requests/s", "ms CPU/request", ""], rows)
 
