@@ -15,7 +15,7 @@ pub struct Picture {
 }
 
 /// How far two pictures of one size are apart, in steps of 255.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub struct Apart {
     pub mean: f32,
     /// At the worst place.
