@@ -9,13 +9,12 @@
 # and what crashed in target/fuzz/crashes. Ends with 1 when anything crashed.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")"
-. ../../packaging/deps.sh
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+. packaging/deps.sh
 
 SECONDS_EACH=${1:-60}
 [ "$#" -eq 0 ] || shift
-ROOT=$(cd ../.. && pwd)
-OUT="${CARGO_TARGET_DIR:-$ROOT/target}/fuzz"
+OUT="${CARGO_TARGET_DIR:-$PWD/target}/fuzz"
 HOST=$(rustc -vV | sed -n 's/^host: //p')
 # By target, the inputs of the golden set to begin with.
 TARGETS=(
@@ -29,21 +28,23 @@ build() {
     RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing" \
-        cargo build --release --target "$HOST" --target-dir "$OUT"
+        cargo build --locked --release --manifest-path tests/fuzz/Cargo.toml --target "$HOST" --target-dir "$OUT"
 }
 
 # run TARGET SEEDS – fails when the target crashed.
 run() {
     local target=$1 seeds=$2 corpus="$OUT/corpus/$1" log="$OUT/$1.log"
     mkdir -p "$corpus" "$OUT/crashes"
-    [ ! -d "seeds/$target" ] || cp -n seeds/"$target"/* "$corpus"/ 2>/dev/null || true
-    [ -z "$seeds" ] || cp -n ../golden/inputs/"$seeds"* "$corpus"/
+    [ ! -d "tests/fuzz/seeds/$target" ] || cp -n tests/fuzz/seeds/"$target"/* "$corpus"/ 2>/dev/null || true
+    [ -z "$seeds" ] || cp -n tests/golden/inputs/"$seeds"* "$corpus"/
     # Memory is bounded as in the sandbox, and no input may keep a worker for long.
     if FUZZ_TARGET=$target "$OUT/$HOST/release/fuzz" "$corpus" -artifact_prefix="$OUT/crashes/$target-" \
         -max_total_time="$SECONDS_EACH" -rss_limit_mb=1536 -timeout=20 -max_len=65536 -print_final_stats=1 \
         -use_value_profile=0 -verbosity=1 -close_fd_mask=1 >"$log" 2>&1; then
         say "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, \
 $(grep -o 'cov: [0-9]*' "$log" | tail -1 || true), nothing found"
+    elif grep -q 'no interesting inputs' "$log"; then
+        say "$target: NOT FUZZED, none of its seeds is recognised"
     else
         say "$target CRASHED; the end of $log:"
         grep -v '^#' "$log" | tail -25
