@@ -10,7 +10,7 @@
 //! Limits are lower than in service: a machine that explores must not wait for a hundred megapixels.
 
 #![no_main]
-#![allow(dead_code, reason = "the targets use what strangers' bytes can reach")]
+#![allow(dead_code, unused_imports, reason = "the targets use what strangers' bytes can reach")]
 
 #[path = "../../src/media/mod.rs"]
 mod media;
