@@ -120,7 +120,9 @@ fn metadata(data: &[u8]) -> Corpus {
 /// that libjpeg-turbo finds no fault with: what a damaged one shows is anybody's choice.
 fn reduced(data: &[u8]) -> Corpus {
     let limits = limits();
-    if SourceFormat::sniff(data) != Some(SourceFormat::Jpeg) {
+    // A profile may say that everything is brighter.
+    let has_profile = data.windows(11).any(|window| window == b"ICC_PROFILE");
+    if SourceFormat::sniff(data) != Some(SourceFormat::Jpeg) || has_profile {
         return Corpus::Reject;
     }
     let Ok(head) = turbojpeg::read_header(data) else { return Corpus::Reject };
