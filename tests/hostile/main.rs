@@ -12,7 +12,7 @@ use cloakroom::media::imaging::Recipe;
 
 #[test]
 fn no_file_costs_the_server_more_than_an_answer() {
-    run("server.py", env!("CARGO_BIN_EXE_cloakroom"), "10");
+    run("server.py", env!("CARGO_BIN_EXE_cloakroom"), "60");
 }
 
 #[test]
