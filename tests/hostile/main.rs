@@ -10,6 +10,9 @@ use std::process::Command;
 
 use cloakroom::media::imaging::Recipe;
 
+/// Pairs, and the canonical text or the parameter that is named.
+type Case<'a> = (&'a [(&'a str, &'a str)], Result<&'a str, &'a str>);
+
 #[test]
 fn no_file_costs_the_server_more_than_an_answer() {
     run("server.py", env!("CARGO_BIN_EXE_cloakroom"), "60");
@@ -24,8 +27,7 @@ fn no_file_kills_a_worker() {
 fn parameters_are_understood_or_named() {
     let long = "9".repeat(10_000);
     let deep = "1,".repeat(5_000);
-    // Pairs, and the canonical text or the parameter that is named.
-    let table: &[(&[(&str, &str)], Result<&str, &str>)] = &[
+    let table: &[Case] = &[
         (&[], Ok("")),
         (&[("nonsense", "1"), ("", ""), ("RESIZE", "x")], Ok("")),
         (&[("resize", "10,10"), ("resize", "x")], Err("resize")),
