@@ -15,12 +15,13 @@ type Case<'a> = (&'a [(&'a str, &'a str)], Result<&'a str, &'a str>);
 
 #[test]
 fn no_file_costs_the_server_more_than_an_answer() {
-    run("server.py", env!("CARGO_BIN_EXE_cloakroom"), "60");
+    run("server.py", env!("CARGO_BIN_EXE_cloakroom"), "60", &[]);
 }
 
 #[test]
 fn no_file_kills_a_worker() {
-    run("workers.py", env!("CARGO_BIN_EXE_cloakroom-media"), "60");
+    let slowness = if cfg!(debug_assertions) { "6" } else { "1" };
+    run("workers.py", env!("CARGO_BIN_EXE_cloakroom-media"), "60", &["--slowness", slowness]);
 }
 
 #[test]
@@ -80,12 +81,13 @@ fn parameters_are_understood_or_named() {
     }
 }
 
-fn run(script: &str, program: &str, count: &str) {
+fn run(script: &str, program: &str, count: &str, more: &[&str]) {
     let count = std::env::var("HOSTILE_COUNT").unwrap_or_else(|_| count.to_owned());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile").join(script);
     let output = Command::new("/usr/bin/python3")
         .arg(path)
         .args([program, "--count", &count])
+        .args(more)
         .output()
         .expect("this test needs /usr/bin/python3: install python3");
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

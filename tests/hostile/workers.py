@@ -34,9 +34,11 @@ def main():
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--only", default="")
     arguments.add_argument("--keep", default="")
+    arguments.add_argument("--slowness", type=int, default=1, help="how much longer a build without optimisation may take")
     options = arguments.parse_args()
     findings = []
-    with MediaWorker(options.program) as worker:
+    with MediaWorker(options.program, patience_s=60 * options.slowness, cpu_s=20 * options.slowness) as worker:
+        worker.longest_cpu_s = LONGEST_CPU_S * options.slowness
         sets = [("by hand", files.all_files())] if options.only in ("", "hand") else []
         sets += [(group, mutants.of(group, options.count, options.seed)) for group in mutants.groups() if options.only in ("", group)]
         for title, those in sets:
@@ -79,7 +81,7 @@ def look(worker, name, data, recipe, outcomes, dearest):
         else:
             outcomes["understood"] += 1
         dearest.append((answer.cpu_s, name))
-        if answer.cpu_s > LONGEST_CPU_S:
+        if answer.cpu_s > worker.longest_cpu_s:
             findings.append(f"{what}: took {answer.cpu_s:.1f} s of processor time")
         peak, _ = worker.memory_mib()
         if peak > MOST_MIB:
