@@ -149,18 +149,18 @@ mod tests {
     fn a_crop_holds_the_face_from_the_original_and_from_its_base_and_a_named_point_wins() {
         let source = include_bytes!("../../tests/media/faces/astronaut.jpg");
         let mut base = Vec::new();
-        answer(Request::Base { side: 480, limits: Limits::default() }, &[source], &mut base);
+        answer(Request::Base { side: 360, limits: Limits::default() }, &[source], &mut base);
         for source in [&source[..], &base] {
             for gravity in ["face", "smart"] {
-                let made = rendered(source, &format!("crop=400,160,{gravity}"), None);
+                let made = rendered(source, &format!("crop=360,144,{gravity}"), None);
                 let picture = turbojpeg::decompress(&made, turbojpeg::PixelFormat::RGB).unwrap();
-                let faces = faces::find(&picture.pixels, 400, 160);
+                let faces = faces::find(&picture.pixels, 360, 144);
                 let [face] = &faces[..] else { panic!("{gravity}: {faces:?}") };
                 assert!(face.y > 0.05 && face.y + face.height < 0.95, "{gravity}: {face:?}");
                 assert!((face.eyes[0].1 - 0.4).abs() < 0.15, "{gravity}: {face:?}");
             }
-            let bottom = rendered(source, "crop=400,160,face", Some((0.5, 1.0)));
-            assert_eq!(bottom, rendered(source, "crop=400,160,south", None));
+            let bottom = rendered(source, "crop=360,144,face", Some((0.5, 1.0)));
+            assert_eq!(bottom, rendered(source, "crop=360,144,south", None));
         }
     }
 }

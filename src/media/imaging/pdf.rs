@@ -60,8 +60,7 @@ impl Document {
         if count == 0 {
             return Err(ImageError::Damaged("PDF: there are no pages".to_owned()));
         }
-        let (width, height) =
-            size.ok_or_else(|| ImageError::NotRendered(format!("there is no page {page}; the document has {count}")))?;
+        let (width, height) = size.ok_or(ImageError::NoPage(page))?;
         if !(width.is_finite() && height.is_finite() && width > 0.0 && height > 0.0) {
             return Err(ImageError::Damaged("PDF: the page has no size".to_owned()));
         }
@@ -158,14 +157,14 @@ mod tests {
     #[test]
     fn what_cannot_be_drawn_is_said() {
         let beyond = seen(&document(""), "page=3").unwrap_err();
-        assert_eq!(beyond, ImageError::NotRendered("there is no page 3; the document has 2".to_owned()));
+        assert_eq!(beyond, ImageError::NoPage(3));
         let locked = "/ID [<00> <00>] /Encrypt << /Filter /Standard /V 2 /R 3 /Length 128 /P -4 \
              /O <0000000000000000000000000000000000000000000000000000000000000000> \
              /U <0000000000000000000000000000000000000000000000000000000000000000> >>";
         assert!(matches!(probe(&document(locked), &Limits::default()), Err(ImageError::Unsupported(_))));
         assert!(matches!(probe(b"%PDF-1.7\nnothing", &Limits::default()), Err(ImageError::Damaged(_))));
         let png = super::super::png::encode(&Canvas::rgb(1, 1, vec![0; 3]), 72).unwrap();
-        assert!(matches!(seen(&png, "page=2"), Err(ImageError::NotRendered(_))));
+        assert_eq!(seen(&png, "page=2").unwrap_err(), ImageError::NoPage(2));
         assert!(seen(&png, "page=1").is_ok());
     }
 

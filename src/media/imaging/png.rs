@@ -281,7 +281,9 @@ mod tests {
     }
 
     fn first(source: &[u8]) -> u8 {
-        decode(source, &Limits::default()).unwrap().0.pixels()[0]
+        let mut canvas = decode(source, &Limits::default()).unwrap().0;
+        canvas.unpack().unwrap();
+        canvas.pixels()[0]
     }
 
     #[test]
