@@ -258,7 +258,6 @@ def make_inputs(out):
         "ico_png.ico": ico_png,
         # What designers and printers have
         "psd_rle.psd": "convert scene.ppm -depth 8 -compress RLE PSD:OUT",
-        "psd_alpha.psd": "convert alpha.png -resize 75% -depth 8 -compress RLE PSD:OUT",
         "psd_grey.psd": "convert grey.png -depth 8 -compress RLE PSD:OUT",
         "psd_cmyk.psd": "convert scene.ppm -resize 75% -depth 8 -colorspace CMYK -compress RLE PSD:OUT",
         "svg_drawing.svg": drawing,

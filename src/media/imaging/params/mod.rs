@@ -154,6 +154,8 @@ impl Plan {
         if self.full_size {
             return 1;
         }
+        // Edges that are given in pixels of the source would fall between those that are left.
+        let residual = if self.source_coordinates { residual * 2.0 } else { residual };
         [8, 4, 2].into_iter().find(|&n| self.shrink() * f64::from(n) * residual <= 1.0).unwrap_or(1)
     }
 
