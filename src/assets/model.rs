@@ -64,6 +64,9 @@ impl FromSql for Status {
     }
 }
 
+/// The one kind of document that is drawn.
+const PDF: &str = "application/pdf";
+
 /// What a row of `asset` holds.
 #[derive(Clone, Debug)]
 pub struct Asset {
@@ -94,8 +97,9 @@ pub struct Asset {
 }
 
 impl Asset {
-    pub fn is_image(&self) -> bool {
-        self.content_type.starts_with("image/")
+    /// Whether pictures can be made of it.
+    pub fn has_picture(&self) -> bool {
+        self.content_type.starts_with("image/") || self.content_type == PDF
     }
 }
 

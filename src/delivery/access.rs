@@ -9,6 +9,7 @@
 
 use crate::accounts::Caller;
 use crate::accounts::Permission;
+use crate::assets::Asset;
 use crate::delivery::Delivery;
 use crate::delivery::link::Signed;
 use crate::error::Code;
@@ -43,10 +44,18 @@ impl Delivery {
     }
 
     /// Whether this on-demand image may be shown; true when everybody may see it.
-    pub(super) fn admit_image(&self, ground: Ground, recipe: &Recipe) -> Result<bool> {
-        let private = self.settings.now().images.on_demand_private;
+    pub(super) fn admit_image(&self, ground: Ground, asset: &Asset, recipe: &Recipe) -> Result<bool> {
+        // Where it was taken, and by whom, is in the original: whoever may not have that may not
+        // have these either.
+        let tells = recipe.keeps_everything() && !asset.public;
+        let private = self.settings.now().images.on_demand_private || tells;
         if ground != Ground::Public {
             return Ok(!private);
+        }
+        if tells {
+            return Err(Code::Unauthorized.because(
+                "keep=all shows what only those may see who may read the original: it needs an API key, a token or a signed link.",
+            ));
         }
         if private || self.config.signed_only {
             return Err(

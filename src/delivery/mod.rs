@@ -9,6 +9,7 @@
 pub mod access;
 pub mod cache;
 pub mod content;
+pub mod deepzoom;
 pub mod link;
 pub mod on_demand;
 pub mod watermark;

@@ -71,11 +71,11 @@ impl Delivery {
     pub async fn image(&self, ground: Ground, wanted: Wanted<'_>) -> Result<Shown> {
         let full = self.when_ready(wanted.id).await?;
         let public = match wanted.from {
-            None => self.admit_image(ground, wanted.recipe)?,
+            None => self.admit_image(ground, &full.asset, wanted.recipe)?,
             Some(name) => {
                 let public = named(&full, name)?.public;
                 access::admit_content(ground, public)?;
-                self.admit_image(ground, wanted.recipe)? && public
+                self.admit_image(ground, &full.asset, wanted.recipe)? && public
             }
         };
         let task = self.task(&full, wanted)?;
@@ -122,7 +122,7 @@ impl Delivery {
     /// What has to be done, and under which key the result is kept.
     fn task(&self, full: &Full, wanted: Wanted<'_>) -> Result<Task> {
         let asset = &full.asset;
-        if wanted.from.is_none() && !asset.is_image() {
+        if wanted.from.is_none() && !asset.has_picture() {
             return Err(Code::NoImage.because("No image can be made from this content."));
         }
         let settings = self.settings.now();

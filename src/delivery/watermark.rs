@@ -39,7 +39,7 @@ impl Delivery {
 
     async fn keep_mark(&self, asset: AssetId) -> Result<String> {
         let full = self.when_ready(asset).await?;
-        if !full.asset.is_image() {
+        if !full.asset.has_picture() {
             return Err(Code::InvalidRequest.because("watermarkFileKey: this asset is not an image"));
         }
         let (storage, original) = (self.storage.clone(), place::original(asset, full.asset.revision)?);

@@ -98,6 +98,7 @@ impl Ingest {
         let mut verdict = match kind.family {
             Family::Image => self.look_at_picture(file).await?,
             Family::Video | Family::Audio => self.look_at_recording(file).await?,
+            Family::Document if kind.content_type == "application/pdf" => self.look_at_pages(file).await?,
             Family::Document => Verdict::default(),
             Family::Other => Verdict::error(INVALID),
         };
@@ -116,6 +117,15 @@ impl Ingest {
             Ok(facts) => Ok(Verdict::picture(facts)),
             Err(e) if e.code == Code::NoImage => Ok(Verdict::error(INVALID)),
             Err(e) if e.code == Code::BadImage => Ok(Verdict::error(&format!("{INVALID} ({})", e.public()))),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A document is worth keeping also when it cannot be drawn.
+    async fn look_at_pages(&self, file: Arc<File>) -> Result<Verdict> {
+        match self.stills.probe(file).await {
+            Ok(facts) => Ok(Verdict::picture(facts)),
+            Err(e) if matches!(e.code, Code::NoImage | Code::BadImage) => Ok(Verdict::default()),
             Err(e) => Err(e),
         }
     }

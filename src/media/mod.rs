@@ -21,6 +21,7 @@ use crate::media::imaging::OutputFormat;
 use crate::media::imaging::Rendered;
 use crate::media::imaging::Spot;
 use crate::media::imaging::container::VideoFacts;
+use crate::media::imaging::params::watermark::Placement;
 use crate::media::vision::faces;
 
 /// What a worker can be asked.
@@ -35,8 +36,9 @@ pub enum Request {
     /// Look at it, and make the base image if it is larger: upright, sRGB, fitting a square of
     /// this side.
     Base { side: u32, limits: Limits },
-    /// Make the pack of deep-zoom tiles.
-    DeepZoom { limits: Limits },
+    /// Make the pack of deep-zoom tiles; a second file is the mark to lay over the picture, at this
+    /// place and of at most this share of its sides.
+    DeepZoom { mark: Option<(Placement, f64)>, limits: Limits },
 }
 
 /// What it answers. Pictures themselves are in the output, one behind the other.
@@ -90,12 +92,15 @@ pub fn answer(request: Request, sources: &[&[u8]], output: &mut impl Write) -> R
             });
             made.unwrap_or_else(Reply::Refused)
         }
-        Request::DeepZoom { limits } => match imaging::deepzoom::make(source, &limits, output.output) {
-            Ok(imaging::deepzoom::Made { format, width, height, tiles }) => {
-                Reply::DeepZoom { format, width, height, tiles }
+        Request::DeepZoom { mark, limits } => {
+            let mark = mark.zip(sources.get(1)).map(|((placement, scale), file)| (*file, placement, scale));
+            match imaging::deepzoom::make(source, mark, &limits, output.output) {
+                Ok(imaging::deepzoom::Made { format, width, height, tiles }) => {
+                    Reply::DeepZoom { format, width, height, tiles }
+                }
+                Err(e) => Reply::Refused(e),
             }
-            Err(e) => Reply::Refused(e),
-        },
+        }
     }
 }
 

@@ -34,6 +34,7 @@ use crate::media::imaging::Impression;
 use crate::media::imaging::Limits;
 use crate::media::imaging::OutputFormat;
 use crate::media::imaging::container::VideoFacts;
+use crate::media::imaging::params::watermark::Placement;
 use crate::stills::together::Gathering;
 
 /// Asks workers about pictures; cheap to clone.
@@ -50,6 +51,13 @@ pub struct Sources {
     pub picture: Arc<File>,
     /// What a watermark step lays over it.
     pub mark: Option<Arc<File>>,
+}
+
+impl Sources {
+    fn files(&self) -> Result<Vec<File>> {
+        let files = std::iter::once(&self.picture).chain(&self.mark);
+        files.map(|file| file.try_clone().map_err(Error::from)).collect()
+    }
 }
 
 /// A picture that was made.
@@ -111,8 +119,10 @@ impl Stills {
     }
 
     /// Makes the pack of deep-zoom tiles; `media::imaging::deepzoom::Pack` finds them in it.
-    pub async fn deep_zoom(&self, source: Arc<File>) -> Result<Tiles> {
-        match self.ask(Class::Background, Request::DeepZoom { limits: self.limits.clone() }, source).await? {
+    pub async fn deep_zoom(&self, sources: Sources, mark: Option<(Placement, f64)>) -> Result<Tiles> {
+        let request = Request::DeepZoom { mark, limits: self.limits.clone() };
+        let seat = self.workers.seat(Class::Background).await?;
+        match self.converse(seat, request, sources.files()?).await? {
             (Reply::DeepZoom { format, width, height, tiles }, pack) => {
                 Ok(Tiles { pack, format, width, height, tiles })
             }
@@ -121,11 +131,7 @@ impl Stills {
     }
 
     async fn run(&self, seat: Seat, request: Request, sources: &Sources) -> Result<Vec<Result<Picture>>> {
-        let mut files = vec![sources.picture.try_clone().map_err(Error::from)?];
-        if let Some(mark) = &sources.mark {
-            files.push(mark.try_clone().map_err(Error::from)?);
-        }
-        match self.converse(seat, request, files).await? {
+        match self.converse(seat, request, sources.files()?).await? {
             (Reply::Rendered(made), output) => Ok(pictures(made, &output)),
             (other, _) => Err(unexpected(other)),
         }

@@ -4,6 +4,7 @@
 
 use serde_json::json;
 
+use crate::harness::AUTH;
 use crate::harness::Appliance;
 use crate::harness::jpeg;
 use crate::harness::pixels;
@@ -153,5 +154,72 @@ fn where_there_is_no_image() {
     ] {
         app.get(&format!("/api/v1/assets/{id}/conversions?resize=10,10")).refused(404, message);
         app.get(&format!("/api/v1/conversion/{id}")).refused(404, message);
+    }
+}
+
+/// A file of the golden set.
+fn golden(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/tests/golden/inputs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+#[test]
+fn every_kind_of_picture_comes_through_the_sandbox() {
+    let app = Appliance::start();
+    for (name, size) in [
+        ("heic_420.heic", (48, 32)),
+        ("jxl_lossy.jxl", (48, 32)),
+        ("psd_rle.psd", (48, 32)),
+        ("svg_drawing.svg", (48, 32)),
+        ("pdf_drawing.pdf", (48, 32)),
+        ("tiff_lzw.tif", (48, 32)),
+        ("gif_still.gif", (48, 32)),
+    ] {
+        let id = app.keep(name, &golden(name));
+        let answer = app.get(&format!("/api/v1/assets/{id}/conversions?resize=48,48&format=jpg"));
+        assert_eq!(answer.picture(), ("image/jpeg", size.0, size.1), "{name}");
+        let data = app.settled(&id);
+        assert_eq!((&data["status"], &data["errors"]), (&json!("OK"), &json!(null)), "{name}");
+    }
+    let face = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/media/faces/astronaut.jpg")).unwrap();
+    let id = app.keep("crew.jpg", &face);
+    let answer = app.get(&format!("/api/v1/assets/{id}/conversions?crop=100,40,face&format=jpg"));
+    assert_eq!(answer.picture(), ("image/jpeg", 100, 40));
+    let answer = app.get(&format!("/api/v1/assets/{id}/conversions?resize=100,100&quality=auto&format=webp"));
+    assert_eq!(answer.picture(), ("image/webp", 100, 100));
+    app.get(&format!("/api/v1/assets/{id}/conversions?page=2")).refused(400, "INVALID_REQUEST");
+}
+
+#[test]
+fn what_a_picture_tells_is_for_those_who_may_read_it() {
+    let app = Appliance::start();
+    let id = app.keep("p.jpg", &turned(&jpeg(60, 40), 6));
+    let path = format!("/api/v1/assets/{id}/conversions?keep=all");
+    app.get(&path).refused(401, "UNAUTHORIZED");
+    let answer = app.call("GET", &path, &[AUTH], b"");
+    assert_eq!((answer.picture(), &*answer.header("cache-control")), (("image/jpeg", 40, 60), "private, no-store"));
+    assert_eq!(app.get(&path.replace("all", "copyright")).status, 200);
+}
+
+#[test]
+fn deep_zoom_tiles() {
+    let app = Appliance::start();
+    let id = app.keep("p.jpg", &jpeg(700, 300));
+    app.settled(&id);
+    let at = |rest: &str| format!("/api/v1/assets/{id}/conversions/deepzoom/{rest}");
+    app.get(&at("deepzoom.dzi")).refused(404, "CONTENT_NOT_FOUND");
+    let asked = app.post_json(&format!("/api/v1/assets/{id}/process"), "{\"keys\":[\"deepzoom\"]}").json();
+    app.until(&format!("/api/v1/jobs/{}", asked["job_id"]), |job| job["status"] == "COMPLETED");
+    app.get(&at("deepzoom.dzi")).refused(401, "UNAUTHORIZED");
+    let described = app.call("GET", &at("deepzoom.xml"), &[AUTH], b"");
+    assert_eq!((described.status, &*described.header("content-type")), (200, "application/xml"));
+    assert!(described.text().contains("Width=\"700\" Height=\"300\""), "{}", described.text());
+    // 700 pixels are three tiles of 254, and an overlap of one on the inner sides.
+    for (tile, size) in [("10/0_0.jpg", (255, 255)), ("10/2_1.jpg", (193, 47)), ("0/0_0.jpg", (1, 1))] {
+        let answer = app.call("GET", &at(&format!("deepzoom_files/{tile}")), &[AUTH], b"");
+        assert_eq!(answer.picture(), ("image/jpeg", size.0, size.1), "{tile}");
+    }
+    for tile in ["10/3_0.jpg", "11/0_0.jpg", "10/-1_0.jpg", "x/0_0.jpg", "10/00.jpg"] {
+        let answer = app.call("GET", &at(&format!("deepzoom_files/{tile}")), &[AUTH], b"");
+        answer.refused(404, "NOT_FOUND");
     }
 }

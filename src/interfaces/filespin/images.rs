@@ -10,6 +10,7 @@ use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::delivery::Delivery;
 use crate::delivery::Wanted;
+use crate::delivery::deepzoom::Tile;
 use crate::error::Code;
 use crate::error::Result;
 use crate::interfaces::filespin::links;
@@ -29,6 +30,7 @@ const PICTURE: Body = Body::Other("image/*", "The image.");
 const DOWNLOAD: (&str, &str) = ("delivery", "`download`: as a file to keep");
 
 pub fn mount(r: &mut Routes) {
+    mount_deepzoom(r);
     for path in ["/api/v1/assets/{id}/conversions", "/api/v1/conversion/{id}"] {
         r.get(path, Permission::Anyone, image, "An image, computed from the parameters and cached")
             .query(PARAMS.iter().map(|p| (p.name(), p.help())))
@@ -56,6 +58,43 @@ pub fn mount(r: &mut Routes) {
         Code::Unauthorized,
         Code::Forbidden,
     ]);
+}
+
+const TILES: &str = "/api/v1/assets/{id}/conversions/deepzoom/deepzoom_files/{level}/{tile}";
+
+fn mount_deepzoom(r: &mut Routes) {
+    let refused = [Code::AssetNotFound, Code::ContentNotFound, Code::Unauthorized, Code::Forbidden];
+    for path in [
+        "/api/v1/assets/{id}/conversions/deepzoom/deepzoom.dzi",
+        "/api/v1/assets/{id}/conversions/deepzoom/deepzoom.xml",
+    ] {
+        r.get(path, Permission::Anyone, deepzoom, "The description of a Deep Zoom pyramid (DZI)")
+            .query(links::PARAMETERS)
+            .answers(200, Body::Other("application/xml", "DZI."))
+            .refuses(&refused);
+    }
+    r.get(TILES, Permission::Anyone, tile, "A Deep Zoom tile: `{column}_{row}.jpg` of a level, or `.png`")
+        .query(links::PARAMETERS)
+        .answers(200, PICTURE)
+        .refuses(&refused);
+}
+
+async fn deepzoom(caller: Caller, delivery: Data<Delivery>, request: HttpRequest, id: Id) -> Reply<HttpResponse> {
+    let ground = links::ground(&delivery, &caller, &request).await?;
+    let (dzi, public) = delivery.deepzoom(ground, id.0).await?;
+    Ok(respond::document(&request, dzi, "application/xml", public))
+}
+
+async fn tile(caller: Caller, delivery: Data<Delivery>, request: HttpRequest, id: Id) -> Reply<HttpResponse> {
+    let ground = links::ground(&delivery, &caller, &request).await?;
+    let named = |name: &str| request.match_info().get(name).unwrap_or_default();
+    let place = named("tile").split_once('.').and_then(|(place, _)| place.split_once('_'));
+    let (Ok(level), Some((Ok(column), Ok(row)))) = (named("level").parse(), place.map(|(x, y)| (x.parse(), y.parse())))
+    else {
+        return Err(Code::NotFound.because("A tile is named {level}/{column}_{row}.jpg.").into());
+    };
+    let shown = delivery.tile(ground, id.0, Tile { level, column, row }).await?;
+    Ok(respond::image(&request, &shown, None))
 }
 
 async fn image(

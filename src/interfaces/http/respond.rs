@@ -82,6 +82,20 @@ pub fn image(request: &HttpRequest, shown: &Shown, download: Option<String>) -> 
     answer.body(image.bytes.clone())
 }
 
+/// A short text that was made for this answer.
+pub fn document(request: &HttpRequest, text: String, content_type: &'static str, public: bool) -> HttpResponse {
+    let etag = format!("\"{}\"", id::hex(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref()));
+    let mut answer = HttpResponse::Ok();
+    answer
+        .insert_header((header::ETAG, &*etag))
+        .insert_header((header::CACHE_CONTROL, if public { PUBLIC } else { PRIVATE }));
+    if not_modified(request, &etag) {
+        return answer.status(StatusCode::NOT_MODIFIED).finish();
+    }
+    content_headers(&mut answer, content_type);
+    answer.body(text)
+}
+
 /// A stored content, whole or in ranges.
 pub fn content(request: &HttpRequest, cpu: &Cpu, content: &Content, how: Disposition) -> Result<HttpResponse> {
     let size = content.size_bytes;

@@ -17,6 +17,7 @@
 
 use std::io;
 use std::io::Write;
+use std::sync::Arc;
 
 use super::Limits;
 use super::canvas::Canvas;
@@ -24,6 +25,7 @@ use super::encode;
 use super::encode::Finish;
 use super::error::ImageError;
 use super::format::OutputFormat;
+use super::params::watermark::Placement;
 
 /// With the overlap on both sides a tile is 256 pixels wide.
 const TILE_SIDE: u32 = 254;
@@ -45,11 +47,23 @@ pub struct Made {
     pub tiles: u64,
 }
 
+/// A mark to lay over the picture: its file, where, and the largest share of the sides.
+pub type Overlay<'a> = (&'a [u8], Placement, f64);
+
 /// Makes the pack of a picture.
-pub fn make(source: &[u8], limits: &Limits, output: &mut dyn Write) -> Result<Made, ImageError> {
+pub fn make(
+    source: &[u8],
+    mark: Option<Overlay<'_>>,
+    limits: &Limits,
+    output: &mut dyn Write,
+) -> Result<Made, ImageError> {
     let mut canvas = super::whole(source, limits)?;
     canvas.settle_colour()?;
     canvas.unpack()?;
+    if let Some((mark, placement, scale)) = mark {
+        canvas = canvas.marked(Some(Arc::new(super::whole(mark, limits)?)));
+        canvas.lay_over(placement, scale)?;
+    }
     let format = if canvas.has_alpha() { OutputFormat::Png } else { OutputFormat::Jpeg };
     let shape = Shape { width: canvas.size().0, height: canvas.size().1 };
     let mut entries: Vec<Entry> = Vec::new();
@@ -279,7 +293,7 @@ mod tests {
 
     fn pack_of(source: &[u8]) -> (Vec<u8>, Made) {
         let mut pack = Vec::new();
-        let made = make(source, &Limits::default(), &mut pack).unwrap();
+        let made = make(source, None, &Limits::default(), &mut pack).unwrap();
         (pack, made)
     }
 

@@ -1,5 +1,6 @@
 //! Processing keys: the words that `/process` accepts, one file each.
 
+mod deepzoom;
 mod named;
 mod smart_imaging;
 
@@ -7,20 +8,24 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Map;
 use serde_json::Value;
 
 use crate::assets::Asset;
 use crate::assets::Conversion;
+use crate::assets::place;
 use crate::error::Result;
 use crate::infra::storage::Storage;
 use crate::settings::Values;
+use crate::settings::Watermark;
+use crate::stills::Sources;
 use crate::stills::Stills;
 use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
 
 /// Every key that is always there. Validation, steps and the reference read this list.
-pub static KEYS: &[&dyn ProcessingKey] = &[&smart_imaging::SmartImaging];
+pub static KEYS: &[&dyn ProcessingKey] = &[&smart_imaging::SmartImaging, &deepzoom::DeepZoom];
 
 /// These, and those of the settings.
 pub fn in_force(settings: &Values) -> impl Iterator<Item = &dyn ProcessingKey> {
@@ -65,6 +70,31 @@ pub struct Bench {
     pub stills: Stills,
     pub settings: Arc<Values>,
     pub now: Instant,
+}
+
+impl Bench {
+    /// The files that a picture of an asset is made of: its original, and the mark of the
+    /// settings if it is to be laid over. A mark that was never set leaves the picture without.
+    pub async fn open(&self, asset: &Asset, watermark: bool) -> Result<(Sources, Option<Watermark>)> {
+        let mark = self.settings.watermark.clone().filter(|_| watermark);
+        let overlay = mark.as_ref().map(|mark| place::watermark(&mark.digest)).transpose()?;
+        let (storage, original) = (self.storage.clone(), place::original(asset.id, asset.revision)?);
+        let sources = self
+            .cpu
+            .run(move || {
+                let mark = overlay.map(|place| storage.open_file(&place)).transpose()?;
+                Ok(Sources { picture: Arc::new(storage.open_file(&original)?), mark: mark.map(Arc::new) })
+            })
+            .await?;
+        Ok((sources, mark))
+    }
+
+    /// Keeps what was made; the row says where.
+    pub async fn keep(&self, asset: &Asset, conversion: &Conversion, bytes: Bytes) -> Result<()> {
+        let to = place::conversion(asset.id, asset.revision, &conversion.key, &conversion.extension)?;
+        let storage = self.storage.clone();
+        self.cpu.run(move || storage.put(&to, &bytes)).await
+    }
 }
 
 /// What a key has made; it is recorded in one transaction with the end of its step.

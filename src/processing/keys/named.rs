@@ -4,11 +4,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use crate::assets::Asset;
 use crate::assets::Conversion;
-use crate::assets::place;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::workers::Class;
@@ -19,7 +17,6 @@ use crate::processing::keys::Made;
 use crate::processing::keys::ProcessingKey;
 use crate::settings::NamedConversion;
 use crate::stills::Order;
-use crate::stills::Sources;
 
 impl ProcessingKey for NamedConversion {
     fn name(&self) -> &str {
@@ -35,7 +32,7 @@ impl ProcessingKey for NamedConversion {
     }
 
     fn applies_to(&self, asset: &Asset) -> bool {
-        asset.is_image()
+        asset.has_picture()
     }
 
     fn run<'a>(&'a self, asset: &'a Asset, at: &'a Bench) -> Pin<Box<dyn Future<Output = Result<Made>> + Send + 'a>> {
@@ -47,20 +44,11 @@ async fn make(named: &NamedConversion, asset: &Asset, at: &Bench) -> Result<Made
     let recipe = Recipe::from_canonical(&format!("dpi={}", named.dpi))
         .map_err(|e| Code::Internal.because(e.to_string()))?
         .with_format(named.format);
-    // A mark that was never set leaves the picture without: the conversion is still wanted.
-    let mark = at.settings.watermark.as_ref().filter(|_| named.watermark);
-    let (recipe, overlay) = match mark {
-        Some(mark) => (recipe.with_watermark(mark.settled()), Some(place::watermark(&mark.digest)?)),
-        None => (recipe, None),
+    let (sources, mark) = at.open(asset, named.watermark).await?;
+    let recipe = match &mark {
+        Some(mark) => recipe.with_watermark(mark.settled()),
+        None => recipe,
     };
-    let (storage, original) = (at.storage.clone(), place::original(asset.id, asset.revision)?);
-    let sources = at
-        .cpu
-        .run(move || {
-            let mark = overlay.map(|place| storage.open_file(&place)).transpose()?;
-            Ok(Sources { picture: Arc::new(storage.open_file(&original)?), mark: mark.map(Arc::new) })
-        })
-        .await?;
     let order = Order { ceiling: Some(named.ceiling()), ..Order::new(recipe, named.format) };
     let picture = at.stills.render(Class::Background, sources, order).await?;
     let conversion = Conversion {
@@ -76,8 +64,6 @@ async fn make(named: &NamedConversion, asset: &Asset, at: &Bench) -> Result<Made
         watermarked: mark.is_some(),
         created_at: at.now,
     };
-    let to = place::conversion(asset.id, asset.revision, &conversion.key, &conversion.extension)?;
-    let storage = at.storage.clone();
-    at.cpu.run(move || storage.put(&to, &picture.bytes)).await?;
+    at.keep(asset, &conversion, picture.bytes).await?;
     Ok(Made { conversions: vec![conversion], ..Made::default() })
 }

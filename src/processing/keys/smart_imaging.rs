@@ -6,13 +6,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use serde_json::Map;
 
 use crate::assets::Asset;
 use crate::assets::Conversion;
-use crate::assets::place;
 use crate::error::Code;
 use crate::error::Result;
 use crate::processing::keys::Bench;
@@ -39,7 +37,7 @@ impl ProcessingKey for SmartImaging {
     }
 
     fn applies_to(&self, asset: &Asset) -> bool {
-        asset.is_image()
+        asset.has_picture()
     }
 
     fn is_internal(&self) -> bool {
@@ -52,9 +50,8 @@ impl ProcessingKey for SmartImaging {
 }
 
 async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
-    let (storage, original) = (at.storage.clone(), place::original(asset.id, asset.revision)?);
-    let source = at.cpu.run(move || Ok(Arc::new(storage.open_file(&original)?))).await?;
-    let (picture, impression) = match at.stills.base(source, SIDE).await {
+    let (sources, _) = at.open(asset, false).await?;
+    let (picture, impression) = match at.stills.base(sources.picture, SIDE).await {
         Ok(made) => made,
         // Looking is a favour: a small original that is broken has no impression, as it had no
         // base, and says so itself when an image is asked of it.
@@ -83,9 +80,7 @@ async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
         watermarked: false,
         created_at: at.now,
     };
-    let to = place::conversion(asset.id, asset.revision, &base.key, &base.extension)?;
-    let storage = at.storage.clone();
-    at.cpu.run(move || storage.put(&to, &picture.bytes)).await?;
+    at.keep(asset, &base, picture.bytes).await?;
     Ok(Made { conversions: vec![base], facts, on_demand: true })
 }
 

@@ -169,7 +169,7 @@ impl UploadedFile {
             checksum: asset.md5.clone(),
             content_type: asset.content_type.clone(),
             thumbnail: asset
-                .is_image()
+                .has_picture()
                 .then(|| format!("{base}/api/v1/assets/{}/conversions?resize=200,200", asset.id)),
         }
     }
