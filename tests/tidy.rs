@@ -17,7 +17,7 @@ const FLOORS: &[&[&[&str]]] = &[
     &[&["infra/db", "infra/storage", "infra/workers", "media/imaging", "media/vision"], &["infra/jobs", "media"]],
     &[&["accounts", "assets", "stills"], &["journal", "settings"]],
     &[&["delivery", "processing"], &["ingest", "wire"]],
-    &[&["interfaces/http"], &["interfaces/filespin"], &["interfaces/router"]],
+    &[&["interfaces/http"], &["interfaces/filespin", "interfaces/manual"], &["interfaces/router"]],
     &[&["config"], &["app"], &["cli"]],
 ];
 

@@ -11,6 +11,7 @@ pub mod cache;
 pub mod content;
 pub mod deepzoom;
 pub mod link;
+pub mod manual;
 pub mod on_demand;
 pub mod watermark;
 
@@ -83,6 +84,7 @@ pub struct Delivery {
     cache: Arc<Cache>,
     open: moka::sync::Cache<content::Key, Arc<Content>>,
     rendering: SingleFlight<cache::Key, Made>,
+    examples: moka::sync::Cache<String, Arc<Image>>,
 }
 
 impl Delivery {
@@ -104,6 +106,7 @@ impl Delivery {
             cache: Arc::new(Cache::new(&config, storage.clone())),
             open: moka::sync::Cache::builder().max_capacity(config.open_files).build(),
             rendering: SingleFlight::new(cpu.handle().clone()),
+            examples: moka::sync::Cache::new(64),
             config,
             clock,
             accounts,

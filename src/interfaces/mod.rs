@@ -2,4 +2,5 @@
 
 pub mod filespin;
 pub mod http;
+pub mod manual;
 pub mod router;

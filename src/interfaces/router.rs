@@ -13,6 +13,7 @@ use crate::interfaces::http::observe::RequestId;
 use crate::interfaces::http::openapi;
 use crate::interfaces::http::table;
 use crate::interfaces::http::table::Body;
+use crate::interfaces::manual;
 
 /// Puts everything that is served into an application.
 pub fn mount(app: &mut ServiceConfig) {
@@ -20,6 +21,8 @@ pub fn mount(app: &mut ServiceConfig) {
         .route("/readyz", web::get().to(health::ready))
         .route("/metrics", web::get().to(health::metrics))
         .route("/openapi.json", web::get().to(document))
+        .route("/manual/images", web::get().to(manual::images))
+        .route("/manual/images/{name}", web::get().to(manual::picture))
         .route("/", web::get().to(welcome));
     filespin::routes().mount(app);
     app.default_service(web::to(nowhere));
@@ -39,6 +42,7 @@ async fn welcome() -> HttpResponse {
             env!("CARGO_PKG_VERSION"),
             ".\n\nUpload:  POST /api/v1/assets/new/content/original/upload\n",
             "Picture: GET  /api/v1/assets/{id}/conversions?resize=400,300\n",
+            "What pictures can be made: /manual/images\n",
             "The API: /openapi.json    Health: /readyz    Figures: /metrics\n",
         ))
 }

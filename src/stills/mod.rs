@@ -112,7 +112,7 @@ impl Stills {
     pub async fn base(&self, source: Arc<File>, side: u32) -> Result<(Option<Picture>, Impression)> {
         match self.ask(Class::Background, Request::Base { side, limits: self.limits.clone() }, source).await? {
             (Reply::Base { made, impression }, output) => {
-                Ok((made.map(|made| picture(made, &output)).transpose()?, impression))
+                Ok((made.map(|made| picture(&made, &output)).transpose()?, impression))
             }
             (other, _) => Err(unexpected(other)),
         }
@@ -153,11 +153,11 @@ impl Stills {
 
 /// Cuts the output into the pictures that the reply lists.
 fn pictures(made: Vec<Result<Made, ImageError>>, output: &Bytes) -> Vec<Result<Picture>> {
-    made.into_iter().map(|made| made.map_err(refused).and_then(|made| picture(made, output))).collect()
+    made.into_iter().map(|made| made.map_err(refused).and_then(|made| picture(&made, output))).collect()
 }
 
-fn picture(made: Made, output: &Bytes) -> Result<Picture> {
-    let Made { format, width, height, offset_bytes, size_bytes } = made;
+fn picture(made: &Made, output: &Bytes) -> Result<Picture> {
+    let &Made { format, width, height, offset_bytes, size_bytes } = made;
     // The worker may be what a file made of it: its figures are not believed.
     let until = offset_bytes.checked_add(size_bytes).filter(|&until| until <= output.len() as u64);
     let until = until.ok_or_else(missing)? as usize;

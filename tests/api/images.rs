@@ -158,6 +158,7 @@ fn where_there_is_no_image() {
 }
 
 /// A file of the golden set.
+#[expect(clippy::unwrap_used, reason = "a step of a test fails by panicking, too")]
 fn golden(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/tests/golden/inputs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
@@ -222,4 +223,19 @@ fn deep_zoom_tiles() {
         let answer = app.call("GET", &at(&format!("deepzoom_files/{tile}")), &[AUTH], b"");
         answer.refused(404, "NOT_FOUND");
     }
+}
+
+#[test]
+fn the_manual_shows_what_it_says() {
+    let app = Appliance::start();
+    let page = app.get("/manual/images").text();
+    let pictures: Vec<&str> = page.split(" src=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(pictures.len() > 15 && page.contains("id=\"crop\""), "{page}");
+    for picture in pictures {
+        let answer = app.get(&format!("/manual/{picture}"));
+        assert_eq!(answer.status, 200, "{picture}: {}", answer.text());
+        let (_, width, height) = answer.picture();
+        assert!(width.max(height) <= 240, "{picture}: {width} x {height}");
+    }
+    app.get("/manual/images/nonsense").refused(404, "NOT_FOUND");
 }

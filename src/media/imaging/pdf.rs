@@ -92,6 +92,8 @@ impl Document {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use proptest::prelude::Rng;
     use proptest::test_runner::RngAlgorithm;
     use proptest::test_runner::TestRng;
@@ -118,7 +120,7 @@ mod tests {
         let mut file = b"%PDF-1.4\n".to_vec();
         let mut table = format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1);
         for (n, object) in objects.iter().enumerate() {
-            table.push_str(&format!("{:010} 00000 n \n", file.len()));
+            let _ = writeln!(table, "{:010} 00000 n ", file.len());
             file.extend(format!("{} 0 obj\n{object}\nendobj\n", n + 1).bytes());
         }
         let start = file.len();

@@ -431,7 +431,7 @@ mod tests {
     type Line<'a> = (u16, u16, usize, &'a [u8]);
 
     impl Layout {
-        fn new(magic: &[u8; 4], big_endian: bool) -> Self {
+        fn new(magic: [u8; 4], big_endian: bool) -> Self {
             Self { bytes: [magic.as_slice(), &[0; 12]].concat(), big_endian }
         }
 
@@ -491,7 +491,7 @@ mod tests {
     }
 
     /// A raw file that is TIFF inside: a thumbnail, sensor data, and in the way of the maker a preview.
-    fn tiff_like(magic: &[u8; 4], big_endian: bool, maker: &str) -> Vec<u8> {
+    fn tiff_like(magic: [u8; 4], big_endian: bool, maker: &str) -> Vec<u8> {
         let mut file = Layout::new(magic, big_endian);
         if maker == "Canon" {
             file.bytes[8..12].copy_from_slice(b"CR\x02\0");
@@ -560,7 +560,7 @@ mod tests {
     }
 
     fn olympus() -> Vec<u8> {
-        let mut file = Layout::new(b"IIRO", false);
+        let mut file = Layout::new(*b"IIRO", false);
         let large = picture(160, 120);
         let long = |n: usize| (n as u32).to_le_bytes();
         // Offsets inside the notes count from their beginning.
@@ -580,7 +580,7 @@ mod tests {
 
     fn fuji() -> Vec<u8> {
         let mut jpeg = picture(160, 120);
-        let mut exif = Layout::new(b"II*\0", false);
+        let mut exif = Layout::new(*b"II*\0", false);
         let first = exif.directory(&[(MAKE, 2, 9, b"FUJIFILM\0"), (0x0112, 3, 1, &[6, 0])], 0);
         let exif = [b"Exif\0\0".as_slice(), &exif.done(first)].concat();
         let segment = [&[0xFF, 0xE1][..], &(exif.len() as u16 + 2).to_be_bytes(), &exif].concat();
@@ -596,7 +596,7 @@ mod tests {
         let number = |n: usize| (n as u32).to_be_bytes().to_vec();
         let atom = |kind: &[u8; 4], body: Vec<u8>| [number(body.len() + 8), kind.to_vec(), body].concat();
         let table = |lines: &[Line<'_>]| {
-            let mut table = Layout::new(b"II*\0", false);
+            let mut table = Layout::new(*b"II*\0", false);
             let first = table.directory(lines, 0);
             table.done(first)
         };
@@ -636,12 +636,12 @@ mod tests {
 
     fn all() -> Vec<(&'static str, Vec<u8>)> {
         vec![
-            ("Canon", tiff_like(b"II*\0", false, "Canon")),
-            ("Nikon", tiff_like(b"MM\0*", true, "Nikon")),
-            ("Sony", tiff_like(b"II*\0", false, "Sony")),
-            ("Adobe", tiff_like(b"MM\0*", true, "Adobe")),
-            ("Pentax", tiff_like(b"MM\0*", true, "Pentax")),
-            ("Panasonic", tiff_like(b"IIU\0", false, "Panasonic")),
+            ("Canon", tiff_like(*b"II*\0", false, "Canon")),
+            ("Nikon", tiff_like(*b"MM\0*", true, "Nikon")),
+            ("Sony", tiff_like(*b"II*\0", false, "Sony")),
+            ("Adobe", tiff_like(*b"MM\0*", true, "Adobe")),
+            ("Pentax", tiff_like(*b"MM\0*", true, "Pentax")),
+            ("Panasonic", tiff_like(*b"IIU\0", false, "Panasonic")),
             ("OLYMPUS", olympus()),
             ("FUJIFILM", fuji()),
             ("Canon", canon_movie()),
@@ -679,7 +679,7 @@ mod tests {
             let exposure = is_rich.then_some("1/250");
             assert_eq!(facts.exif.get("ExposureTime").map(String::as_str), exposure, "{maker}");
         }
-        let nikon = facts(&tiff_like(b"MM\0*", true, "Nikon"));
+        let nikon = facts(&tiff_like(*b"MM\0*", true, "Nikon"));
         assert_eq!(nikon.gps.map(|gps| (gps.latitude, gps.longitude)), Some((48.5, 11.25)));
         assert_eq!(nikon.exif.get("Title").map(String::as_str), Some("Opening"));
     }
@@ -692,7 +692,7 @@ mod tests {
         encoder.write_image::<::tiff::encoder::colortype::RGB8>(8, 8, &pixels).unwrap();
         assert!(!is_raw(&plain.into_inner()));
         // A scanner writes its make, too.
-        let mut scan = Layout::new(b"II*\0", false);
+        let mut scan = Layout::new(*b"II*\0", false);
         let first =
             scan.directory(&[(COMPRESSION, 3, 1, &[7, 0]), (PHOTOMETRIC, 3, 1, &[6, 0]), (MAKE, 2, 5, b"Epson")], 0);
         assert!(!is_raw(&scan.done(first)));
@@ -700,7 +700,7 @@ mod tests {
 
     #[test]
     fn without_a_picture_there_is_a_sentence() {
-        let mut file = Layout::new(b"II*\0", false);
+        let mut file = Layout::new(*b"II*\0", false);
         let at = file.put(&lossless());
         let strip = (at as u32).to_le_bytes();
         let first = file.directory(
@@ -717,7 +717,7 @@ mod tests {
 
     #[test]
     fn loops_end() {
-        let mut file = Layout::new(b"II*\0", false);
+        let mut file = Layout::new(*b"II*\0", false);
         // The directory stands at 16, is its own child and its own successor.
         let beneath = 16_u32.to_le_bytes();
         let first = file.directory(&[(MAKE, 2, 4, b"A\0\0\0"), (SUB_DIRECTORIES, 4, 1, &beneath)], 16);

@@ -377,7 +377,7 @@ mod tests {
             ("blazeface-back-256.onnx", &include_bytes!("models/blazeface-back-256.onnx")[..]),
             ("blazeface-front-128.onnx", &include_bytes!("models/blazeface-front-128.onnx")[..]),
         ] {
-            let digest: String = sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = crate::support::id::hex(&sha2::Sha256::digest(bytes));
             assert!(card.contains(&format!("| {name} | {digest} |")), "{name}: {digest}");
         }
     }

@@ -23,6 +23,10 @@ impl Param for Bgcolor {
         "RRGGBB or RGB, hexadecimal without #: the colour that fills what is transparent"
     }
 
+    fn example(&self) -> &'static str {
+        "rotate=20&bgcolor=ffd700"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         let digits: Option<Vec<u8>> = raw.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
         match digits.as_deref() {

@@ -24,6 +24,10 @@ impl Param for Blur {
         "a number from 0 to 100: soften with this radius, in pixels of the result"
     }
 
+    fn example(&self) -> &'static str {
+        "blur=6"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         match hundredths(raw) {
             Some(0) => Ok(None),

@@ -74,6 +74,10 @@ impl Param for Crop {
         "W,H or W,H,gravity: fill a frame of W x H, gravity being center, north, northeast …, face or smart; X,Y,W,H: cut that rectangle of the original"
     }
 
+    fn example(&self) -> &'static str {
+        "crop=160,160,smart"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         const WRONG: &str = "must be W,H or W,H,gravity or X,Y,W,H in whole pixels, as in 300,300,face";
         let parts: Vec<&str> = raw.split(',').map(str::trim).collect();

@@ -25,6 +25,10 @@ impl Param for Dpi {
         "1 to 2400: pixels per inch, as written into a JPEG or PNG; 72 unasked"
     }
 
+    fn example(&self) -> &'static str {
+        "dpi=300"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         match whole(raw) {
             Some(n @ 1..=2400) if n == u32::from(DEFAULT) => Ok(None),

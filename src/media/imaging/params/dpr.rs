@@ -23,6 +23,10 @@ impl Param for Dpr {
         "a number from 0.5 to 4, default 1: multiplies the sizes given to resize and crop, for dense screens"
     }
 
+    fn example(&self) -> &'static str {
+        "resize=120,90&dpr=2"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         match hundredths(raw) {
             Some(n) if n > 0 => match n.clamp(50, 400) {

@@ -24,6 +24,10 @@ impl Param for Flip {
         "h, v or hv: mirror left to right, top to bottom, or both"
     }
 
+    fn example(&self) -> &'static str {
+        "flip=h"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         let (across, down) = match raw.to_ascii_lowercase().as_str() {
             "h" | "horizontal" => (true, false),

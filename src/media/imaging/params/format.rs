@@ -22,6 +22,10 @@ impl Param for Format {
         "jpg, png, webp, avif, or auto (the default): the kind of picture to make, whatever the client accepts"
     }
 
+    fn example(&self) -> &'static str {
+        "format=webp"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         let word = raw.to_ascii_lowercase();
         match word.as_str() {

@@ -23,6 +23,10 @@ impl Param for Grayscale {
         "bare or true: take the colour away"
     }
 
+    fn example(&self) -> &'static str {
+        "grayscale"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         match switch(raw) {
             Some(true) => Ok(Some(Box::new(Shades))),

@@ -24,6 +24,10 @@ impl Param for KeepMetadata {
         "copyright or all: keep the names of author and owner, or all metadata of the original including the place; default none"
     }
 
+    fn example(&self) -> &'static str {
+        "keep=copyright"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         match raw.to_ascii_lowercase().as_str() {
             "none" => Ok(None),

@@ -41,6 +41,8 @@ pub trait Param: Sync {
     fn name(&self) -> &'static str;
     /// Grammar and meaning, for the reference.
     fn help(&self) -> &'static str;
+    /// A query that shows it; the manual has its picture.
+    fn example(&self) -> &'static str;
     /// Reads a value; clamps what the contract clamps.
     fn parse(&self, raw: &str) -> Parsed;
     /// The step that is taken at this point when the URL says nothing.
@@ -214,6 +216,7 @@ fn switch(raw: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::recipe::Recipe;
     use super::*;
 
     #[test]
@@ -224,6 +227,9 @@ mod tests {
         assert_eq!(names.len(), PARAMS.len());
         for param in PARAMS {
             assert!(param.help().len() > 20, "{} has no help", param.name());
+            let pairs = param.example().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+            assert!(pairs.clone().any(|(name, _)| name == param.name()), "{} is not in its example", param.name());
+            assert!(Recipe::parse(pairs).is_ok(), "{}", param.example());
         }
     }
 

@@ -29,6 +29,10 @@ impl Param for Page {
         "the page of a document, a whole number from 1; pictures have page 1 alone"
     }
 
+    fn example(&self) -> &'static str {
+        "page=1"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         match whole(raw) {
             Some(1) => Ok(None),

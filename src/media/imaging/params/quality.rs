@@ -36,6 +36,10 @@ impl Param for Quality {
         "a whole number from 1 to 100, default 90: how much detail JPEG, WebP and AVIF keep; auto, or auto,SCORE with a score from 40 to 95: the smallest file that looks the same"
     }
 
+    fn example(&self) -> &'static str {
+        "quality=8"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         let word = raw.to_ascii_lowercase();
         if let Some(score) = word.strip_prefix("auto") {

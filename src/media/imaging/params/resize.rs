@@ -31,6 +31,10 @@ impl Param for Resize {
         "W,H: fit into W x H pixels, keeping the aspect ratio and never enlarging; at most 2048,1536; one side may be 0 or empty to leave it free"
     }
 
+    fn example(&self) -> &'static str {
+        "resize=150,150"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         let side = |raw: &str| if raw.trim().is_empty() { Some(0) } else { whole(raw.trim()) };
         let (width, height) = raw

@@ -27,6 +27,10 @@ impl Param for Rotate {
         "degrees clockwise, as in 90, -90 or 12.5; outside right angles the corners become transparent or bgcolor"
     }
 
+    fn example(&self) -> &'static str {
+        "rotate=90"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         match hundredths(raw).map(|n| n.rem_euclid(36_000)) {
             Some(0) => Ok(None),

@@ -27,6 +27,10 @@ impl Param for Sharpen {
         "bare, true, or a strength from 0 to 100: make the edges of the result crisper"
     }
 
+    fn example(&self) -> &'static str {
+        "sharpen=80"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         match raw {
             "" | "true" => Ok(Some(Box::new(Crisp { percent: DEFAULT_PERCENT }))),

@@ -18,6 +18,10 @@ impl Param for Strip {
         "bare or true: leave all metadata out, as is done anyway unless keep says otherwise"
     }
 
+    fn example(&self) -> &'static str {
+        "strip=true"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         match switch(raw) {
             Some(true) => Ok(None),

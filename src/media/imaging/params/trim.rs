@@ -31,6 +31,10 @@ impl Param for Trim {
         "bare, true, or a tolerance from 0 to 100: cut off a border that has the colour of the corner"
     }
 
+    fn example(&self) -> &'static str {
+        "trim=60"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         let tolerance_percent = match raw {
             "" | "true" => DEFAULT_PERCENT,

@@ -79,6 +79,10 @@ impl Param for Watermark {
         "true: lay the venue's watermark over the picture, as the settings say; or placement[,scale], as in bottom-right,0.25"
     }
 
+    fn example(&self) -> &'static str {
+        "watermark=bottom-right,0.3"
+    }
+
     fn parse(&self, raw: &str) -> Parsed {
         const WRONG: &str = "must be true, or center, top-left, top-right, bottom-left or bottom-right, and may be followed by a scale above 0 and up to 1, as in bottom-right,0.25";
         match switch(raw) {
