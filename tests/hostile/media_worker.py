@@ -37,7 +37,15 @@ class Answer:
 
     def refusal(self):
         """Why nothing was made, or `None`."""
-        return self.reply.get("Refused") if isinstance(self.reply, dict) else None
+        if not isinstance(self.reply, dict):
+            return None
+        made = self.reply.get("Rendered") or [{}]
+        return self.reply.get("Refused") or made[0].get("Err")
+
+
+def render_request(recipe, kind):
+    order = {"recipe": recipe, "format": kind, "ceiling": None, "focus": None}
+    return {"Render": {"orders": [order], "limits": {}}}
 
 
 class MediaWorker:
@@ -88,7 +96,7 @@ class MediaWorker:
 
     def render(self, source, recipe, kind):
         """`kind` is jpeg, png, webp or avif."""
-        return self.ask({"Render": {"recipe": recipe, "format": kind, "limits": {}}}, source)
+        return self.ask(render_request(recipe, kind), source)
 
     def base(self, source, side=2048):
         return self.ask({"Base": {"side": side, "limits": {}}}, source)

@@ -18,6 +18,7 @@ import time
 import files
 import mutants
 from media_worker import MediaWorker
+from media_worker import render_request
 from media_worker import WorkerGone
 
 RECIPES = ("resize=40,40", "crop=30,20,smart&blur=1", "rotate=33&trim", "")
@@ -60,7 +61,7 @@ def main():
 def look(worker, name, data, recipe, outcomes, dearest):
     """Asks both questions; what was wrong with the answers."""
     findings = []
-    for request in ({"Probe": {"limits": {}}}, {"Render": {"recipe": recipe, "format": "jpeg", "limits": {}}}):
+    for request in ({"Probe": {"limits": {}}}, render_request(recipe, "jpeg")):
         what = f"{name} ({next(iter(request)).lower()}{' ' + recipe if 'Render' in request else ''})"
         try:
             answer = worker.ask(request, data)
