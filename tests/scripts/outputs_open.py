@@ -87,7 +87,14 @@ def opens(path):
     wanted = {"jpg": "image/jpeg"}.get(path.rpartition(".")[2], f"image/{path.rpartition('.')[2]}")
     if media_type != wanted or not wide or not high:
         sys.exit(f"{path} is {media_type} of {wide} × {high}")
-    run([path if word == "FILE" else word for word in OPENERS[path.rpartition(".")[2]]])
+    run([path if word == "FILE" else word for word in opener(path)])
+
+
+def opener(path):
+    # dwebp decodes stills alone; of what moves, webpinfo parses every frame.
+    if path.endswith(".webp") and b"ANMF" in open(path, "rb").read():
+        return ["webpinfo", "-quiet", "FILE"]
+    return OPENERS[path.rpartition(".")[2]]
 
 
 def tells_nothing(folder):

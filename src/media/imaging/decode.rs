@@ -108,7 +108,7 @@ impl<'a> Source<'a> {
             SourceFormat::Jxl => Self::open_jxl(bytes, limits)?,
             SourceFormat::Psd => Self::open_psd(bytes, limits)?,
             SourceFormat::Svg => Self::open_svg(bytes, limits)?,
-            SourceFormat::Pdf => Self::open_pdf(bytes, page)?,
+            SourceFormat::Pdf => Self::open_pdf(bytes, page, limits)?,
             SourceFormat::Raw => Self::open_raw(bytes, limits)?,
             SourceFormat::Heic => Self::open_heic(bytes, limits)?,
         };
@@ -218,8 +218,8 @@ impl<'a> Source<'a> {
         Ok(Self { has_alpha: header.has_alpha, complete: header.complete, metadata, ..source })
     }
 
-    fn open_pdf(bytes: &'a [u8], page: u32) -> Result<Self, ImageError> {
-        let document = pdf::Document::open(bytes, page)?;
+    fn open_pdf(bytes: &'a [u8], page: u32, limits: &Limits) -> Result<Self, ImageError> {
+        let document = pdf::Document::open(bytes, page, limits)?;
         let size = (document.width, document.height);
         Ok(Self::new(bytes, SourceFormat::Pdf, size, Inner::Pdf(Box::new(document))))
     }

@@ -35,7 +35,8 @@ use super::reduced;
 const MAX_SCANS: c_int = 100;
 
 /// What the reduced decoder leaves: it drops what the result cannot show instead of averaging,
-/// which costs no sharpness.
+/// which costs no sharpness worth having in a photograph shrunk four or eight times. At half
+/// the size it shows: a stored base image, sharp to the pixel, scored 76 instead of 82.
 const RESIDUAL_REDUCED: f64 = 1.0;
 
 /// Decodes, shrunk as far as the plan allows. CMYK comes out as RGB.
@@ -50,7 +51,10 @@ pub fn decode(
     if plan.full_size {
         return decode_whole(source, markers, limits);
     }
-    let denominator_reduced = plan.denominator(RESIDUAL_REDUCED);
+    let denominator_reduced = match plan.denominator(RESIDUAL_REDUCED) {
+        2 => plan.denominator(RESIDUAL),
+        quarter_or_less => quarter_or_less,
+    };
     if denominator_reduced > 1
         && let Some(planes) = reduced::decode(source, denominator_reduced, limits, cancelled)?
     {

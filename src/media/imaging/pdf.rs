@@ -5,7 +5,8 @@
 //!
 //! Invariant: nothing outside the file is ever looked at, and the paper is never larger than
 //! [`LARGEST_SIDE`]. What streams inside swell to is bounded by the worker's memory, and how
-//! long drawing takes by its deadline: hayro counts neither.
+//! long drawing takes by its deadline: hayro counts neither. Images of a size that is beyond the
+//! limits are refused where that size is written in the open.
 //!
 //! A page has no pixels of its own: it counts as printed at [`DOTS_PER_INCH`], or finer if that
 //! is less than the largest result there is.
@@ -47,9 +48,12 @@ pub fn is_pdf(source: &[u8]) -> bool {
 
 impl Document {
     /// Reads the document's tables and looks the page up, counted from 1.
-    pub fn open(source: &[u8], page: u32) -> Result<Self, ImageError> {
+    pub fn open(source: &[u8], page: u32, limits: &Limits) -> Result<Self, ImageError> {
         if source.len() > LARGEST_FILE_BYTES {
             return Err(ImageError::Unsupported("PDF of more than 256 MiB".to_owned()));
+        }
+        if let Some((width, height)) = vast_image(source, limits) {
+            return Err(ImageError::TooLarge { width, height });
         }
         let pdf = Pdf::new(source.to_vec()).map_err(|error| match error {
             LoadPdfError::Decryption(_) => ImageError::Unsupported("PDF that asks for a password".to_owned()),
@@ -88,6 +92,26 @@ impl Document {
         let pixels = pixmap.data_as_u8_slice().as_chunks::<4>().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect();
         Ok(Canvas::rgb(width, height, pixels))
     }
+}
+
+/// An image inside whose size is beyond the limits. Only what is written in the open is seen; the
+/// worker's memory bounds the rest.
+fn vast_image(source: &[u8], limits: &Limits) -> Option<(u32, u32)> {
+    const WIDTH: &[u8] = b"/Width";
+    /// Of a dictionary.
+    const NEAR: usize = 512;
+    let number_after = |bytes: &[u8], name: &[u8]| {
+        let at = bytes.windows(name.len()).position(|window| window == name)?;
+        let digits = bytes.get(at + name.len()..)?.trim_ascii_start();
+        let end = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
+        std::str::from_utf8(digits.get(..end)?).ok()?.parse::<u32>().ok()
+    };
+    source.windows(WIDTH.len()).enumerate().filter(|(_, window)| *window == WIDTH).find_map(|(at, _)| {
+        let around = source.get(at.saturating_sub(NEAR)..(at + NEAR).min(source.len()))?;
+        let after = source.get(at..(at + NEAR).min(source.len()))?;
+        let (width, height) = (number_after(after, WIDTH)?, number_after(around, b"/Height")?);
+        limits.check(width, height).is_err().then_some((width, height))
+    })
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ const MOST_NODES: u32 = 200_000;
 const DEEPEST: u32 = 100;
 /// Elements, and letters to be set, after every reference has been carried out.
 const MOST_USED: u64 = 300_000;
+/// Filter effects, an octave of noise counting as one, times the elements that are filtered.
+const MOST_FILTERED: u64 = 500;
 /// Of what entities may swell to.
 const MOST_ENTITY_BYTES: usize = 4 << 20;
 /// How much is looked at to recognise a drawing.
@@ -104,6 +106,9 @@ impl Drawing {
         }
         if !are_uses_few(&document) {
             return Err(too_much("repetition"));
+        }
+        if filtering(&document) > MOST_FILTERED {
+            return Err(too_much("filtering"));
         }
         let tree = Tree::from_xmltree(&document, &options_within(limits)).map_err(damaged)?;
         let (width, height) = (tree.size().width(), tree.size().height());
@@ -241,6 +246,23 @@ fn are_uses_few(document: &Document<'_>) -> bool {
         sizes = next;
     }
     sizes.first().is_some_and(|whole| *whole <= MOST_USED)
+}
+
+/// How often an effect is computed over some part of the drawing.
+fn filtering(document: &Document<'_>) -> u64 {
+    let nodes = || document.descendants().filter(usvg::roxmltree::Node::is_element);
+    let octaves = |node: &usvg::roxmltree::Node<'_, '_>| {
+        node.attribute("numOctaves").and_then(|text| text.trim().parse::<f64>().ok()).unwrap_or(1.0).clamp(1.0, 1e6)
+            as u64
+    };
+    let effects = nodes().filter(|node| node.tag_name().name().starts_with("fe"));
+    let is_filtered = |node: &usvg::roxmltree::Node<'_, '_>| {
+        node.has_attribute("filter") || node.attribute("style").is_some_and(|style| style.contains("filter"))
+    };
+    let filtered = nodes().filter(is_filtered).count() as u64;
+    // Style sheets may name any number of elements.
+    let filtered = if nodes().any(|node| node.tag_name().name() == "style") { filtered.max(10) } else { filtered };
+    effects.map(|effect| octaves(&effect)).fold(0, u64::saturating_add).saturating_mul(filtered)
 }
 
 /// One, and one for every letter that is to be set.
