@@ -5,7 +5,7 @@
 //! fails this one call.
 //!
 //! Several pictures of one source that are asked for while no worker is free go to the next
-//! one together and share a decoding ([`together`]).
+//! one together and share a decoding (`together.rs`).
 //!
 //! This room knows requests and answers, not processes (`infra::workers`) and not pixels
 //! (`media`).
