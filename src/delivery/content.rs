@@ -10,7 +10,6 @@ use crate::assets::AssetId;
 use crate::assets::place;
 use crate::delivery::Delivery;
 use crate::delivery::Ground;
-use crate::delivery::PATIENCE;
 use crate::delivery::access;
 use crate::delivery::on_demand::named;
 use crate::error::Code;
@@ -43,20 +42,8 @@ pub struct Content {
 impl Delivery {
     /// Opens a named conversion. One that an upload of a moment ago will still bring is waited for.
     pub async fn conversion(&self, ground: Ground, id: AssetId, key: &str) -> Result<Arc<Content>> {
-        let expected = self.settings.now().images.makes(key);
-        let changed = self.journal.changed();
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let waiting = changed.notified();
-            tokio::pin!(waiting);
-            waiting.as_mut().enable();
-            let full = self.assets.recall(id).await?;
-            let Err(missing) = named(&full, key) else { return self.content(ground, id, key).await };
-            let is_late = self.clock.now().since(full.asset.uploaded_at) > PATIENCE;
-            if !expected || is_late || tokio::time::timeout_at(deadline, waiting).await.is_err() {
-                return Err(missing);
-            }
-        }
+        named(&*self.when_made(id, key).await?, key)?;
+        self.content(ground, id, key).await
     }
 
     /// Opens a content for whoever may see it.

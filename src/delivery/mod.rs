@@ -13,6 +13,7 @@ pub mod deepzoom;
 pub mod link;
 pub mod manual;
 pub mod on_demand;
+mod wait;
 pub mod watermark;
 
 use std::collections::HashSet;

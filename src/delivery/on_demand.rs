@@ -17,11 +17,9 @@ use crate::assets::Asset;
 use crate::assets::AssetId;
 use crate::assets::Conversion;
 use crate::assets::Full;
-use crate::assets::Status;
 use crate::assets::place;
 use crate::delivery::Delivery;
 use crate::delivery::Ground;
-use crate::delivery::PATIENCE;
 use crate::delivery::access;
 use crate::delivery::cache::Key;
 use crate::delivery::watermark;
@@ -69,7 +67,10 @@ pub struct Wanted<'a> {
 impl Delivery {
     /// The picture that the recipe makes of an asset, in the best format the caller takes.
     pub async fn image(&self, ground: Ground, wanted: Wanted<'_>) -> Result<Shown> {
-        let full = self.when_ready(wanted.id).await?;
+        let full = match wanted.from {
+            None => self.when_ready(wanted.id).await?,
+            Some(name) => self.when_made(wanted.id, name).await?,
+        };
         let public = match wanted.from {
             None => self.admit_image(ground, &full.asset, wanted.recipe)?,
             Some(name) => {
@@ -149,31 +150,6 @@ impl Delivery {
         };
         let key = Key { id: asset.id, revision: asset.revision, recipe: name, format };
         Ok(Task { key, source, order: Order { recipe, format, ceiling: None, focus }, mark })
-    }
-
-    /// The asset once it can be shown.
-    pub(super) async fn when_ready(&self, id: AssetId) -> Result<Arc<Full>> {
-        let changed = self.journal.changed();
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let waiting = changed.notified();
-            tokio::pin!(waiting);
-            // Registered before the row is read, so that a change in between is not missed.
-            waiting.as_mut().enable();
-            let full = self.assets.recall(id).await?;
-            match full.asset.status {
-                Status::Ok | Status::Archived => return Ok(full),
-                Status::Error => {
-                    let why = full.asset.errors.get("original").cloned().unwrap_or_default();
-                    return Err(Code::NoImage.because(format!("No image can be made from this content. {why}")));
-                }
-                Status::NotReady | Status::Queued => {
-                    if tokio::time::timeout_at(deadline, waiting).await.is_err() {
-                        return Err(Code::AssetNotReady.into());
-                    }
-                }
-            }
-        }
     }
 }
 
