@@ -40,6 +40,13 @@ pub struct Full {
     pub conversions: Vec<Conversion>,
 }
 
+impl Full {
+    /// The conversion of this key, of the present revision.
+    pub fn conversion(&self, key: &str) -> Option<&Conversion> {
+        self.conversions.iter().find(|c| c.key == key && c.revision == self.asset.revision)
+    }
+}
+
 impl Assets {
     pub fn new(db: Db) -> Assets {
         Assets { db, remembered: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build() }

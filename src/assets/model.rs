@@ -65,7 +65,7 @@ impl FromSql for Status {
 }
 
 /// The one kind of document that is drawn.
-const PDF: &str = "application/pdf";
+pub const PDF: &str = "application/pdf";
 
 /// What a row of `asset` holds.
 #[derive(Clone, Debug)]

@@ -50,7 +50,7 @@ impl Delivery {
     pub async fn content(&self, ground: Ground, id: AssetId, key: &str) -> Result<Arc<Content>> {
         let full = self.assets.recall(id).await?;
         let asset = &full.asset;
-        let conversion = full.conversions.iter().find(|c| c.key == key && c.revision == asset.revision);
+        let conversion = full.conversion(key);
         let public = if key == ORIGINAL { asset.public } else { conversion.is_some_and(|c| c.public) };
         access::admit_content(ground, public)?;
         let missing = || Code::ContentNotFound.because(format!("asset {id} has no content `{key}`"));

@@ -92,7 +92,7 @@ impl Delivery {
     }
 
     async fn find_or_render(&self, full: &Full, task: Task) -> Result<Arc<Image>> {
-        let Task { key, source, order, mark } = task;
+        let Task { key, from, order, mark } = task;
         let etag = etag(&full.asset, &key);
         let image = |bytes| {
             let (content_type, extension) = (key.format.mime(), key.format.extension());
@@ -104,14 +104,15 @@ impl Delivery {
             self.cache.remember(key.clone(), Arc::clone(&found));
             return Ok(found);
         }
+        let source = match &from {
+            Some(name) => {
+                let extension = &named(full, name)?.extension;
+                place::conversion(key.id, key.revision, name, extension)?
+            }
+            None => source(full, &order.recipe)?,
+        };
         let (storage, name) = (self.storage.clone(), source.as_str().to_owned());
-        let sources = self
-            .cpu
-            .run(move || {
-                let mark = mark.map(|place| storage.open_file(&place)).transpose()?;
-                Ok(Sources { picture: Arc::new(storage.open_file(&source)?), mark: mark.map(Arc::new) })
-            })
-            .await?;
+        let sources = self.cpu.run(move || Sources::open(&storage, &source, mark.as_ref())).await?;
         let picture = self.stills.render_together(&name, sources, order).await?;
         let made = image(picture.bytes);
         self.cache.remember(key.clone(), Arc::clone(&made));
@@ -142,29 +143,24 @@ impl Delivery {
         if let Some((x, y)) = focus {
             let _ = write!(name, "&focus={x:.3},{y:.3}");
         }
-        let source = match wanted.from {
-            Some(name) => {
-                named(full, name).and_then(|c| place::conversion(asset.id, asset.revision, name, &c.extension))?
-            }
-            None => source(full, &recipe)?,
-        };
         let key = Key { id: asset.id, revision: asset.revision, recipe: name, format };
-        Ok(Task { key, source, order: Order { recipe, format, ceiling: None, focus }, mark })
+        let from = wanted.from.map(str::to_owned);
+        Ok(Task { key, from, order: Order { recipe, format, ceiling: None, focus }, mark })
     }
 }
 
 /// One picture to be made: its name, what of, and how.
 struct Task {
     key: Key,
-    source: ObjectPath,
+    /// A named conversion to start from, instead of the original.
+    from: Option<String>,
     order: Order,
     mark: Option<ObjectPath>,
 }
 
 /// A conversion of the present revision.
 pub(super) fn named<'a>(full: &'a Full, name: &str) -> Result<&'a Conversion> {
-    let conversion = full.conversions.iter().find(|c| c.key == name && c.revision == full.asset.revision);
-    conversion
+    full.conversion(name)
         .ok_or_else(|| Code::ContentNotFound.because(format!("Asset {} has no conversion `{name}`.", full.asset.id)))
 }
 
@@ -182,8 +178,7 @@ fn etag(asset: &Asset, key: &Key) -> String {
 
 fn source(full: &Full, recipe: &Recipe) -> Result<ObjectPath> {
     let asset = &full.asset;
-    let base = full.conversions.iter().find(|c| c.key == "smart_imaging" && c.revision == asset.revision);
-    match base {
+    match full.conversion("smart_imaging") {
         Some(base) if !keeps_moving(asset, recipe) && fits(base, recipe) => {
             place::conversion(asset.id, asset.revision, &base.key, &base.extension)
         }

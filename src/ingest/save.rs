@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::assets::Asset;
 use crate::assets::AssetId;
 use crate::assets::Status;
+use crate::assets::model;
 use crate::assets::place;
 use crate::assets::store;
 use crate::error::Code;
@@ -98,7 +99,7 @@ impl Ingest {
         let mut verdict = match kind.family {
             Family::Image => self.look_at_picture(file).await?,
             Family::Video | Family::Audio => self.look_at_recording(file).await?,
-            Family::Document if kind.content_type == "application/pdf" => self.look_at_pages(file).await?,
+            Family::Document if kind.content_type == model::PDF => self.look_at_pages(file).await?,
             Family::Document => Verdict::default(),
             Family::Other => Verdict::error(INVALID),
         };

@@ -22,6 +22,8 @@ pub use crate::media::imaging::Order;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::infra::storage::ObjectPath;
+use crate::infra::storage::Storage;
 use crate::infra::workers::Class;
 use crate::infra::workers::Seat;
 use crate::infra::workers::Workers;
@@ -54,6 +56,12 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// Opens them; blocking.
+    pub fn open(storage: &Storage, picture: &ObjectPath, mark: Option<&ObjectPath>) -> Result<Sources> {
+        let open = |place: &ObjectPath| Ok::<_, Error>(Arc::new(storage.open_file(place)?));
+        Ok(Sources { picture: open(picture)?, mark: mark.map(open).transpose()? })
+    }
+
     fn files(&self) -> Result<Vec<File>> {
         let files = std::iter::once(&self.picture).chain(&self.mark);
         files.map(|file| file.try_clone().map_err(Error::from)).collect()

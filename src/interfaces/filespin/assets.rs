@@ -75,8 +75,7 @@ async fn display(
     id: Id,
     query: Pairs,
 ) -> Reply<HttpResponse> {
-    let how = if query.get("delivery") == Some("download") { Disposition::Download } else { Disposition::Display };
-    send(&caller, &delivery, &cpu, &request, &id, how).await
+    send(&caller, &delivery, &cpu, &request, &id, Disposition::asked(&query)).await
 }
 
 async fn download(

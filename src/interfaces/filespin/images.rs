@@ -123,8 +123,7 @@ async fn conversion(
     let recipe = recipe(&query)?;
     if recipe == Recipe::default() {
         let content = delivery.conversion(ground, id.0, key).await?;
-        let how = if download(&query) { Disposition::Download } else { Disposition::Display };
-        return Ok(respond::content(&request, &cpu, &content, how)?);
+        return Ok(respond::content(&request, &cpu, &content, Disposition::asked(&query))?);
     }
     let wanted = Wanted { id: id.0, from: Some(key), recipe: &recipe, accept: accept(&request) };
     let shown = delivery.image(ground, wanted).await?;
@@ -140,5 +139,5 @@ fn accept(request: &HttpRequest) -> Option<&str> {
 }
 
 fn download(query: &Pairs) -> bool {
-    query.get("delivery") == Some("download")
+    Disposition::asked(query) == Disposition::Download
 }

@@ -34,6 +34,7 @@ use rustix::io::ReadWriteFlags;
 use crate::delivery::Content;
 use crate::delivery::Shown;
 use crate::error::Result;
+use crate::interfaces::http::extract::Pairs;
 use crate::support::cpu::Cpu;
 use crate::support::id;
 use crate::support::mime;
@@ -61,6 +62,13 @@ pub enum Disposition {
     /// Shown in the browser when that is safe for its type.
     Display,
     Download,
+}
+
+impl Disposition {
+    /// What `delivery` asks for.
+    pub fn asked(query: &Pairs) -> Disposition {
+        if query.get("delivery") == Some("download") { Disposition::Download } else { Disposition::Display }
+    }
 }
 
 /// An on-demand image.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
+use actix_web::FromRequest;
 use actix_web::Handler;
 use actix_web::HttpMessage;
 use actix_web::HttpResponse;
@@ -82,6 +83,11 @@ impl Body {
     }
 }
 
+/// A handler that a row can have.
+pub trait Endpoint<Args>: Handler<Args, Output: Responder> + Send + Sync + Clone {}
+
+impl<F: Handler<Args, Output: Responder> + Send + Sync + Clone, Args> Endpoint<Args> for F {}
+
 /// The rows of one dialect.
 pub struct Routes {
     tell: Tell,
@@ -97,64 +103,44 @@ impl Routes {
         &self.rows
     }
 
-    pub fn get<F, Args>(
+    pub fn get<F: Endpoint<Args>, Args: FromRequest + 'static>(
         &mut self,
         path: &'static str,
         permission: Permission,
         handler: F,
         summary: &'static str,
-    ) -> &mut Row
-    where
-        F: Handler<Args> + Send + Sync + Clone,
-        Args: actix_web::FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
+    ) -> &mut Row {
         self.add(Method::GET, path, permission, handler, summary)
     }
 
-    pub fn post<F, Args>(
+    pub fn post<F: Endpoint<Args>, Args: FromRequest + 'static>(
         &mut self,
         path: &'static str,
         permission: Permission,
         handler: F,
         summary: &'static str,
-    ) -> &mut Row
-    where
-        F: Handler<Args> + Send + Sync + Clone,
-        Args: actix_web::FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
+    ) -> &mut Row {
         self.add(Method::POST, path, permission, handler, summary)
     }
 
-    pub fn patch<F, Args>(
+    pub fn patch<F: Endpoint<Args>, Args: FromRequest + 'static>(
         &mut self,
         path: &'static str,
         permission: Permission,
         handler: F,
         summary: &'static str,
-    ) -> &mut Row
-    where
-        F: Handler<Args> + Send + Sync + Clone,
-        Args: actix_web::FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
+    ) -> &mut Row {
         self.add(Method::PATCH, path, permission, handler, summary)
     }
 
-    fn add<F, Args>(
+    fn add<F: Endpoint<Args>, Args: FromRequest + 'static>(
         &mut self,
         method: Method,
         path: &'static str,
         permission: Permission,
         handler: F,
         summary: &'static str,
-    ) -> &mut Row
-    where
-        F: Handler<Args> + Send + Sync + Clone,
-        Args: actix_web::FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
+    ) -> &mut Row {
         let (verb, tell) = (method.clone(), self.tell);
         let mount = move || {
             let route = if verb == Method::GET {

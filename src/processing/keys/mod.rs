@@ -79,13 +79,7 @@ impl Bench {
         let mark = self.settings.watermark.clone().filter(|_| watermark);
         let overlay = mark.as_ref().map(|mark| place::watermark(&mark.digest)).transpose()?;
         let (storage, original) = (self.storage.clone(), place::original(asset.id, asset.revision)?);
-        let sources = self
-            .cpu
-            .run(move || {
-                let mark = overlay.map(|place| storage.open_file(&place)).transpose()?;
-                Ok(Sources { picture: Arc::new(storage.open_file(&original)?), mark: mark.map(Arc::new) })
-            })
-            .await?;
+        let sources = self.cpu.run(move || Sources::open(&storage, &original, overlay.as_ref())).await?;
         Ok((sources, mark))
     }
 

@@ -153,12 +153,9 @@ impl Plan {
     /// By how much the source may be shrunk while it is decoded: 8, 4, 2 or 1. At least
     /// `residual` pixels, along a side, are left for each of the result.
     pub(super) fn denominator(&self, residual: f64) -> u32 {
-        if self.full_size {
-            return 1;
-        }
         // Edges that are given in pixels of the source would fall between those that are left.
         let residual = if self.source_coordinates { residual * 2.0 } else { residual };
-        [8, 4, 2].into_iter().find(|&n| self.shrink() * f64::from(n) * residual <= 1.0).unwrap_or(1)
+        [8, 4, 2].into_iter().find(|&n| self.decode_shrink() * f64::from(n) * residual <= 1.0).unwrap_or(1)
     }
 
     /// What decoding has to leave for the most demanding of these.
