@@ -1,7 +1,8 @@
 //! A stored content as it is: an open descriptor and what to say about it.
 //!
 //! Descriptors are kept open for those who come back for the next range. A content never
-//! changes under its key (the revision is part of it), so an open one stays right.
+//! changes under its key (the revision is part of it, and when a conversion was made), so an
+//! open one stays right.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Key {
     id: AssetId,
     revision: u32,
     content: String,
+    /// When a conversion was made: it may be made again under the same key.
+    made_at: Option<Instant>,
 }
 
 /// A content, opened.
@@ -57,7 +60,8 @@ impl Delivery {
         if key != ORIGINAL && conversion.is_none() {
             return Err(missing());
         }
-        let known = Key { id, revision: asset.revision, content: key.to_owned() };
+        let made_at = conversion.map(|c| c.created_at);
+        let known = Key { id, revision: asset.revision, content: key.to_owned(), made_at };
         if let Some(open) = self.open.get(&known).filter(|open| open.public == public) {
             return Ok(open);
         }

@@ -137,8 +137,8 @@ impl Delivery {
         let focus = recipe.minds_focus().then(|| focus(asset).or(settings.images.focus)).flatten();
         let mut name = recipe.canonical();
         if let Some(from) = wanted.from {
-            name.push_str("&from=");
-            name.push_str(from);
+            // A conversion may be made again, in another shape.
+            let _ = write!(name, "&from={from}.{}", named(full, from)?.created_at.0);
         }
         if let Some((x, y)) = focus {
             let _ = write!(name, "&focus={x:.3},{y:.3}");

@@ -140,7 +140,8 @@ fn named_conversions_are_made_and_transformed_further() {
     let whole = app.get(&at("web500"));
     assert_eq!(whole.picture(), ("image/jpeg", 500, 333), "the width decides");
     assert_eq!(whole.body[13..18], [1, 1, 44, 1, 44], "300 dots per inch");
-    assert_eq!(app.get(&at("web500?resize=50,50")).picture(), ("image/jpeg", 50, 33));
+    let cut = app.get(&at("web500?resize=50,50"));
+    assert_eq!(cut.picture(), ("image/jpeg", 50, 33));
     assert_eq!(app.call("GET", &at("web500"), &[("Range", "bytes=0-1")], b"").body, [0xFF, 0xD8]);
     for path in ["press", "press?resize=50,50"] {
         app.get(&at(path)).refused(401, "UNAUTHORIZED");
@@ -154,6 +155,15 @@ fn named_conversions_are_made_and_transformed_further() {
     let listed = &app.json(&format!("/api/v1/assets/{id}/data"))["conversions"];
     assert_eq!(listed["press"]["public"], json!(false));
     assert_eq!(listed.as_object().unwrap().len(), 3, "{listed}");
+
+    // Made again in another shape, it is that one, and so is what is cut from it.
+    let mut smaller = entry("web500", true, true, "jpg");
+    smaller["value"]["width"] = json!(200);
+    image(&app, &json!({"is_on_demand_private": false, "conversions": [smaller]}));
+    let asked = app.post_json(&format!("/api/v1/assets/{id}/process"), "{\"keys\":[\"web500\"]}").json();
+    app.until(&format!("/api/v1/jobs/{}", asked["job_id"]), |job| job["status"] == "COMPLETED");
+    assert_eq!(app.get(&at("web500")).picture(), ("image/jpeg", 200, 133));
+    assert_ne!(app.get(&at("web500?resize=50,50")).header("etag"), cut.header("etag"));
 }
 
 #[test]

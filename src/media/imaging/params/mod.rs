@@ -162,7 +162,11 @@ impl Plan {
     pub(super) fn covering(plans: &[Self], (width, height): (u32, u32)) -> Self {
         let demanding = plans.iter().max_by(|a, b| a.shrink().total_cmp(&b.shrink()));
         let plan = demanding.cloned().unwrap_or_else(|| Self::new(width, height, Self::CEILING));
-        Self { full_size: plans.iter().any(|plan| plan.full_size), ..plan }
+        Self {
+            full_size: plans.iter().any(|plan| plan.full_size),
+            source_coordinates: plans.iter().any(|plan| plan.source_coordinates),
+            ..plan
+        }
     }
 
     /// Narrows the ceiling to a box given in asked pixels; 0 leaves that side free.
