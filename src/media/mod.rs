@@ -5,6 +5,7 @@
 //! the [`Reply`] of this file, as JSON, beside two descriptors: the source and the output.
 
 pub mod imaging;
+pub mod video;
 pub mod vision;
 
 use std::io::Write;
