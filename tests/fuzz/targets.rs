@@ -136,7 +136,7 @@ fn reduced(data: &[u8]) -> Corpus {
     if facts.orientation.as_deref().is_some_and(|word| word != "Horizontal (normal)") {
         return Corpus::Keep;
     }
-    let Some(theirs) = theirs(data, denominator) else { return Corpus::Keep };
+    let Some(theirs) = theirs_at(data, denominator) else { return Corpus::Keep };
     // Grey, so that the way of enlarging chroma does not count, and a profile hardly.
     let query = format!("resize={},{}&grayscale=true&format=png", theirs.width, theirs.height);
     let recipe = Recipe::from_canonical(&query).expect("a recipe");
@@ -147,7 +147,8 @@ fn reduced(data: &[u8]) -> Corpus {
     }
     let theirs_mean = mean(&theirs.pixels);
     // Coefficients out of all proportion are cut off sooner or later, as the size has it, by libjpeg-turbo itself.
-    let is_sound = self::theirs(data, 1).is_some_and(|whole| (mean(&whole.pixels) - theirs_mean).abs() < 3.0);
+    let agrees = |scale| theirs_at(data, scale).is_some_and(|other| (mean(&other.pixels) - theirs_mean).abs() < 3.0);
+    let is_sound = [1, 2, 4, 8].into_iter().all(agrees);
     if !is_sound {
         return Corpus::Keep;
     }
@@ -166,7 +167,7 @@ fn luma(pixel: &[u8]) -> f64 {
 }
 
 /// What libjpeg-turbo makes of it, if without a word of complaint.
-fn theirs(data: &[u8], denominator: usize) -> Option<turbojpeg::Image<Vec<u8>>> {
+fn theirs_at(data: &[u8], denominator: usize) -> Option<turbojpeg::Image<Vec<u8>>> {
     let mut decompressor = turbojpeg::Decompressor::new().ok()?;
     let header = decompressor.read_header(data).ok()?;
     if !matches!(header.colorspace, turbojpeg::Colorspace::YCbCr | turbojpeg::Colorspace::Gray) {
