@@ -21,6 +21,7 @@
 
 pub mod path;
 pub mod staging;
+mod workspace;
 
 use std::fs::File;
 use std::io::Write;
@@ -42,6 +43,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 pub use path::ObjectPath;
+pub use workspace::Workspace;
 
 use crate::error::Code;
 use crate::error::Error;
@@ -192,14 +194,7 @@ impl Storage {
             file.write_all(bytes)?;
             self.flushed(rustix::fs::fdatasync(file))
         })?;
-        let (folder, _) = place.split();
-        let mut folder = folder;
-        // New folders have to be flushed into their parents, up to the first that existed.
-        while !folder.is_empty() {
-            self.sync_folder(folder)?;
-            folder = folder.rsplit_once('/').map_or("", |(parent, _)| parent);
-        }
-        Ok(())
+        self.settle(place)
     }
 
     /// Writes an object that may be lost and made again: no flush.

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::AtFlags;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::error::Result;
 use crate::infra::storage::Storage;
@@ -30,12 +31,14 @@ impl Storage {
         self.flushed(rustix::fs::fdatasync(file))
     }
 
-    /// Forgets a staged name.
+    /// Forgets a staged name; a work folder that a crash left goes with all that is in it.
     pub fn unstage(&self, name: &str) {
-        if let Ok(dir) = self.folder(FOLDER)
-            && let Err(e) = rustix::fs::unlinkat(&dir, name, AtFlags::empty())
-            && e != rustix::io::Errno::NOENT
-        {
+        let removed = self.folder(FOLDER).and_then(|dir| match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR) => Ok(std::fs::remove_dir_all(self.root().join(FOLDER).join(name))?),
+            Err(e) => Err(io(e)),
+        });
+        if let Err(e) = removed {
             tracing::warn!(error = %e, staged.name = name, "a staged file could not be removed");
         }
     }
