@@ -102,6 +102,8 @@ codes! {
     NoImage = "NO_IMAGE", 404, Caller, Never;
     /// The picture is damaged, or larger than this box decodes.
     BadImage = "BAD_IMAGE", 422, Caller, Never;
+    /// The film or recording is damaged, of a kind that this box does not play, or needs more than it gives one.
+    BadVideo = "BAD_VIDEO", 422, Caller, Never;
     /// Too many requests. Slow down.
     TooManyRequests = "TOO_MANY_REQUESTS", 429, Caller, Backoff;
     /// An unexpected failure of this box. The request id finds it in the log.

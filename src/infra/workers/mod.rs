@@ -14,8 +14,10 @@
 //! taking files in needs no decoder.
 //!
 //! One file each: what is said (`protocol`), the cell (`sandbox`), the worker's side (`serve`),
-//! the server's side (`process`, `slot`), the bytes that come back (`output`).
+//! the server's side (`process`, `slot`), the bytes that come back (`output`). What takes minutes
+//! and makes files instead of one answer goes to a process of its own: see [`errand`].
 
+pub mod errand;
 mod output;
 mod process;
 mod protocol;

@@ -128,16 +128,7 @@ impl Process {
 
     /// Processor time used so far; zero when the kernel does not tell.
     pub fn cpu(&self) -> Duration {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut clock = 0;
-        #[expect(unsafe_code, reason = "no safe wrapper reads another process's clock")]
-        // SAFETY: both calls only write into the two locals. The child is not reaped before this
-        // `Process` ends, so its number is still its own.
-        let read = unsafe {
-            libc::clock_getcpuclockid(self.child.id() as libc::pid_t, &raw mut clock) == 0
-                && libc::clock_gettime(clock, &raw mut time) == 0
-        };
-        if read { Duration::new(time.tv_sec as u64, time.tv_nsec as u32) } else { Duration::ZERO }
+        cpu(&self.child)
     }
 
     /// Makes sure that it is gone, and says of what, for one that left by itself.
@@ -167,4 +158,18 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Processor time that a child has used so far; zero when the kernel does not tell.
+pub fn cpu(child: &Child) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut clock = 0;
+    #[expect(unsafe_code, reason = "no safe wrapper reads another process's clock")]
+    // SAFETY: both calls only write into the two locals. Whoever holds a `Child` has not reaped
+    // it, or the number is refused.
+    let read = unsafe {
+        libc::clock_getcpuclockid(child.id() as libc::pid_t, &raw mut clock) == 0
+            && libc::clock_gettime(clock, &raw mut time) == 0
+    };
+    if read { Duration::new(time.tv_sec as u64, time.tv_nsec as u32) } else { Duration::ZERO }
 }

@@ -14,6 +14,9 @@
 //! and live with a no. [`attempts`] tries what must be refused, from inside.
 //!
 //! Layers, not namespaces: those need privileges that the service does not have.
+//!
+//! Errands live in a wider cell of their own (`errand/cell.rs`), which takes from here what
+//! both have in common.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -29,8 +32,10 @@ use landlock::AccessNet;
 use landlock::CompatLevel;
 use landlock::Compatible;
 use landlock::LandlockStatus;
+use landlock::RestrictionStatus;
 use landlock::Ruleset;
 use landlock::RulesetAttr;
+use landlock::RulesetCreated;
 use landlock::RulesetStatus;
 use landlock::Scope;
 use rustix::process::DumpableBehavior;
@@ -80,12 +85,19 @@ pub fn allow_cpu(seconds: u64) -> io::Result<()> {
 /// Tries everything that must be refused here. The last one replaces this process by another
 /// program where it is not refused, so the silence that follows is an answer, too.
 pub fn attempts() -> Vec<Attempt> {
-    let mut tried: Vec<Attempt> = ATTEMPTS.iter().map(|(what, attempt)| judge(what, attempt().err())).collect();
+    attempts_and(&[])
+}
+
+/// As [`attempts`], with more to try.
+pub fn attempts_and(more: &[(&str, Try)]) -> Vec<Attempt> {
+    let all = ATTEMPTS.iter().chain(more);
+    let mut tried: Vec<Attempt> = all.map(|(what, attempt)| judge(what, attempt().err())).collect();
     tried.push(judge("run another program", Some(execute())));
     tried
 }
 
-type Try = fn() -> io::Result<()>;
+/// Something to try; an error is what it should end with.
+pub type Try = fn() -> io::Result<()>;
 
 /// What can be tried without leaving this process.
 const ATTEMPTS: &[(&str, Try)] = &[
@@ -99,7 +111,7 @@ const ATTEMPTS: &[(&str, Try)] = &[
 
 /// Only a plain no counts: "connection refused" or "no such file" mean that the attempt got
 /// through to whoever could say so.
-fn judge(what: &str, error: Option<io::Error>) -> Attempt {
+pub fn judge(what: &str, error: Option<io::Error>) -> Attempt {
     let refused = matches!(error.as_ref().and_then(io::Error::raw_os_error), Some(libc::EPERM | libc::EACCES));
     let answer = error.map_or_else(|| "it worked".to_owned(), |e| e.to_string());
     Attempt { what: what.to_owned(), refused, answer }
@@ -130,7 +142,7 @@ fn execute() -> io::Error {
 }
 
 /// A session of its own, at the place in the queue that its class has, gone when the server is.
-fn leave_the_family(class: Class) -> Result<(), BoxError> {
+pub fn leave_the_family(class: Class) -> Result<(), BoxError> {
     close_inherited()?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::process::setsid()?;
@@ -183,17 +195,26 @@ fn limit(setup: &Setup) -> Result<(), BoxError> {
 
 /// Handles every right that this kernel's Landlock knows and grants none.
 fn forbid_paths_and_ports() -> Result<String, BoxError> {
+    let status = handle_everything()?.restrict_self()?;
+    Ok(describe(&status).unwrap_or_else(|| "Landlock: not in this kernel; the call filter stands alone".to_owned()))
+}
+
+/// A set of rules in which everything is forbidden that this kernel's Landlock can forbid.
+pub fn handle_everything() -> Result<RulesetCreated, BoxError> {
     let newest = ABI::V9;
-    let status = Ruleset::default()
+    Ok(Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(newest))?
         .handle_access(AccessNet::from_all(newest))?
         .scope(Scope::from_all(newest))?
-        .create()?
-        .restrict_self()?;
-    Ok(match (status.ruleset, status.landlock) {
+        .create()?)
+}
+
+/// What Landlock does for this process; `None` when that is nothing.
+pub fn describe(status: &RestrictionStatus) -> Option<String> {
+    Some(match (&status.ruleset, status.landlock) {
         (RulesetStatus::NotEnforced, _) | (_, LandlockStatus::NotEnabled | LandlockStatus::NotImplemented) => {
-            "Landlock: not in this kernel; the call filter stands alone".to_owned()
+            return None;
         }
         (_, LandlockStatus::Available { effective_abi, .. }) if effective_abi < ABI::V4 => {
             format!("Landlock: files only ({effective_abi:?}); the call filter stands alone before the network")

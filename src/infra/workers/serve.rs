@@ -161,7 +161,7 @@ fn tell(frame: &FromWorker) {
 }
 
 /// Keeps the words and the place of the latest panic, which the payload alone does not tell.
-fn remember_panics() -> Arc<Mutex<String>> {
+pub fn remember_panics() -> Arc<Mutex<String>> {
     let words = Arc::new(Mutex::new(String::new()));
     let kept = Arc::clone(&words);
     std::panic::set_hook(Box::new(move |info| {
@@ -170,6 +170,6 @@ fn remember_panics() -> Arc<Mutex<String>> {
     words
 }
 
-fn take(words: &Mutex<String>) -> String {
+pub fn take(words: &Mutex<String>) -> String {
     std::mem::take(&mut *words.lock().unwrap_or_else(PoisonError::into_inner))
 }
