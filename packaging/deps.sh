@@ -20,7 +20,7 @@ die() {
 }
 
 # What compiles the server: a C toolchain for SQLite and ring, cmake and nasm for libjpeg-turbo,
-# libavif for AVIF, libde265 for HEIC.
+# libavif for AVIF, libde265 for HEIC, GStreamer for films.
 need_build_packages() {
     need_packages \
         'git=command -v git' \
@@ -33,7 +33,21 @@ need_build_packages() {
         'nasm=command -v nasm' \
         'pkg-config=command -v pkg-config' \
         'libavif-dev=pkg-config --exists libavif' \
-        'libde265-dev=pkg-config --exists libde265'
+        'libde265-dev=pkg-config --exists libde265' \
+        'libgstreamer1.0-dev=pkg-config --exists gstreamer-1.0' \
+        'libgstreamer-plugins-base1.0-dev=pkg-config --exists gstreamer-app-1.0'
+}
+
+# What films are made with: GStreamer's elements. Without them the box runs and says what it lacks.
+need_video_packages() {
+    local plugins
+    plugins="$(pkg-config --variable=pluginsdir gstreamer-1.0)"
+    need_packages \
+        "gstreamer1.0-plugins-base=test -e $plugins/libgstplayback.so" \
+        "gstreamer1.0-plugins-good=test -e $plugins/libgstisomp4.so" \
+        "gstreamer1.0-plugins-bad=test -e $plugins/libgstvideoparsersbad.so" \
+        "gstreamer1.0-plugins-ugly=test -e $plugins/libgstx264.so" \
+        "gstreamer1.0-libav=test -e $plugins/libgstlibav.so"
 }
 
 # need_packages 'PACKAGE=PROBE'… – installs each package whose probe (a shell command) fails.

@@ -45,10 +45,11 @@ main() {
 
     refuse_second "$data_dir" "${listen[@]}"
     need_build_packages
+    need_video_packages
     need_rust
     build_web
     say 'building the release binaries (the first time takes some minutes)'
-    cargo build --release --locked --bin cloakroom --bin cloakroom-media
+    cargo build --release --locked --bin cloakroom --bin cloakroom-media --bin cloakroom-video
     # The build may have taken minutes in which another one was started.
     refuse_second "$data_dir" "${listen[@]}"
     say "serving $data_dir; Ctrl-C stops it"

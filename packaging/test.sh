@@ -12,6 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . packaging/deps.sh
 
 need_build_packages
+need_video_packages
 need_packages \
     'python3=test -x /usr/bin/python3' \
     'python3-requests=/usr/bin/python3 -c "import requests"' \

@@ -11,16 +11,54 @@
 //!
 //! GStreamer is used by this module alone, so that only the video worker's program needs it.
 
+mod encoders;
+mod frames;
+mod h264;
+mod hls;
+mod ladder;
+mod open;
+mod pipeline;
+mod plugins;
+mod poster;
+mod recording;
+mod run;
+mod shape;
+mod sound;
+mod storyboard;
+mod survey;
+mod transcode;
+
+use std::fmt;
+use std::path::Path;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use self::plugins::prepare;
+pub use self::run::run;
+pub use self::survey::SOFTWARE;
+pub use self::survey::is_software;
+pub use self::survey::survey;
+
+/// What GStreamer must find in the worker's environment: that it loads what it is told and looks
+/// for nothing itself, and that it makes no machine code as it goes, which the sandbox forbids.
+pub const ENVIRONMENT: &[(&str, &str)] = &[
+    ("GST_REGISTRY_DISABLE", "yes"),
+    ("GST_REGISTRY_FORK", "no"),
+    ("GST_PLUGIN_SYSTEM_PATH_1_0", ""),
+    ("GST_PLUGIN_PATH_1_0", ""),
+    ("GST_DEBUG", "0"),
+    ("ORC_CODE", "backup"),
+];
+
 /// What a video worker is asked; one for each process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Errand {
-    /// What can this machine do? Encoders of graphics hardware are tried.
+    /// What is there on this machine? No encoder is tried.
     Survey,
+    /// Does this encoder work?
+    Encoder(String),
     /// Make renditions of a film, in one decoding.
     Transcode(Transcode),
     /// Find a good frame and keep it as a picture.
@@ -29,6 +67,42 @@ pub enum Errand {
     Storyboard(Storyboard),
     /// Draw what a recording sounds like, and make a copy that every browser plays.
     Recording(Recording),
+}
+
+impl Errand {
+    /// What it reads: its source, and a mark.
+    pub fn reads(&self) -> Vec<&Path> {
+        match self {
+            Errand::Survey | Errand::Encoder(_) => vec![],
+            Errand::Transcode(order) => {
+                let mark = order.mark.iter().map(|mark| mark.file.as_path());
+                std::iter::once(order.source.as_path()).chain(mark).collect()
+            }
+            Errand::Poster(order) => vec![&order.source],
+            Errand::Storyboard(order) => vec![&order.source],
+            Errand::Recording(order) => vec![&order.source],
+        }
+    }
+
+    /// Where it writes.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Errand::Survey | Errand::Encoder(_) => None,
+            Errand::Transcode(order) => Some(&order.folder),
+            Errand::Poster(order) => Some(&order.folder),
+            Errand::Storyboard(order) => Some(&order.folder),
+            Errand::Recording(order) => Some(&order.folder),
+        }
+    }
+
+    /// Whether it needs graphics hardware, with which its cell is wider.
+    pub fn needs_devices(&self) -> bool {
+        match self {
+            Errand::Encoder(factory) => !survey::is_software(factory),
+            Errand::Transcode(order) => !survey::is_software(&order.encoder),
+            _ => false,
+        }
+    }
 }
 
 /// Renditions to make.
@@ -181,6 +255,8 @@ pub enum Report {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Outcome {
     Survey(Survey),
+    /// The encoder works.
+    Encoder,
     Transcoded(Transcoded),
     Poster(Still),
     Storyboard(Vec<Still>),
@@ -248,6 +324,9 @@ pub struct Recorded {
 pub struct Survey {
     /// GStreamer's version.
     pub version: String,
+    /// H.264 encoders that may be here and are still to be tried, best first.
+    #[serde(default)]
+    pub candidates: Vec<String>,
     /// H.264 encoders that gave a film when tried, best first.
     pub encoders: Vec<String>,
     /// Those that are here and failed, with what they said.
@@ -280,3 +359,15 @@ pub enum VideoError {
     /// Anything else, for the operator.
     Internal(String),
 }
+
+impl fmt::Display for VideoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            VideoError::Invalid(why) | VideoError::Internal(why) => f.write_str(why),
+            VideoError::Encoder(why) => write!(f, "the encoder failed: {why}"),
+            VideoError::Missing(missing) => f.write_str(&missing.line()),
+        }
+    }
+}
+
+impl std::error::Error for VideoError {}
