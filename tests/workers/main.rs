@@ -4,6 +4,9 @@
 //! answered, within the limits, by a server that has not grown.
 #![expect(clippy::unwrap_used, reason = "the steps that the tests share fail by panicking, too")]
 
+mod errands;
+mod films;
+
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufRead;
