@@ -6,10 +6,11 @@
 //!
 //! How a process runs (addresses, limits, folders) is `config`, which is read once.
 //!
-//! A new section is a type in [`model`], a field of [`Values`] and a name in `store`.
+//! A new section is a type in [`model`] or in a file of its own, a field of [`Values`] and a name in `store`.
 
 pub mod model;
 mod store;
+pub mod videos;
 
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -22,6 +23,7 @@ pub use model::NamedConversion;
 pub use model::Placement;
 pub use model::Values;
 pub use model::Watermark;
+pub use videos::Videos;
 
 use crate::error::Result;
 use crate::infra::db::Db;
@@ -49,6 +51,12 @@ impl Settings {
     pub async fn set_images(&self, images: Images) -> Result<()> {
         let images = images.checked()?;
         self.change(move |values| values.images = images).await
+    }
+
+    /// Chooses what is made of films.
+    pub async fn set_videos(&self, videos: Videos) -> Result<()> {
+        let videos = videos.checked()?;
+        self.change(move |values| values.videos = videos).await
     }
 
     /// Chooses what is laid over pictures; `None` for nothing.
@@ -87,7 +95,9 @@ mod tests {
         settings.set_images(images.clone()).await.unwrap();
         let mark = Watermark { digest: "00".repeat(16), asset: None, placement: Placement::TopLeft, scale: 0.25 };
         settings.set_watermark(Some(mark.clone())).await.unwrap();
-        let expected = Values { images, watermark: Some(mark) };
+        let videos = Videos { hls_watermark: true, ..Videos::default() };
+        settings.set_videos(videos.clone()).await.unwrap();
+        let expected = Values { images, videos, watermark: Some(mark) };
         assert_eq!(*settings.now(), expected);
         assert_eq!(*Settings::open(db).await.unwrap().now(), expected);
     }

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::media::imaging::OutputFormat;
 use crate::media::imaging::params::watermark::Mark;
 pub use crate::media::imaging::params::watermark::Placement;
+use crate::settings::videos::Videos;
 
 /// The content key of deep zoom.
 pub const DEEPZOOM: &str = "deepzoom";
@@ -28,7 +29,15 @@ const RESERVED: &[&str] = &["original", DEEPZOOM, "smartimaging"];
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values {
     pub images: Images,
+    pub videos: Videos,
     pub watermark: Option<Watermark>,
+}
+
+impl Values {
+    /// Whether this key is made by itself of whatever it applies to.
+    pub fn makes(&self, key: &str) -> bool {
+        self.images.makes(key) || self.videos.makes(key)
+    }
 }
 
 /// How pictures are made.

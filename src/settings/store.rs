@@ -11,11 +11,12 @@ use crate::settings::model::Values;
 
 /// Everything; what was never chosen has its default.
 pub fn all(c: &Connection) -> Result<Values> {
-    Ok(Values { images: get(c, "images")?, watermark: get(c, "watermark")? })
+    Ok(Values { images: get(c, "images")?, videos: get(c, "videos")?, watermark: get(c, "watermark")? })
 }
 
 pub fn put(tx: &Tx, values: &Values) -> Result<()> {
     set(tx, "images", &values.images)?;
+    set(tx, "videos", &values.videos)?;
     set(tx, "watermark", &values.watermark)
 }
 

@@ -17,7 +17,7 @@ use crate::harness::png;
 
 const UPDATE: &str = "/api/v1/user/settings/update";
 /// Seconds since 1970, far ahead.
-const LATER: u64 = 4_102_444_800;
+pub const LATER: u64 = 4_102_444_800;
 
 fn image(app: &Appliance, value: &Value) {
     let body = json!({"key": "image", "value": value}).to_string();
@@ -27,7 +27,7 @@ fn image(app: &Appliance, value: &Value) {
 
 /// As the vendor's guide tells integrators to do it.
 #[expect(clippy::unwrap_used, reason = "a step of a test fails by panicking, too")]
-fn signed(app: &Appliance, path: &str, expiry: u64) -> String {
+pub fn signed(app: &Appliance, path: &str, expiry: u64) -> String {
     let listed = String::from_utf8(app.cli(&["user", "list"]).stdout).unwrap();
     let line = listed.lines().find(|line| line.ends_with(EMAIL)).unwrap();
     let access_id = line.split_whitespace().nth(2).unwrap();
@@ -43,7 +43,8 @@ fn signed(app: &Appliance, path: &str, expiry: u64) -> String {
 fn a_section_is_replaced_whole_and_survives_a_restart() {
     let mut app = Appliance::start();
     let before = app.json("/api/v1/user/settings");
-    assert_eq!(before, json!({"image": {"is_on_demand_private": false, "conversions": []}}));
+    assert_eq!(before["image"], json!({"is_on_demand_private": false, "conversions": []}));
+    assert_eq!(before.as_object().unwrap().keys().collect::<Vec<_>>(), ["image", "video"], "no mark is set");
     let value = json!({"is_on_demand_private": true, "focal_point": {"x": 0.25, "y": 0.5}, "conversions": [
         {"key": "web500", "value": {"format": "jpg", "watermark": false, "enabled": true, "public": true,
                                     "width": 500, "height": 300, "dpi": 300}},

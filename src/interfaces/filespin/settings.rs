@@ -1,7 +1,8 @@
 //! Settings: all of them, and one section at a time.
 //!
-//! Shapes: <https://developers.filespin.io/reference/update-image> and `update-watermark`. The
-//! vendor's words for the sections are `image` and `watermark`; `focal_point` is ours.
+//! Shapes: <https://developers.filespin.io/reference/update-image>, `update-video` and
+//! `update-watermark`. The vendor's words for the sections are `image`, `video` and `watermark`;
+//! `focal_point` is ours.
 
 use actix_web::web::Data;
 use actix_web::web::Json;
@@ -24,6 +25,7 @@ use crate::settings::Placement;
 use crate::settings::Settings;
 use crate::wire::filespin::settings::ImageSettings;
 use crate::wire::filespin::settings::SettingsData;
+use crate::wire::filespin::videos::VideoSettings;
 
 pub fn mount(r: &mut Routes) {
     r.get("/api/v1/user/settings", Permission::UpdateSettings, all, "Every section of the settings")
@@ -36,7 +38,7 @@ pub fn mount(r: &mut Routes) {
             update,
             "Replaces one section of the settings",
         )
-        .query([("update_key", "The section, when the body does not say: `image` or `watermark`")])
+        .query([("update_key", "The section, when the body does not say: `image`, `video` or `watermark`")])
         .takes(Body::json::<Update>())
         .answers(200, Body::json::<SettingsData>())
         .refuses(&[Code::InvalidRequest, Code::MissingParameter, Code::AssetNotFound]);
@@ -46,7 +48,7 @@ pub fn mount(r: &mut Routes) {
 /// A section and what it is to be, whole.
 #[derive(Deserialize, JsonSchema)]
 struct Update {
-    /// `image` or `watermark`
+    /// `image`, `video` or `watermark`
     key: Option<String>,
     value: Value,
 }
@@ -78,6 +80,10 @@ async fn update(
     let key = key.as_deref().or(query.get("update_key"));
     match key {
         Some("image") => settings.set_images(read::<ImageSettings>(value)?.into_domain()?).await?,
+        Some("video") => {
+            let before = settings.now();
+            settings.set_videos(read::<VideoSettings>(value)?.into_domain(&before.videos)?).await?;
+        }
         Some("watermark") if value.is_null() => settings.set_watermark(None).await?,
         Some("watermark") => set_watermark(&delivery, read(value)?).await?,
         Some(other) => return Err(Code::InvalidRequest.because(format!("there is no section `{other}`")).into()),

@@ -15,11 +15,13 @@ use crate::settings::DeepZoom;
 use crate::settings::Images;
 use crate::settings::NamedConversion;
 use crate::settings::Values;
+use crate::wire::filespin::videos::VideoSettings;
 
 /// Every section.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SettingsData {
     image: ImageSettings,
+    video: VideoSettings,
     /// Absent while none is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     watermark: Option<WatermarkData>,
@@ -85,6 +87,7 @@ impl From<&Values> for SettingsData {
     fn from(values: &Values) -> SettingsData {
         SettingsData {
             image: ImageSettings::from(&values.images),
+            video: VideoSettings::from(&values.videos),
             watermark: values.watermark.as_ref().map(|mark| WatermarkData {
                 watermark_file_key: mark.asset.map(|id| id.to_string()),
                 watermark_placement: mark.placement.word(),
