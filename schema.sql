@@ -39,7 +39,7 @@ CREATE INDEX credential_user ON credential (user_id, kind);
 
 -- What an administrator chose while the box ran, a section in each row (settings).
 CREATE TABLE setting (
-    name       TEXT PRIMARY KEY,                -- images, watermark
+    name       TEXT PRIMARY KEY,                -- images, videos, watermark
     value      TEXT NOT NULL,                   -- JSON
     changed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -118,6 +118,7 @@ CREATE TABLE step (
     started_at  INTEGER,
     finished_at INTEGER,
     message     TEXT NOT NULL DEFAULT '',
+    job_id      INTEGER,                        -- the owed job that does it, perhaps with others; it may be gone
     PRIMARY KEY (round_id, key)
 ) STRICT, WITHOUT ROWID;
 

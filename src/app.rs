@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::error::Code;
 use crate::error::Result;
+use crate::films::Films;
 use crate::infra::db::DataLock;
 use crate::infra::db::Db;
 use crate::infra::jobs;
@@ -42,6 +43,7 @@ use crate::interfaces::http::server::Bound;
 use crate::interfaces::router;
 use crate::journal::Journal;
 use crate::processing::Processing;
+use crate::processing::RunFilm;
 use crate::processing::RunStep;
 use crate::settings::Settings;
 use crate::stills::Stills;
@@ -67,6 +69,7 @@ pub struct App {
     cpu: Cpu,
     jobs: Jobs,
     workers: Workers,
+    films: Films,
     accounts: Accounts,
     assets: Assets,
     settings: Settings,
@@ -93,6 +96,7 @@ impl App {
         let program = config.workers.program.clone().filter(|p| !p.as_os_str().is_empty());
         let workers = Workers::start(workers::Config { program, ..config.workers.clone() })?;
         let stills = Stills::new(workers.clone(), config.images.clone());
+        let films = Films::new(config.films.clone(), storage.clone(), cpu.clone());
 
         let accounts = open_accounts(&data_dir, &db, &clock, &cpu)?;
         let journal = Journal::new(db.clone());
@@ -109,6 +113,7 @@ impl App {
             journal.clone(),
             settings.clone(),
             stills.clone(),
+            films.clone(),
         );
         let ingest = Ingest::new(
             config.ingest.clone(),
@@ -136,6 +141,7 @@ impl App {
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
+        jobs.register::<RunFilm>(Arc::new(processing.clone()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let receiving = ingest.clone();
         // Making pictures yields to taking them in: nobody can repeat the second.
@@ -143,7 +149,8 @@ impl App {
 
         let mut registry = Registry::with_prefix("cloakroom");
         let figures = Figures::new(&mut registry);
-        let vitals = Vitals { db: db.clone(), storage: storage.clone(), workers: workers.clone() };
+        let vitals =
+            Vitals { db: db.clone(), storage: storage.clone(), workers: workers.clone(), films: films.clone() };
         let registry = Data::new(Mutex::new(registry));
         Ok(App {
             config,
@@ -154,6 +161,7 @@ impl App {
             cpu,
             jobs,
             workers,
+            films,
             accounts,
             assets,
             settings,
@@ -174,7 +182,10 @@ impl App {
     /// Starts the jobs and binds the listeners.
     pub async fn start(&self) -> Result<Bound> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        self.jobs.start(&[(Queue("save"), cores.max(2)), (RunStep::QUEUE_NAME, 1)]).await?;
+        let films = self.config.films.workers.slots.max(1);
+        let slots = [(Queue("save"), cores.max(2)), (RunStep::QUEUE_NAME, 1), (RunFilm::QUEUE_NAME, films)];
+        self.jobs.start(&slots).await?;
+        self.films.look_around();
         server::bind(&self.config.http, &self.data_dir, &self.clock, self.mount())
     }
 

@@ -27,6 +27,7 @@ use crate::config::Flags;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::films;
 use crate::infra::db::Db;
 use crate::infra::workers;
 use crate::infra::workers::Workers;
@@ -357,6 +358,20 @@ async fn doctor(config: &Config) -> Result<()> {
             Err(Code::MediaUnavailable.because(sandbox.why.clone()))
         },
     );
+    let survey = films::survey(&config.films).await;
+    say(
+        "films",
+        match &survey {
+            Ok(survey) if survey.best().is_none() => {
+                Err(Code::MediaUnavailable.because("no H.264 encoder works on this machine"))
+            }
+            Ok(survey) => Ok(survey.version.clone()),
+            Err(e) => Err(e.code.because(e.detail.clone())),
+        },
+    );
+    for line in survey.iter().flat_map(|survey| survey.lines().into_iter().skip(1)) {
+        println!("      {line}");
+    }
     if app::database(&data_dir).exists() {
         let checked = match Db::open(&app::database(&data_dir), app::SCHEMA, Clock::system(), &config.db) {
             Ok(db) => db.quick_check().await.map(|()| "sound".to_owned()),

@@ -9,6 +9,7 @@ pub mod media;
 
 pub mod accounts;
 pub mod assets;
+pub mod films;
 pub mod journal;
 pub mod settings;
 pub mod stills;

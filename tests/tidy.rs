@@ -14,8 +14,11 @@ use std::path::PathBuf;
 /// earlier group; rooms in one group are strangers.
 const FLOORS: &[&[&[&str]]] = &[
     &[&["error"], &["support"]],
-    &[&["infra/db", "infra/storage", "infra/workers", "media/imaging", "media/video", "media/vision"], &["infra/jobs", "media"]],
-    &[&["accounts", "assets", "stills"], &["journal", "settings"]],
+    &[
+        &["infra/db", "infra/storage", "infra/workers", "media/imaging", "media/video", "media/vision"],
+        &["infra/jobs", "media"],
+    ],
+    &[&["accounts", "assets", "films", "stills"], &["journal", "settings"]],
     &[&["delivery", "processing"], &["ingest", "wire"]],
     &[&["interfaces/http"], &["interfaces/filespin", "interfaces/manual"], &["interfaces/router"]],
     &[&["config"], &["app"], &["cli"]],

@@ -12,10 +12,19 @@ pub mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
+pub use model::AUDIO_PREVIEW;
 pub use model::Asset;
 pub use model::AssetId;
+pub use model::BASE;
 pub use model::Conversion;
+pub use model::HLS;
+pub use model::ORIGINAL;
+pub use model::POSTER;
+pub use model::STORYBOARD;
 pub use model::Status;
+pub use model::WAVEFORM;
 
 use crate::error::Code;
 use crate::error::Result;
@@ -31,6 +40,7 @@ const REMEMBERED: Duration = Duration::from_secs(1);
 pub struct Assets {
     db: Db,
     remembered: moka::sync::Cache<AssetId, Arc<Full>>,
+    changed: Arc<Notify>,
 }
 
 /// An asset with its conversions: what a caller is shown.
@@ -49,7 +59,8 @@ impl Full {
 
 impl Assets {
     pub fn new(db: Db) -> Assets {
-        Assets { db, remembered: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build() }
+        let remembered = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build();
+        Assets { db, remembered, changed: Arc::default() }
     }
 
     /// The same as [`Assets::find`] for those who ask thousands of times a second.
@@ -64,14 +75,40 @@ impl Assets {
         Ok(found)
     }
 
-    /// What is remembered of this asset is no longer true.
+    /// The same, whatever is remembered.
+    pub async fn look_again(&self, id: AssetId) -> Result<Arc<Full>> {
+        self.remembered.invalidate(&id);
+        self.recall(id).await
+    }
+
+    /// What is remembered of this asset is no longer true. Whoever waits for a change looks again.
     pub fn forget(&self, id: AssetId) {
         self.remembered.invalidate(&id);
+        self.changed.notify_waiters();
+    }
+
+    /// Resolves after some asset was forgotten. Register before reading, then read.
+    pub fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
     }
 
     /// The asset and its conversions, or [`Code::AssetNotFound`].
     pub async fn find(&self, id: AssetId) -> Result<Full> {
         self.db.read(move |c| full(c, id)).await
+    }
+
+    /// Makes contents readable for everybody, or takes that back; keys that are not there are
+    /// ignored. Says which were.
+    pub async fn set_public(&self, id: AssetId, keys: Vec<String>, public: bool) -> Result<Vec<String>> {
+        let changed = self
+            .db
+            .write(move |tx| {
+                full(tx, id)?;
+                store::set_public(tx, id, &keys, public)
+            })
+            .await?;
+        self.forget(id);
+        Ok(changed)
     }
 
     /// Assets, newest first.

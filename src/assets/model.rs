@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! QUEUED ──fetched──▶ NOT_READY ──saved──▶ OK ◀──▶ ARCHIVED
-//!    └──────refused──────▶ ERROR ◀──not readable──┘
+//!    └──────refused──────▶ ERROR ◀── not readable, at once or when it is decoded
 //! ```
 
 use std::collections::BTreeMap;
@@ -67,6 +67,21 @@ impl FromSql for Status {
 /// The one kind of document that is drawn.
 pub const PDF: &str = "application/pdf";
 
+/// The content key of the bytes as received.
+pub const ORIGINAL: &str = "original";
+/// The content key of the picture from which smaller ones are cut.
+pub const BASE: &str = "smart_imaging";
+/// The content key of a stream, a folder of playlists and segments.
+pub const HLS: &str = "hls-video";
+/// The content key of frames from all along a film, a folder of pictures.
+pub const STORYBOARD: &str = "storyboard";
+/// The content key of the picture that stands for a film; made as its base image.
+pub const POSTER: &str = "poster";
+/// The content key of a recording's copy for browsers.
+pub const AUDIO_PREVIEW: &str = "audio_preview";
+/// The content key of the picture that stands for a recording; made with that copy.
+pub const WAVEFORM: &str = "waveform";
+
 /// What a row of `asset` holds.
 #[derive(Clone, Debug)]
 pub struct Asset {
@@ -97,9 +112,27 @@ pub struct Asset {
 }
 
 impl Asset {
-    /// Whether pictures can be made of it.
+    /// Whether it is a picture, or pages that can be drawn.
     pub fn has_picture(&self) -> bool {
         self.content_type.starts_with("image/") || self.content_type == PDF
+    }
+
+    /// Whether it can be watched.
+    pub fn is_film(&self) -> bool {
+        self.content_type.starts_with("video/")
+    }
+
+    /// Whether it can only be listened to.
+    pub fn is_recording(&self) -> bool {
+        self.content_type.starts_with("audio/")
+    }
+
+    /// The processing key that makes the picture which stands for what is no picture.
+    pub fn still_by(&self) -> Option<&'static str> {
+        if self.is_film() {
+            return Some(BASE);
+        }
+        self.is_recording().then_some(AUDIO_PREVIEW)
     }
 }
 
@@ -117,4 +150,11 @@ pub struct Conversion {
     pub public: bool,
     pub watermarked: bool,
     pub created_at: Instant,
+}
+
+impl Conversion {
+    /// Whether it is for this box alone and not listed among an asset's conversions.
+    pub fn is_internal(&self) -> bool {
+        matches!(&*self.key, BASE | POSTER | WAVEFORM)
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! originals/{ab}/{id}.{revision}                     bytes as received; never rewritten
-//! conversions/{ab}/{id}/{revision}/{key}.{ext}       one object per conversion
+//! conversions/{ab}/{id}/{revision}/{key}.{ext}       a conversion of one file
+//! conversions/{ab}/{id}/{revision}/{key}/{file}      one of many files: of a stream or a storyboard
 //! odi/{ab}/{id}/{revision}/{digest}.{ext}            on-demand images; disposable
 //! settings/watermark-{digest}.png                    marks that were laid over pictures
 //! staging/{id}.{revision}                            bytes on their way in; disposable
@@ -13,10 +14,16 @@
 //! A user's file name never enters a path. The revision in the path makes replacement atomic
 //! and lets stale links fail cleanly.
 //!
+//! A stream's `{file}` is `playlist.m3u8`, which leads to the others, or
+//! `{variant}/{name}.m3u8`, `.mp4` or `.m4s`; a storyboard's is `storyboard.vtt`, `sprite.jpg`,
+//! `sprite_{number}.jpg` or `storyboard_{six digits}.jpg`.
+//!
 //! This is the only speller of these paths. Every part is an id, a number or a word of ours,
 //! so no path can leave the root; [`ObjectPath`] checks it all the same.
 
 use crate::assets::model::AssetId;
+use crate::assets::model::HLS;
+use crate::assets::model::STORYBOARD;
 use crate::error::Result;
 use crate::infra::storage::ObjectPath;
 
@@ -24,6 +31,13 @@ use crate::infra::storage::ObjectPath;
 pub const ORIGINALS: &str = "originals";
 /// The folder of on-demand images; may be deleted while the box is stopped.
 pub const ON_DEMAND: &str = "odi";
+
+/// The file of a stream that leads to all others.
+pub const PLAYLIST: &str = "playlist.m3u8";
+/// The file of a storyboard that says which moment is where.
+pub const CUES: &str = "storyboard.vtt";
+/// The file of a storyboard that holds all frames.
+pub const SPRITE: &str = "sprite.jpg";
 
 /// The name of an original inside its shard, and of the same bytes in staging.
 pub fn original_name(id: AssetId, revision: u32) -> String {
@@ -40,8 +54,23 @@ pub fn original(id: AssetId, revision: u32) -> Result<ObjectPath> {
     ObjectPath::new(format!("{ORIGINALS}/{}/{}", shard(id), original_name(id, revision)))
 }
 
+/// A conversion; the file that leads to the others when it has many.
 pub fn conversion(id: AssetId, revision: u32, key: &str, extension: &str) -> Result<ObjectPath> {
-    ObjectPath::new(format!("conversions/{}/{id}/{revision}/{key}.{extension}", shard(id)))
+    match key {
+        HLS => part(id, revision, key, PLAYLIST),
+        STORYBOARD => part(id, revision, key, CUES),
+        _ => ObjectPath::new(format!("conversions/{}/{id}/{revision}/{key}.{extension}", shard(id))),
+    }
+}
+
+/// The folder of a conversion of many files.
+pub fn folder(id: AssetId, revision: u32, key: &str) -> Result<ObjectPath> {
+    ObjectPath::new(format!("conversions/{}/{id}/{revision}/{key}", shard(id)))
+}
+
+/// A file of a conversion of many; `/` stands between its folder there and its name.
+pub fn part(id: AssetId, revision: u32, key: &str, file: &str) -> Result<ObjectPath> {
+    ObjectPath::new(format!("{}/{file}", folder(id, revision, key)?.as_str()))
 }
 
 pub fn on_demand(id: AssetId, revision: u32, digest: &str, extension: &str) -> Result<ObjectPath> {
@@ -69,6 +98,13 @@ mod tests {
             conversion(id, 1, "720p-video", "mp4").unwrap().as_str(),
             "conversions/99/99d819953914402babbdeb68337ea6a3/1/720p-video.mp4"
         );
+        let folder = "conversions/99/99d819953914402babbdeb68337ea6a3/1/";
+        assert_eq!(conversion(id, 1, HLS, "m3u8").unwrap().as_str(), format!("{folder}hls-video/playlist.m3u8"));
+        assert_eq!(
+            conversion(id, 1, STORYBOARD, "vtt").unwrap().as_str(),
+            format!("{folder}storyboard/storyboard.vtt")
+        );
+        assert_eq!(part(id, 1, HLS, "720p/init.mp4").unwrap().as_str(), format!("{folder}hls-video/720p/init.mp4"));
         assert_eq!(parse_original_name(&original_name(id, 7)), Some((id, 7)));
         assert_eq!(parse_original_name("tmp-123"), None);
     }
@@ -78,5 +114,6 @@ mod tests {
         let id = AssetId::random().unwrap();
         assert!(conversion(id, 1, "../../etc/passwd", "png").is_err());
         assert!(conversion(id, 1, "a\0b", "png").is_err());
+        assert!(part(id, 1, HLS, "../x").is_err() && part(id, 1, HLS, "").is_err() && part(id, 1, "..", "x").is_err());
     }
 }

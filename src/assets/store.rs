@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::assets::model::Asset;
 use crate::assets::model::AssetId;
 use crate::assets::model::Conversion;
+use crate::assets::model::ORIGINAL;
 use crate::assets::model::Status;
 use crate::error::Result;
 use crate::infra::db::Tx;
@@ -102,6 +103,34 @@ pub fn set_error(tx: &Tx, id: AssetId, revision: u32, key: &str, sentence: &str)
         "UPDATE asset SET errors = json_set(errors, '$.\"' || ?3 || '\"', ?4) WHERE id = ?1 AND revision = ?2",
     )?
     .execute(params![id, revision, key, sentence])?;
+    Ok(())
+}
+
+/// Makes contents readable for everybody, or for nobody without a right; says which are there.
+pub fn set_public(tx: &Tx, id: AssetId, keys: &[String], public: bool) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for key in keys {
+        let changed = if key == ORIGINAL {
+            tx.prepare_cached("UPDATE asset SET public = ?2 WHERE id = ?1")?.execute(params![id, public])?
+        } else {
+            tx.prepare_cached("UPDATE conversion SET public = ?3 WHERE asset_id = ?1 AND key = ?2")?
+                .execute(params![id, key, public])?
+        };
+        if changed > 0 && !found.contains(key) {
+            found.push(key.clone());
+        }
+    }
+    tx.prepare_cached("UPDATE asset SET updated_at = ?2 WHERE id = ?1")?.execute(params![id, tx.now()])?;
+    Ok(found)
+}
+
+/// Records that this revision, which looked right from outside, cannot be played.
+pub fn refuse(tx: &Tx, id: AssetId, revision: u32, sentence: &str) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE asset SET status = ?3, errors = json_set(errors, '$.original', ?4), updated_at = ?5 \
+         WHERE id = ?1 AND revision = ?2 AND status = ?6",
+    )?
+    .execute(params![id, revision, Status::Error, sentence, tx.now(), Status::Ok])?;
     Ok(())
 }
 

@@ -20,6 +20,7 @@ use crate::config::layers::Layers;
 use crate::delivery;
 use crate::error::Code;
 use crate::error::Result;
+use crate::films;
 use crate::infra::db;
 use crate::infra::storage;
 use crate::infra::workers;
@@ -53,6 +54,7 @@ pub struct Config {
     pub storage: storage::Config,
     pub workers: workers::Config,
     pub images: imaging::Limits,
+    pub films: films::Config,
     pub ingest: ingest::Config,
     pub processing: processing::Config,
     pub delivery: delivery::Config,
@@ -102,6 +104,7 @@ pub fn first_administrator() -> FirstAdministrator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::infra::workers::errand;
 
     #[test]
     fn the_defaults_are_whole_and_explained() {
@@ -109,6 +112,10 @@ mod tests {
         assert_eq!(
             config.workers,
             workers::Config { program: Some(String::new().into()), ..workers::Config::default() }
+        );
+        assert_eq!(
+            config.films.workers,
+            errand::Config { program: Some(String::new().into()), ..errand::Config::default() }
         );
         assert_eq!(config.images, imaging::Limits::default());
         assert_eq!(config.db, db::Config::default());

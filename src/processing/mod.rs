@@ -4,8 +4,10 @@
 //! keys. Opening a round writes it, its steps and one owed job for each step in a single
 //! transaction; the last step to end closes the round and tells `file-processed`.
 //!
-//! A new processing key is one file in [`keys`] and one line in [`keys::KEYS`].
+//! A new processing key is one file in [`keys`] and one line in [`keys::all`].
 
+mod cancel;
+mod film;
 pub mod keys;
 pub mod model;
 mod run;
@@ -14,6 +16,7 @@ mod store;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use film::RunFilm;
 pub use model::Round;
 pub use model::RoundStatus;
 pub use model::Step;
@@ -27,6 +30,7 @@ use crate::assets::Assets;
 use crate::assets::Status;
 use crate::error::Code;
 use crate::error::Result;
+use crate::films::Films;
 use crate::infra::db::Db;
 use crate::infra::db::Tx;
 use crate::infra::jobs::Enqueue;
@@ -34,6 +38,7 @@ use crate::infra::jobs::Jobs;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
 use crate::processing::keys::ProcessingKey;
+use crate::processing::keys::Work;
 use crate::settings::Settings;
 use crate::settings::Values;
 use crate::stills::Stills;
@@ -60,6 +65,7 @@ pub struct Processing {
     journal: Journal,
     settings: Settings,
     stills: Stills,
+    films: Films,
 }
 
 impl Processing {
@@ -74,15 +80,16 @@ impl Processing {
         journal: Journal,
         settings: Settings,
         stills: Stills,
+        films: Films,
     ) -> Processing {
-        Processing { config, db, cpu, storage, jobs, assets, journal, settings, stills }
+        Processing { config, db, cpu, storage, jobs, assets, journal, settings, stills, films }
     }
 
     /// Opens the round that follows saving, inside the transaction that saved.
     pub fn open_automatic(&self, tx: &Tx, asset: &Asset) -> Result<()> {
         let settings = self.settings.now();
         let keys = applicable(asset, &settings, |name| {
-            self.config.automatic.iter().any(|n| n == name) || settings.images.makes(name)
+            self.config.automatic.iter().any(|n| n == name) || settings.makes(name)
         });
         if keys.is_empty() { Ok(()) } else { self.open(tx, asset, asset.creator_id, &keys).map(|_| ()) }
     }
@@ -121,10 +128,22 @@ impl Processing {
     fn open(&self, tx: &Tx, asset: &Asset, user: i64, keys: &[&dyn ProcessingKey]) -> Result<i64> {
         let kind = keys.iter().map(|k| k.family()).max().unwrap_or(keys::Family::Image);
         let round = store::insert(tx, asset, user, kind)?;
+        let Asset { id, revision, .. } = *asset;
+        let mut film = None;
         for key in keys {
-            store::insert_step(tx, round, key.name())?;
-            let step = RunStep { round, key: key.name().to_owned(), id: asset.id, revision: asset.revision };
-            self.jobs.enqueue(tx, &step, Enqueue::default())?;
+            let job = match key.work() {
+                Work::Still(_) => {
+                    let step = RunStep { round, key: key.name().to_owned(), id, revision };
+                    self.jobs.enqueue(tx, &step, Enqueue::default())?
+                }
+                Work::Film(_) => match film {
+                    Some(job) => job,
+                    None => {
+                        *film.insert(self.jobs.enqueue(tx, &RunFilm { round, id, revision }, Enqueue::default())?)
+                    }
+                },
+            };
+            store::insert_step(tx, round, key.name(), job)?;
         }
         Ok(round)
     }

@@ -50,6 +50,7 @@ impl FromSql for RoundStatus {
 pub struct Round {
     pub id: i64,
     pub asset_id: AssetId,
+    pub revision: u32,
     pub creator_id: i64,
     /// `IMAGE` or `VIDEO_TRANSCODE`.
     pub kind: String,

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::assets;
 use crate::assets::AssetId;
 use crate::assets::store as asset_store;
+use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::infra::db::Tx;
@@ -23,6 +24,8 @@ use crate::processing::Processing;
 use crate::processing::keys;
 use crate::processing::keys::Bench;
 use crate::processing::keys::Made;
+use crate::processing::keys::ProcessingKey;
+use crate::processing::keys::Work;
 use crate::processing::store;
 use crate::support::clock::Instant;
 
@@ -55,7 +58,7 @@ impl Run<RunStep> for Processing {
             Ok(full) if full.asset.revision == job.revision => full.asset,
             // Deleted or replaced meanwhile: nobody waits for this any more.
             Ok(_) => return Ok(()),
-            Err(e) if e.code == crate::error::Code::AssetNotFound => return Ok(()),
+            Err(e) if e.code == Code::AssetNotFound => return Ok(()),
             Err(e) => return Err(e),
         };
         let settings = self.settings.now();
@@ -63,13 +66,15 @@ impl Run<RunStep> for Processing {
             cpu: self.cpu.clone(),
             storage: self.storage.clone(),
             stills: self.stills.clone(),
+            films: self.films.clone(),
             settings: Arc::clone(&settings),
             now: started,
         };
-        let made = match keys::in_force(&settings).find(|key| key.name() == job.key) {
-            Some(key) => key.run(&asset, &bench).await?,
+        let key = keys::in_force(&settings).find(|key| key.name() == job.key);
+        let made = match key.map(ProcessingKey::work) {
+            Some(Work::Still(key)) => key.run(&asset, &bench).await?,
             // Taken out of the settings meanwhile.
-            None => Made::default(),
+            Some(Work::Film(_)) | None => Made::default(),
         };
         let (this, at) = (self.clone(), at.clone());
         self.db
@@ -83,7 +88,7 @@ impl Run<RunStep> for Processing {
                 if made.on_demand {
                     asset_store::set_on_demand(tx, job.id, job.revision)?;
                 }
-                this.end(tx, &job, started, None)?;
+                this.end(tx, (job.id, job.revision), job.round, &job.key, started, None)?;
                 at.complete(tx)
             })
             .await?;
@@ -93,12 +98,17 @@ impl Run<RunStep> for Processing {
 
     async fn gave_up(&self, job: RunStep, error: &Error) {
         let (this, id, sentence) = (self.clone(), job.id, error.public().to_owned());
+        let unplayable = error.code == Code::BadVideo;
         let started = self.db.clock().now();
         let recorded = self
             .db
             .write(move |tx| {
-                asset_store::set_error(tx, job.id, job.revision, &job.key, &sentence)?;
-                this.end(tx, &job, started, Some(&sentence))
+                if unplayable {
+                    asset_store::refuse(tx, job.id, job.revision, &sentence)?;
+                } else {
+                    asset_store::set_error(tx, job.id, job.revision, &job.key, &sentence)?;
+                }
+                this.end(tx, (job.id, job.revision), job.round, &job.key, started, Some(&sentence))
             })
             .await;
         if let Err(e) = recorded {
@@ -109,14 +119,18 @@ impl Run<RunStep> for Processing {
 }
 
 impl Processing {
-    fn end(&self, tx: &Tx, job: &RunStep, started: Instant, failure: Option<&str>) -> Result<()> {
-        if store::end_step(tx, job.round, &job.key, started, failure)? {
-            self.journal.tell(
-                tx,
-                job.id,
-                Event::FileProcessed,
-                &json!({ "job_id": job.round, "revision": job.revision }),
-            )?;
+    /// Ends a step; the last one of a round closes it and tells the journal.
+    pub(super) fn end(
+        &self,
+        tx: &Tx,
+        (id, revision): (AssetId, u32),
+        round: i64,
+        key: &str,
+        started: Instant,
+        failure: Option<&str>,
+    ) -> Result<()> {
+        if store::end_step(tx, round, key, started, failure)? {
+            self.journal.tell(tx, id, Event::FileProcessed, &json!({ "job_id": round, "revision": revision }))?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Live means that this process answers. Ready means that an upload would be kept: a write
 //! commits, the disk has room and flushes, and pictures can be decoded.
 
+use std::fmt::Write;
 use std::sync::Mutex;
 
 use actix_web::HttpResponse;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use crate::error::Code;
 use crate::error::Result;
+use crate::films::Films;
 use crate::infra::db::Db;
 use crate::infra::storage::Storage;
 use crate::infra::workers::Workers;
@@ -25,6 +27,7 @@ pub struct Vitals {
     pub db: Db,
     pub storage: Storage,
     pub workers: Workers,
+    pub films: Films,
 }
 
 #[derive(Serialize)]
@@ -80,15 +83,19 @@ impl Vitals {
     fn figures(&self) -> String {
         let free = self.storage.free_bytes().unwrap_or(0);
         let media = self.workers.counts();
+        let films = self.films.counts();
         let db = self.db.stats();
         let gauges = [
             ("storage_free_bytes", "Free on the disk, less what uploads under way were promised", free),
             ("media_workers_running", "Sandboxed media workers alive", media.running as u64),
             ("media_requests_waiting", "Requests waiting for a media worker", media.waiting as u64),
+            ("video_workers_running", "Sandboxed video workers alive", films.running as u64),
         ];
         let counters = [
             ("media_workers_restarted", "Media workers replaced after a crash", media.restarts),
             ("media_workers_killed", "Media workers killed for taking too long or because nobody waited", media.killed),
+            ("video_errands_finished", "Errands of video workers that were answered", films.finished),
+            ("video_errands_failed", "Errands of video workers that crashed, hung or were called off", films.failed),
             ("database_writes", "Write transactions asked for", db.writes),
             ("database_commits", "Commits made for them", db.batches),
         ];
@@ -100,6 +107,20 @@ impl Vitals {
                 "# HELP cloakroom_{name} {help}.\n# TYPE cloakroom_{name} counter\ncloakroom_{name}_total {value}\n"
             )
         });
-        gauges.concat() + &counters.concat()
+        gauges.concat() + &counters.concat() + &self.encoders()
+    }
+
+    /// Which encoders work, once that is known.
+    fn encoders(&self) -> String {
+        let Some(survey) = self.films.surveyed() else { return String::new() };
+        let works = survey.encoders.iter().map(|name| (name, 1));
+        let fails = survey.failing.iter().map(|(name, _)| (name, 0));
+        let mut text = "# HELP cloakroom_video_encoder H.264 encoders that are here, 1 if one works.\n\
+                        # TYPE cloakroom_video_encoder gauge\n"
+            .to_owned();
+        for (name, works) in works.chain(fails) {
+            let _ = writeln!(text, "cloakroom_video_encoder{{encoder=\"{name}\"}} {works}");
+        }
+        text
     }
 }

@@ -13,6 +13,8 @@ use crate::processing::keys::Bench;
 use crate::processing::keys::Family;
 use crate::processing::keys::Made;
 use crate::processing::keys::ProcessingKey;
+use crate::processing::keys::StillKey;
+use crate::processing::keys::Work;
 use crate::settings::DEEPZOOM;
 
 pub struct DeepZoom;
@@ -34,6 +36,12 @@ impl ProcessingKey for DeepZoom {
         asset.has_picture()
     }
 
+    fn work(&self) -> Work<'_> {
+        Work::Still(self)
+    }
+}
+
+impl StillKey for DeepZoom {
     fn run<'a>(&'a self, asset: &'a Asset, at: &'a Bench) -> Pin<Box<dyn Future<Output = Result<Made>> + Send + 'a>> {
         Box::pin(make(asset, at))
     }

@@ -1,6 +1,7 @@
-//! Processing keys: the words that `/process` accepts, one file each.
+//! Processing keys: the words that `/process` accepts, one file each; those of films share one.
 
 mod deepzoom;
+pub mod films;
 mod named;
 mod smart_imaging;
 
@@ -16,6 +17,7 @@ use crate::assets::Asset;
 use crate::assets::Conversion;
 use crate::assets::place;
 use crate::error::Result;
+use crate::films::Films;
 use crate::infra::storage::Storage;
 use crate::settings::Values;
 use crate::settings::Watermark;
@@ -25,12 +27,15 @@ use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
 
 /// Every key that is always there. Validation, steps and the reference read this list.
-pub static KEYS: &[&dyn ProcessingKey] = &[&smart_imaging::SmartImaging, &deepzoom::DeepZoom];
+pub fn all() -> impl Iterator<Item = &'static dyn ProcessingKey> {
+    const STILLS: [&dyn ProcessingKey; 2] = [&smart_imaging::SmartImaging, &deepzoom::DeepZoom];
+    STILLS.into_iter().chain(films::FILMS.iter().map(|film| film as &dyn ProcessingKey))
+}
 
 /// These, and those of the settings.
 pub fn in_force(settings: &Values) -> impl Iterator<Item = &dyn ProcessingKey> {
     let named = settings.images.conversions.iter().map(|named| named as &dyn ProcessingKey);
-    KEYS.iter().copied().map(|key| key as &dyn ProcessingKey).chain(named)
+    all().map(|key| key as &dyn ProcessingKey).chain(named)
 }
 
 /// What a key does with an asset.
@@ -41,10 +46,20 @@ pub trait ProcessingKey: Sync {
     fn help(&self) -> &'static str;
     fn family(&self) -> Family;
     fn applies_to(&self, asset: &Asset) -> bool;
-    /// What it makes is for this box alone and not listed among an asset's conversions.
-    fn is_internal(&self) -> bool {
-        false
-    }
+    /// Who does the work.
+    fn work(&self) -> Work<'_>;
+}
+
+/// How a key's work is done.
+pub enum Work<'a> {
+    /// By a job of its own.
+    Still(&'a dyn StillKey),
+    /// Together with the other film keys of its round: a film is decoded once for all of them.
+    Film(&'a films::FilmKey),
+}
+
+/// A key that makes pictures.
+pub trait StillKey: Sync {
     /// Does the work. Running it again must be harmless.
     fn run<'a>(&'a self, asset: &'a Asset, at: &'a Bench) -> Pin<Box<dyn Future<Output = Result<Made>> + Send + 'a>>;
 }
@@ -53,12 +68,14 @@ pub trait ProcessingKey: Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     Image,
+    Video,
 }
 
 impl Family {
     pub fn word(self) -> &'static str {
         match self {
             Family::Image => "IMAGE",
+            Family::Video => "VIDEO_TRANSCODE",
         }
     }
 }
@@ -68,6 +85,7 @@ pub struct Bench {
     pub cpu: Cpu,
     pub storage: Storage,
     pub stills: Stills,
+    pub films: Films,
     pub settings: Arc<Values>,
     pub now: Instant,
 }
@@ -107,9 +125,9 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_explained() {
-        for (n, key) in KEYS.iter().enumerate() {
+        for (n, key) in all().enumerate() {
             assert!(!key.help().is_empty());
-            assert!(KEYS.iter().skip(n + 1).all(|other| other.name() != key.name()));
+            assert!(all().skip(n + 1).all(|other| other.name() != key.name()));
         }
     }
 }

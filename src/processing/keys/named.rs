@@ -15,6 +15,8 @@ use crate::processing::keys::Bench;
 use crate::processing::keys::Family;
 use crate::processing::keys::Made;
 use crate::processing::keys::ProcessingKey;
+use crate::processing::keys::StillKey;
+use crate::processing::keys::Work;
 use crate::settings::NamedConversion;
 use crate::stills::Order;
 
@@ -35,6 +37,12 @@ impl ProcessingKey for NamedConversion {
         asset.has_picture()
     }
 
+    fn work(&self) -> Work<'_> {
+        Work::Still(self)
+    }
+}
+
+impl StillKey for NamedConversion {
     fn run<'a>(&'a self, asset: &'a Asset, at: &'a Bench) -> Pin<Box<dyn Future<Output = Result<Made>> + Send + 'a>> {
         Box::pin(make(self, asset, at))
     }

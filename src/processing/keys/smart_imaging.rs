@@ -2,7 +2,8 @@
 //!
 //! A photo of 24 or 45 megapixels is decoded once, here; every later request for a screen-sized
 //! image starts from 2,048 upright sRGB pixels. Small originals need no base. While it has the
-//! pixels in hand, it notes what they look like at a glance: `thumbhash` and `colors`.
+//! pixels in hand, it notes what they look like at a glance: `thumbhash` and `colors`. Of a film
+//! it keeps a good frame, the poster.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,22 +11,27 @@ use std::pin::Pin;
 use serde_json::Map;
 
 use crate::assets::Asset;
+use crate::assets::BASE;
 use crate::assets::Conversion;
+use crate::assets::POSTER;
+use crate::assets::place;
 use crate::error::Code;
 use crate::error::Result;
 use crate::processing::keys::Bench;
 use crate::processing::keys::Family;
 use crate::processing::keys::Made;
 use crate::processing::keys::ProcessingKey;
+use crate::processing::keys::StillKey;
+use crate::processing::keys::Work;
 
-/// The longer side of a base image.
+/// The longer side of a base image or a poster.
 const SIDE: u32 = 2048;
 
 pub struct SmartImaging;
 
 impl ProcessingKey for SmartImaging {
     fn name(&self) -> &'static str {
-        "smart_imaging"
+        BASE
     }
 
     fn help(&self) -> &'static str {
@@ -37,16 +43,47 @@ impl ProcessingKey for SmartImaging {
     }
 
     fn applies_to(&self, asset: &Asset) -> bool {
-        asset.has_picture()
+        asset.has_picture() || asset.is_film()
     }
 
-    fn is_internal(&self) -> bool {
-        true
+    fn work(&self) -> Work<'_> {
+        Work::Still(self)
     }
+}
 
+impl StillKey for SmartImaging {
     fn run<'a>(&'a self, asset: &'a Asset, at: &'a Bench) -> Pin<Box<dyn Future<Output = Result<Made>> + Send + 'a>> {
-        Box::pin(make(asset, at))
+        if asset.is_film() { Box::pin(poster(asset, at)) } else { Box::pin(make(asset, at)) }
     }
+}
+
+/// A good frame stands for the film wherever a picture of it is asked for.
+async fn poster(asset: &Asset, at: &Bench) -> Result<Made> {
+    let source = at.storage.path_of(&place::original(asset.id, asset.revision)?);
+    let (work, still) = at.films.poster(source, SIDE).await?;
+    let (storage, to) = (at.storage.clone(), place::conversion(asset.id, asset.revision, POSTER, "jpg")?);
+    let size_bytes = at
+        .cpu
+        .run(move || {
+            let size = std::fs::metadata(work.path().join(&still.file))?.len();
+            storage.adopt(&work, &still.file, &to)?;
+            Ok(size)
+        })
+        .await?;
+    let poster = Conversion {
+        key: POSTER.to_owned(),
+        revision: asset.revision,
+        extension: "jpg".to_owned(),
+        content_type: "image/jpeg".to_owned(),
+        width: Some(still.width),
+        height: Some(still.height),
+        duration_seconds: None,
+        size_bytes,
+        public: false,
+        watermarked: false,
+        created_at: at.now,
+    };
+    Ok(Made { conversions: vec![poster], on_demand: true, ..Made::default() })
 }
 
 async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
@@ -68,7 +105,7 @@ async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
         return Ok(Made { facts, on_demand: true, ..Made::default() });
     };
     let base = Conversion {
-        key: "smart_imaging".to_owned(),
+        key: BASE.to_owned(),
         revision: asset.revision,
         extension: picture.format.extension().to_owned(),
         content_type: picture.format.mime().to_owned(),

@@ -4,6 +4,7 @@
 //! types are the vendor's; nothing here decides anything.
 
 pub mod settings;
+pub mod videos;
 
 use std::collections::BTreeMap;
 
@@ -12,19 +13,28 @@ use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::assets::AUDIO_PREVIEW;
 use crate::assets::Asset;
 use crate::assets::Conversion;
 use crate::assets::Full;
+use crate::assets::STORYBOARD;
 use crate::assets::place;
 use crate::processing::Round;
+use crate::processing::RoundStatus;
 use crate::processing::Step;
-use crate::processing::keys;
+use crate::settings::videos::CLIP_PREVIEW;
 use crate::support::clock::Instant;
 
 /// Where local content lies, in the vendor's words.
 const STORAGE_TYPE: &str = "FILESPIN";
 const BUCKET: &str = "cloakroom";
 const PROVIDER: &str = "local";
+
+/// What a round is called in which something is made of a film.
+const FILM: &str = "VIDEO_TRANSCODE";
+
+/// Processing keys whose steps are transcodes, beside those that end in `-video`.
+const TRANSCODES: &[&str] = &[CLIP_PREVIEW, AUDIO_PREVIEW];
 
 /// Facts that stay inside: where a picture was taken is nobody's business by default.
 const PRIVATE_FACTS: &[&str] = &["gps"];
@@ -119,8 +129,7 @@ impl From<&Full> for AssetData {
             conversions: full
                 .conversions
                 .iter()
-                // The base image is ours, not an account's conversion.
-                .filter(|c| !keys::KEYS.iter().any(|k| k.name() == c.key && k.is_internal()))
+                .filter(|c| !c.is_internal())
                 .map(|c| (c.key.clone(), conversion(&full.asset, c)))
                 .collect(),
             addons_info: BTreeMap::from([("ON_DEMAND_IMAGE", AddonInfo { available: asset.on_demand })]),
@@ -153,7 +162,7 @@ pub struct UploadedFile {
     size: u64,
     checksum: String,
     content_type: String,
-    /// A small preview, for pictures.
+    /// A small preview, for pictures and films.
     #[serde(skip_serializing_if = "Option::is_none")]
     thumbnail: Option<String>,
 }
@@ -168,8 +177,7 @@ impl UploadedFile {
             size: asset.size_bytes,
             checksum: asset.md5.clone(),
             content_type: asset.content_type.clone(),
-            thumbnail: asset
-                .has_picture()
+            thumbnail: (asset.has_picture() || asset.is_film())
                 .then(|| format!("{base}/api/v1/assets/{}/conversions?resize=200,200", asset.id)),
         }
     }
@@ -204,12 +212,26 @@ pub struct JobData {
     requested_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     completed_at: Option<String>,
-    /// By family (`conversions`, `transcodes`, `addons`), then by processing key.
-    job_steps: BTreeMap<&'static str, BTreeMap<String, StepData>>,
+    job_steps: StepsData,
     input: Map<String, Value>,
     callback: Map<String, Value>,
     #[serde(rename = "type")]
     kind: String,
+}
+
+/// Steps by family, then by processing key.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct StepsData {
+    /// Of films: done as soon as one of the others has begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preprocess: Option<StepData>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    conversions: BTreeMap<String, StepData>,
+    /// Renditions, streams and previews of films and recordings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transcodes: Option<BTreeMap<String, StepData>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    addons: BTreeMap<String, StepData>,
 }
 
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -225,8 +247,8 @@ pub struct StepData {
 
 impl From<&Round> for JobData {
     fn from(round: &Round) -> JobData {
-        let failed = round.steps.iter().find(|s| !s.message.is_empty());
-        let steps = round.steps.iter().map(|s| (s.key.clone(), StepData::from(s))).collect();
+        // What succeeds may have something to say, too; that stays with its step.
+        let failed = round.steps.iter().find(|s| s.status == RoundStatus::Error);
         JobData {
             status: round.status.word(),
             message: failed.map(|s| s.message.clone()).unwrap_or_default(),
@@ -235,11 +257,37 @@ impl From<&Round> for JobData {
             creator_id: round.creator_id,
             requested_at: round.requested_at.iso(),
             completed_at: round.completed_at.map(Instant::iso),
-            job_steps: BTreeMap::from([("conversions", steps)]),
+            job_steps: StepsData::from(round),
             input: Map::new(),
             callback: Map::new(),
             kind: round.kind.clone(),
         }
+    }
+}
+
+impl From<&Round> for StepsData {
+    fn from(round: &Round) -> StepsData {
+        let mut steps = StepsData::default();
+        if round.kind == FILM {
+            let begun = round.steps.iter().filter_map(|step| step.started_at).min();
+            steps.preprocess = Some(StepData {
+                status: if begun.is_some() { RoundStatus::Completed } else { RoundStatus::Queued }.word(),
+                percent_complete: if begun.is_some() { 100 } else { 0 },
+                started_at: begun.map(Instant::iso),
+                finished_at: begun.map(Instant::iso),
+                message: String::new(),
+            });
+            steps.transcodes = Some(BTreeMap::new());
+        }
+        for step in &round.steps {
+            let family = match &*step.key {
+                STORYBOARD => &mut steps.addons,
+                key if key.ends_with("-video") || TRANSCODES.contains(&key) => steps.transcodes.get_or_insert_default(),
+                _ => &mut steps.conversions,
+            };
+            family.insert(step.key.clone(), StepData::from(step));
+        }
+        steps
     }
 }
 
@@ -252,5 +300,79 @@ impl From<&Step> for StepData {
             finished_at: step.finished_at.map(Instant::iso),
             message: step.message.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(kind: &str, steps: &[(&str, RoundStatus, u8, Option<i64>)]) -> Value {
+        let step = |&(key, status, percent, started): &(&str, RoundStatus, u8, Option<i64>)| Step {
+            key: key.to_owned(),
+            status,
+            percent,
+            started_at: started.map(|seconds| Instant(seconds * 1000)),
+            finished_at: None,
+            message: match status {
+                RoundStatus::Completed => "made with x264enc".to_owned(),
+                RoundStatus::Error => "cannot be decoded".to_owned(),
+                _ => String::new(),
+            },
+        };
+        let round = Round {
+            id: 1234,
+            asset_id: "99d819953914402babbdeb68337ea6a3".parse().unwrap(),
+            revision: 1,
+            creator_id: 272,
+            kind: kind.to_owned(),
+            status: RoundStatus::InProgress,
+            requested_at: Instant(0),
+            completed_at: None,
+            steps: steps.iter().map(step).collect(),
+        };
+        serde_json::to_value(JobData::from(&round)).unwrap()
+    }
+
+    #[test]
+    fn steps_of_films_have_the_families_of_the_contract() {
+        use RoundStatus::InProgress;
+        use RoundStatus::Queued;
+        let told = job(
+            "VIDEO_TRANSCODE",
+            &[
+                ("720p-wm-video", InProgress, 40, Some(9)),
+                ("clip_preview", Queued, 0, None),
+                ("hls-video", InProgress, 40, Some(8)),
+                ("poster", Queued, 0, None),
+                ("storyboard", Queued, 0, None),
+            ],
+        );
+        assert_eq!(told["type"], "VIDEO_TRANSCODE");
+        let waiting = json!({"status": "QUEUED", "percent_complete": 0, "message": ""});
+        let under_way =
+            |at: &str| json!({"status": "IN_PROGRESS", "percent_complete": 40, "started_at": at, "message": ""});
+        assert_eq!(
+            told["job_steps"],
+            json!({
+                "preprocess": {"status": "COMPLETED", "percent_complete": 100, "started_at": "1970-01-01T00:00:08Z",
+                               "finished_at": "1970-01-01T00:00:08Z", "message": ""},
+                "conversions": {"poster": waiting},
+                "transcodes": {"720p-wm-video": under_way("1970-01-01T00:00:09Z"), "clip_preview": waiting,
+                               "hls-video": under_way("1970-01-01T00:00:08Z")},
+                "addons": {"storyboard": waiting},
+            })
+        );
+        let queued = job("VIDEO_TRANSCODE", &[("storyboard", Queued, 0, None)]);
+        assert_eq!(queued["job_steps"]["preprocess"]["status"], "QUEUED");
+        assert_eq!(queued["job_steps"]["transcodes"], json!({}));
+        // What goes well may have something to say, which is not what the job has to say.
+        let ended = [("720p-video", RoundStatus::Completed, 100, None), ("hls-video", RoundStatus::Error, 3, None)];
+        assert_eq!(job("VIDEO_TRANSCODE", &ended[..1])["message"], "");
+        assert_eq!(job("VIDEO_TRANSCODE", &ended)["message"], "cannot be decoded");
+        let image = job("IMAGE", &[("smart_imaging", Queued, 0, None)]);
+        assert_eq!(image["job_steps"], json!({"conversions": {"smart_imaging": waiting}}));
     }
 }
