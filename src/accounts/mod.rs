@@ -148,6 +148,18 @@ impl Accounts {
         Ok(signer)
     }
 
+    /// The access id of a user, and the API key that signs for them now.
+    pub async fn signing(&self, user: i64) -> Result<(String, String)> {
+        let found = move |c: &rusqlite::Connection| {
+            let user = store::find(c, user)?.ok_or_else(unknown)?;
+            Ok((user.access_id, store::sealed(c, user.id, CredentialKind::Api)?))
+        };
+        let (access_id, sealed) = self.db.read(found).await?;
+        let sealed =
+            sealed.ok_or_else(|| Code::Forbidden.because("Signing links takes an API key; this user has none."))?;
+        Ok((access_id, self.master.open(&sealed)?))
+    }
+
     /// Checks an e-mail and a password and gives a token for 24 hours.
     pub async fn login(&self, email: String, password: String) -> Result<Login> {
         let (user, sealed) = self
@@ -230,6 +242,12 @@ impl Accounts {
     /// Every user, oldest first.
     pub async fn users(&self) -> Result<Vec<User>> {
         self.db.read(store::all).await
+    }
+
+    /// What a user is called when it is said who did something.
+    pub async fn email(&self, user: i64) -> Result<String> {
+        let found = self.db.read(move |c| store::find(c, user)).await?;
+        Ok(found.map_or_else(|| format!("user {user}"), |user| user.email))
     }
 
     /// Sets a new password and revokes the tokens given so far.

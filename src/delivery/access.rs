@@ -11,6 +11,7 @@ use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::assets::Asset;
 use crate::delivery::Delivery;
+use crate::delivery::link::Cosigner;
 use crate::delivery::link::Signed;
 use crate::error::Code;
 use crate::error::Result;
@@ -28,19 +29,27 @@ pub enum Ground {
     Signed,
 }
 
+/// The same, and who signs what the answer leads to when it was a signed link.
+#[derive(Clone)]
+pub struct Standing {
+    pub ground: Ground,
+    pub cosigner: Option<Cosigner>,
+}
+
 impl Delivery {
     /// Weighs what a caller brings. A signature that does not hold is refused in any case.
-    pub async fn ground(&self, caller: &Caller, link: Option<Signed>) -> Result<Ground> {
+    pub async fn standing(&self, caller: &Caller, link: Option<Signed>) -> Result<Standing> {
         if let Some(link) = link {
             let signer = self.accounts.signer(&link.access_id).await?;
             let (caller, keys) = signer.map_or((Caller::Nobody, Vec::new()), |s| (s.caller, s.api_keys));
-            link.verify(&keys, self.clock.now())?;
+            let cosigner = link.verify(&keys, self.clock.now())?;
             if !caller.may(Permission::ReadAsset) {
                 return Err(Code::Forbidden.because("Whoever signed this link may not read assets."));
             }
-            return Ok(Ground::Signed);
+            return Ok(Standing { ground: Ground::Signed, cosigner: Some(cosigner) });
         }
-        Ok(if caller.may(Permission::ReadAsset) { Ground::Reader } else { Ground::Public })
+        let ground = if caller.may(Permission::ReadAsset) { Ground::Reader } else { Ground::Public };
+        Ok(Standing { ground, cosigner: None })
     }
 
     /// Whether this on-demand image may be shown; true when everybody may see it.

@@ -7,7 +7,10 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use crate::assets::Asset;
 use crate::assets::AssetId;
+use crate::assets::Conversion;
+use crate::assets::ORIGINAL;
 use crate::assets::place;
 use crate::delivery::Delivery;
 use crate::delivery::Ground;
@@ -15,19 +18,18 @@ use crate::delivery::access;
 use crate::delivery::on_demand::named;
 use crate::error::Code;
 use crate::error::Result;
+use crate::infra::storage::ObjectPath;
 use crate::support::clock::Instant;
-
-/// The word for the bytes as received.
-pub const ORIGINAL: &str = "original";
 
 /// Names an open content.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Key {
-    id: AssetId,
-    revision: u32,
-    content: String,
+    pub(super) id: AssetId,
+    pub(super) revision: u32,
+    /// Its key; with a path below it, one of the files that a conversion has.
+    pub(super) content: String,
     /// When a conversion was made: it may be made again under the same key.
-    made_at: Option<Instant>,
+    pub(super) made_at: Option<Instant>,
 }
 
 /// A content, opened.
@@ -62,14 +64,45 @@ impl Delivery {
         }
         let made_at = conversion.map(|c| c.created_at);
         let known = Key { id, revision: asset.revision, content: key.to_owned(), made_at };
-        if let Some(open) = self.open.get(&known).filter(|open| open.public == public) {
+        let place = || match conversion {
+            None => place::original(id, asset.revision),
+            Some(c) => place::conversion(id, asset.revision, key, &c.extension),
+        };
+        let told = |file, size_bytes| match conversion {
+            None => Content {
+                file,
+                size_bytes,
+                content_type: asset.content_type.clone(),
+                etag: format!("\"{}\"", asset.sha256.get(..32).unwrap_or_default()),
+                name: asset.name.clone(),
+                public,
+                modified_at: asset.uploaded_at,
+            },
+            Some(c) => Content {
+                file,
+                size_bytes,
+                content_type: c.content_type.clone(),
+                etag: etag(asset, c, size_bytes),
+                name: format!("{}-{key}.{}", stem(asset), c.extension),
+                public,
+                modified_at: c.created_at,
+            },
+        };
+        self.opened(known, public, place, told).await
+    }
+
+    /// A file that is open already, or is opened now; `told` says what it is.
+    pub(super) async fn opened(
+        &self,
+        key: Key,
+        public: bool,
+        place: impl FnOnce() -> Result<ObjectPath>,
+        told: impl FnOnce(Arc<File>, u64) -> Content,
+    ) -> Result<Arc<Content>> {
+        if let Some(open) = self.open.get(&key).filter(|open| open.public == public) {
             return Ok(open);
         }
-        let place = match conversion {
-            None => place::original(id, asset.revision)?,
-            Some(c) => place::conversion(id, asset.revision, key, &c.extension)?,
-        };
-        let storage = self.storage.clone();
+        let (storage, place) = (self.storage.clone(), place()?);
         let (file, size_bytes) = self
             .cpu
             .run(move || {
@@ -78,22 +111,18 @@ impl Delivery {
                 Ok((Arc::new(file), size))
             })
             .await?;
-        let (content_type, name) = match conversion {
-            None => (asset.content_type.clone(), asset.name.clone()),
-            Some(c) => {
-                let stem = asset.name.rsplit_once('.').map_or(&*asset.name, |(stem, _)| stem);
-                (c.content_type.clone(), format!("{stem}-{key}.{}", c.extension))
-            }
-        };
-        let etag = match conversion {
-            None => format!("\"{}\"", asset.sha256.get(..32).unwrap_or_default()),
-            Some(c) => {
-                format!("\"{}-{}-{}\"", asset.sha256.get(..16).unwrap_or_default(), c.created_at.0, c.size_bytes)
-            }
-        };
-        let open = Content { file, size_bytes, content_type, etag, name, public, modified_at: asset.uploaded_at };
-        let open = Arc::new(open);
-        self.open.insert(known, Arc::clone(&open));
+        let open = Arc::new(told(file, size_bytes));
+        self.open.insert(key, Arc::clone(&open));
         Ok(open)
     }
+}
+
+/// Of a conversion's file: another original, another making or another length is another tag.
+pub(super) fn etag(asset: &Asset, made: &Conversion, size_bytes: u64) -> String {
+    format!("\"{}-{}-{size_bytes}\"", asset.sha256.get(..16).unwrap_or_default(), made.created_at.0)
+}
+
+/// What its owner calls it, without the extension.
+pub(super) fn stem(asset: &Asset) -> &str {
+    asset.name.rsplit_once('.').map_or(&*asset.name, |(stem, _)| stem)
 }

@@ -1,7 +1,8 @@
 //! From who-asks-for-what to bytes going out.
 //!
 //! Two kinds of answer: an on-demand image, computed once and then served from memory or
-//! disk ([`on_demand`]), and a content as it is stored, read by descriptor ([`content`]).
+//! disk ([`on_demand`]), and a content as it is stored, read by descriptor ([`content`]); of
+//! films and recordings, [`transcodes`] hands out what is made.
 //! Access is decided before any cache is asked.
 //!
 //! This room knows no HTTP: it gives bytes, an entity tag and a media type.
@@ -13,6 +14,7 @@ pub mod deepzoom;
 pub mod link;
 pub mod manual;
 pub mod on_demand;
+pub mod transcodes;
 mod wait;
 pub mod watermark;
 
@@ -24,10 +26,13 @@ use serde::Deserialize;
 use serde::Serialize;
 
 pub use access::Ground;
+pub use access::Standing;
 pub use content::Content;
 pub use on_demand::Image;
+pub use on_demand::Of;
 pub use on_demand::Shown;
 pub use on_demand::Wanted;
+pub use transcodes::Text;
 
 use crate::accounts::Accounts;
 use crate::assets::Assets;
@@ -46,6 +51,9 @@ use crate::support::single_flight::SingleFlight;
 
 /// How long a request waits for an asset that is being saved, or for what is made of it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long after its upload the picture that stands for a film is waited for at all.
+const STILL_COMES_WITHIN: Duration = Duration::from_secs(30);
 
 /// How this process delivers.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The source is the base image when the result is small enough not to show it, else the
-//! original. An asset that is still being looked at is waited for briefly, so that a script
+//! original; of films and recordings it is the picture that stands for them. An asset that is still being looked at is waited for briefly, so that a script
 //! that asks right after its upload gets its picture.
 
 use std::fmt::Write;
@@ -17,11 +17,15 @@ use crate::assets::Asset;
 use crate::assets::AssetId;
 use crate::assets::Conversion;
 use crate::assets::Full;
+use crate::assets::POSTER;
+use crate::assets::STORYBOARD;
+use crate::assets::WAVEFORM;
 use crate::assets::place;
 use crate::delivery::Delivery;
 use crate::delivery::Ground;
 use crate::delivery::access;
 use crate::delivery::cache::Key;
+use crate::delivery::transcodes;
 use crate::delivery::watermark;
 use crate::error::Code;
 use crate::error::Error;
@@ -57,21 +61,32 @@ pub struct Shown {
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
     pub id: AssetId,
-    /// A named conversion to start from, instead of the original.
-    pub from: Option<&'a str>,
+    pub of: Of<'a>,
     pub recipe: &'a Recipe,
     /// The header of that name.
     pub accept: Option<&'a str>,
 }
 
+/// What a picture is to be of.
+#[derive(Clone, Copy)]
+pub enum Of<'a> {
+    /// The asset itself; a film or a recording has a picture that stands for it.
+    Asset,
+    /// A named conversion of it.
+    Conversion(&'a str),
+    /// A picture of its storyboard, by the name of its file.
+    Frame(&'a str),
+}
+
 impl Delivery {
     /// The picture that the recipe makes of an asset, in the best format the caller takes.
     pub async fn image(&self, ground: Ground, wanted: Wanted<'_>) -> Result<Shown> {
-        let full = match wanted.from {
-            None => self.when_ready(wanted.id).await?,
-            Some(name) => self.when_made(wanted.id, name).await?,
+        let (full, within) = match wanted.of {
+            Of::Asset => (self.when_ready(wanted.id).await?, None),
+            Of::Conversion(name) => (self.when_made(wanted.id, name).await?, Some(name)),
+            Of::Frame(_) => (self.assets.recall(wanted.id).await?, Some(STORYBOARD)),
         };
-        let public = match wanted.from {
+        let public = match within {
             None => self.admit_image(ground, &full.asset, wanted.recipe)?,
             Some(name) => {
                 let public = named(&full, name)?.public;
@@ -105,10 +120,8 @@ impl Delivery {
             return Ok(found);
         }
         let source = match &from {
-            Some(name) => {
-                let extension = &named(full, name)?.extension;
-                place::conversion(key.id, key.revision, name, extension)?
-            }
+            Some(Stored { key: name, file: Some(file), .. }) => place::part(key.id, key.revision, name, file)?,
+            Some(Stored { key: name, extension, .. }) => place::conversion(key.id, key.revision, name, extension)?,
             None => source(full, &order.recipe)?,
         };
         let (storage, name) = (self.storage.clone(), source.as_str().to_owned());
@@ -124,38 +137,91 @@ impl Delivery {
     /// What has to be done, and under which key the result is kept.
     fn task(&self, full: &Full, wanted: Wanted<'_>) -> Result<Task> {
         let asset = &full.asset;
-        if wanted.from.is_none() && !asset.has_picture() {
-            return Err(Code::NoImage.because("No image can be made from this content."));
-        }
+        let stored = stored(full, wanted.of)?;
         let settings = self.settings.now();
         let has_alpha = asset.facts.contains_key("has_alpha");
-        let kind = if asset.content_type == "image/png" { SourceFormat::Png } else { SourceFormat::Jpeg };
+        let kind = match stored {
+            Some((still, None)) if !asset.has_picture() => &still.content_type,
+            _ => &asset.content_type,
+        };
+        let kind = if kind == "image/png" { SourceFormat::Png } else { SourceFormat::Jpeg };
         let animated = asset.facts.contains_key("animated");
         let format = negotiate::choose(wanted.accept, kind, has_alpha, animated, wanted.recipe.format());
         let recipe = wanted.recipe.clone().with_format(format);
         let (recipe, mark) = watermark::settle(recipe, settings.watermark.as_ref())?;
         let focus = recipe.minds_focus().then(|| focus(asset).or(settings.images.focus)).flatten();
         let mut name = recipe.canonical();
-        if let Some(from) = wanted.from {
-            // A conversion may be made again, in another shape.
-            let _ = write!(name, "&from={from}.{}", named(full, from)?.created_at.0);
+        // A conversion may be made again, in another shape.
+        match stored {
+            Some((from, None)) => _ = write!(name, "&from={}.{}", from.key, from.created_at.0),
+            Some((from, Some(file))) => _ = write!(name, "&from={}/{file}.{}", from.key, from.created_at.0),
+            None => {}
         }
+        let ceiling = match (wanted.of, settings.videos.poster_box) {
+            (Of::Asset, (width, height)) if stored.is_some() && width > 0 && recipe.max_output().is_none() => {
+                let _ = write!(name, "&box={width}x{height}");
+                Some((width, height))
+            }
+            _ => None,
+        };
         if let Some((x, y)) = focus {
             let _ = write!(name, "&focus={x:.3},{y:.3}");
         }
         let key = Key { id: asset.id, revision: asset.revision, recipe: name, format };
-        let from = wanted.from.map(str::to_owned);
-        Ok(Task { key, from, order: Order { recipe, format, ceiling: None, focus }, mark })
+        let from = stored.map(|(from, file)| Stored {
+            key: from.key.clone(),
+            extension: from.extension.clone(),
+            file: file.map(str::to_owned),
+        });
+        Ok(Task { key, from, order: Order { recipe, format, ceiling, focus }, mark })
     }
 }
 
 /// One picture to be made: its name, what of, and how.
 struct Task {
     key: Key,
-    /// A named conversion to start from, instead of the original.
-    from: Option<String>,
+    /// What to start from, instead of the original.
+    from: Option<Stored>,
     order: Order,
     mark: Option<ObjectPath>,
+}
+
+/// A conversion, or one file of it.
+struct Stored {
+    key: String,
+    extension: String,
+    file: Option<String>,
+}
+
+/// The conversion that a picture is cut from, and which file of it; `None` when that is the
+/// asset's own picture.
+fn stored<'a>(full: &'a Full, of: Of<'a>) -> Result<Option<(&'a Conversion, Option<&'a str>)>> {
+    match of {
+        Of::Conversion(name) => Ok(Some((named(full, name)?, None))),
+        Of::Frame(file) if transcodes::is_frame(file) => Ok(Some((named(full, STORYBOARD)?, Some(file)))),
+        Of::Frame(_) => Err(Code::ContentNotFound.because("A storyboard has no picture of this name.")),
+        Of::Asset if full.asset.has_picture() => Ok(None),
+        Of::Asset => match still(full) {
+            Some(still) => Ok(Some((still, None))),
+            None => Err(no_still(&full.asset)),
+        },
+    }
+}
+
+/// The picture that stands for a film or a recording.
+pub(super) fn still(full: &Full) -> Option<&Conversion> {
+    full.conversion(POSTER).or_else(|| full.conversion(WAVEFORM))
+}
+
+fn no_still(asset: &Asset) -> Error {
+    let Some(key) = asset.still_by() else {
+        return Code::NoImage.because("No image can be made from this content.");
+    };
+    let what = if asset.is_film() { "film" } else { "recording" };
+    match asset.errors.get(key) {
+        Some(why) => Code::NoImage.because(format!("There is no picture of this {what}. {why}")),
+        None => Code::NoImage.because(format!("There is no picture of this {what} yet; it is made after the upload.")),
+    }
 }
 
 /// A conversion of the present revision.

@@ -8,6 +8,8 @@ use crate::assets::Full;
 use crate::assets::Status;
 use crate::delivery::Delivery;
 use crate::delivery::PATIENCE;
+use crate::delivery::STILL_COMES_WITHIN;
+use crate::delivery::on_demand;
 use crate::delivery::on_demand::named;
 use crate::error::Code;
 use crate::error::Result;
@@ -15,7 +17,11 @@ use crate::error::Result;
 impl Delivery {
     /// The asset once it can be shown.
     pub(super) async fn when_ready(&self, id: AssetId) -> Result<Arc<Full>> {
-        let settled = |full: &Full| !matches!(full.asset.status, Status::NotReady | Status::Queued);
+        let settled = |full: &Full| match full.asset.status {
+            Status::NotReady | Status::Queued => false,
+            Status::Ok => !self.still_comes(full),
+            Status::Error | Status::Archived => true,
+        };
         let full = self.when(id, settled).await?;
         match full.asset.status {
             Status::Ok | Status::Archived => Ok(full),
@@ -34,24 +40,42 @@ impl Delivery {
         self.when(id, |full| !expected || named(full, name).is_ok() || is_late(full)).await
     }
 
+    /// Whether the picture that stands for a film or a recording is on its way.
+    fn still_comes(&self, full: &Full) -> bool {
+        let asset = &full.asset;
+        asset.still_by().is_some_and(|key| {
+            on_demand::still(full).is_none()
+                && !asset.errors.contains_key(key)
+                && self.clock.now().since(asset.uploaded_at) < STILL_COMES_WITHIN
+        })
+    }
+
     /// The asset as it is once `enough`, or when patience is over.
     async fn when(&self, id: AssetId, enough: impl Fn(&Full) -> bool) -> Result<Arc<Full>> {
         let full = self.assets.recall(id).await?;
         if enough(&full) {
             return Ok(full);
         }
-        let changed = self.journal.changed();
+        let (told, changed) = (self.journal.changed(), self.assets.changed());
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let waiting = changed.notified();
-            tokio::pin!(waiting);
-            // Registered before the row is read, so that a change in between is not missed. What is
-            // remembered may be older than the change that woke us.
-            waiting.as_mut().enable();
-            self.assets.forget(id);
-            let full = self.assets.recall(id).await?;
-            if enough(&full) || tokio::time::timeout_at(deadline, waiting).await.is_err() {
+            let (told, changed) = (told.notified(), changed.notified());
+            tokio::pin!(told, changed);
+            // Registered before the row is read, so that a change in between is not missed.
+            told.as_mut().enable();
+            changed.as_mut().enable();
+            let full = self.assets.look_again(id).await?;
+            let woken = async {
+                tokio::select! {
+                    () = told => {}
+                    () = changed => {}
+                }
+            };
+            if enough(&full) {
                 return Ok(full);
+            }
+            if tokio::time::timeout_at(deadline, woken).await.is_err() {
+                return self.assets.look_again(id).await;
             }
         }
     }

@@ -19,5 +19,9 @@ mod jobs;
 mod operations;
 /// What an administrator chooses, and what follows from it.
 mod settings;
+/// Links and public access.
+mod sharing;
 /// Files on their way in, and everything that can be wrong with them.
 mod uploads;
+/// Films on their way out: renditions, streams, storyboards; cancelling.
+mod videos;

@@ -9,6 +9,7 @@ use actix_web::web::Data;
 use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::delivery::Delivery;
+use crate::delivery::Of;
 use crate::delivery::Wanted;
 use crate::delivery::deepzoom::Tile;
 use crate::error::Code;
@@ -105,7 +106,7 @@ async fn image(
     query: Pairs,
 ) -> Reply<HttpResponse> {
     let ground = links::ground(&delivery, &caller, &request).await?;
-    let wanted = Wanted { id: id.0, from: None, recipe: &recipe(&query)?, accept: accept(&request) };
+    let wanted = Wanted { id: id.0, of: Of::Asset, recipe: &recipe(&query)?, accept: accept(&request) };
     let shown = delivery.image(ground, wanted).await?;
     Ok(respond::image(&request, &shown, download(&query).then(|| id.0.to_string())))
 }
@@ -125,16 +126,16 @@ async fn conversion(
         let content = delivery.conversion(ground, id.0, key).await?;
         return Ok(respond::content(&request, &cpu, &content, Disposition::asked(&query))?);
     }
-    let wanted = Wanted { id: id.0, from: Some(key), recipe: &recipe, accept: accept(&request) };
+    let wanted = Wanted { id: id.0, of: Of::Conversion(key), recipe: &recipe, accept: accept(&request) };
     let shown = delivery.image(ground, wanted).await?;
     Ok(respond::image(&request, &shown, download(&query).then(|| format!("{}-{key}", id.0))))
 }
 
-fn recipe(query: &Pairs) -> Result<Recipe> {
+pub(super) fn recipe(query: &Pairs) -> Result<Recipe> {
     Recipe::parse(query.iter()).map_err(|bad| Code::InvalidRequest.because(bad.to_string()))
 }
 
-fn accept(request: &HttpRequest) -> Option<&str> {
+pub(super) fn accept(request: &HttpRequest) -> Option<&str> {
     request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok())
 }
 

@@ -5,6 +5,7 @@ use actix_web::web::Json;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::accounts::Accounts;
 use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::error::Code;
@@ -25,6 +26,14 @@ pub fn mount(r: &mut Routes) {
     r.get("/api/v1/jobs/{job_id}", Permission::ReadAsset, find, "How far a job is")
         .answers(200, Body::json::<JobData>())
         .refuses(&[Code::JobNotFound]);
+    r.post(
+        "/api/v1/jobs/{job_id}/cancel",
+        Permission::EditAsset,
+        cancel,
+        "Ours: ends what a job has not done yet; its open steps become `ERROR`",
+    )
+    .answers(200, Body::json::<JobData>())
+    .refuses(&[Code::JobNotFound, Code::Conflict]);
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -41,6 +50,16 @@ async fn list(caller: Caller, processing: Data<Processing>, query: Pairs) -> Rep
     let (rounds, total) = processing.list(caller.user_id(), page).await?;
     let jobs: Vec<_> = rounds.iter().map(JobData::from).collect();
     Ok(Json(Listing { count: jobs.len(), limit: page.limit, offset: page.offset, total, jobs }))
+}
+
+async fn cancel(
+    caller: Caller,
+    accounts: Data<Accounts>,
+    processing: Data<Processing>,
+    job: Number,
+) -> Reply<Json<JobData>> {
+    let by = accounts.email(caller.user_id()).await?;
+    Ok(Json(JobData::from(&processing.cancel(job.0, &by).await?)))
 }
 
 async fn find(processing: Data<Processing>, job: Number) -> Reply<Json<JobData>> {

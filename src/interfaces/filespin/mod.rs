@@ -9,8 +9,10 @@ mod links;
 mod processing;
 pub mod reply;
 mod settings;
+mod sharing;
 mod uploads;
 mod users;
+mod videos;
 
 use crate::interfaces::http::table::Routes;
 
@@ -23,6 +25,8 @@ pub fn routes() -> Routes {
     processing::mount(&mut routes);
     jobs::mount(&mut routes);
     images::mount(&mut routes);
+    sharing::mount(&mut routes);
+    videos::mount(&mut routes);
     settings::mount(&mut routes);
     routes
 }

@@ -78,8 +78,8 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
     }
     let in_path = row
         .path
-        .split('/')
-        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .split('{')
+        .filter_map(|part| Some(part.split_once('}')?.0))
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
     let in_query = row.query.iter().map(
         |(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": { "type": "string" } }),

@@ -33,8 +33,11 @@ use rustix::io::ReadWriteFlags;
 
 use crate::delivery::Content;
 use crate::delivery::Shown;
+use crate::delivery::Text;
+use crate::delivery::transcodes::Part;
 use crate::error::Result;
 use crate::interfaces::http::extract::Pairs;
+use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
 use crate::support::id;
 use crate::support::mime;
@@ -55,6 +58,10 @@ const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img
 /// May be kept by shared caches, but a replaced original shows after five minutes at most.
 const PUBLIC: &str = "public, max-age=300, must-revalidate";
 const PRIVATE: &str = "private, no-store";
+/// Leads to what may be made again: asked for anew by every visitor.
+const BRIEF: &str = "public, max-age=10, must-revalidate";
+/// Never means other bytes.
+const SETTLED: &str = "public, max-age=31536000, immutable";
 
 /// `inline` or `attachment`, as the caller asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +99,28 @@ pub fn image(request: &HttpRequest, shown: &Shown, download: Option<String>) -> 
 
 /// A short text that was made for this answer.
 pub fn document(request: &HttpRequest, text: String, content_type: &'static str, public: bool) -> HttpResponse {
+    written(request, text, content_type, if public { PUBLIC } else { PRIVATE }, None)
+}
+
+/// A playlist, or cues.
+pub fn text(request: &HttpRequest, text: Text) -> HttpResponse {
+    let Text { text, content_type, public, modified_at } = text;
+    written(request, text, content_type, if public { BRIEF } else { PRIVATE }, Some(modified_at))
+}
+
+fn written(
+    request: &HttpRequest,
+    text: String,
+    content_type: &'static str,
+    cache: &'static str,
+    modified_at: Option<Instant>,
+) -> HttpResponse {
     let etag = format!("\"{}\"", id::hex(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref()));
     let mut answer = HttpResponse::Ok();
-    answer
-        .insert_header((header::ETAG, &*etag))
-        .insert_header((header::CACHE_CONTROL, if public { PUBLIC } else { PRIVATE }));
+    answer.insert_header((header::ETAG, &*etag)).insert_header((header::CACHE_CONTROL, cache));
+    if let Some(at) = modified_at {
+        answer.insert_header((header::LAST_MODIFIED, http_date(at.unix_seconds())));
+    }
     if not_modified(request, &etag) {
         return answer.status(StatusCode::NOT_MODIFIED).finish();
     }
@@ -106,6 +130,22 @@ pub fn document(request: &HttpRequest, text: String, content_type: &'static str,
 
 /// A stored content, whole or in ranges.
 pub fn content(request: &HttpRequest, cpu: &Cpu, content: &Content, how: Disposition) -> Result<HttpResponse> {
+    sent(request, cpu, content, how, PUBLIC)
+}
+
+/// A file of a conversion that has many.
+pub fn part(request: &HttpRequest, cpu: &Cpu, part: &Part, how: Disposition) -> Result<HttpResponse> {
+    sent(request, cpu, &part.content, how, if part.is_settled { SETTLED } else { PUBLIC })
+}
+
+/// `cache` is for what everybody may see.
+fn sent(
+    request: &HttpRequest,
+    cpu: &Cpu,
+    content: &Content,
+    how: Disposition,
+    cache: &'static str,
+) -> Result<HttpResponse> {
     let size = content.size_bytes;
     let modified = http_date(content.modified_at.unix_seconds());
     let mut answer = HttpResponse::Ok();
@@ -113,7 +153,7 @@ pub fn content(request: &HttpRequest, cpu: &Cpu, content: &Content, how: Disposi
         .insert_header((header::ETAG, &*content.etag))
         .insert_header((header::LAST_MODIFIED, &*modified))
         .insert_header((header::ACCEPT_RANGES, "bytes"))
-        .insert_header((header::CACHE_CONTROL, if content.public { PUBLIC } else { PRIVATE }));
+        .insert_header((header::CACHE_CONTROL, if content.public { cache } else { PRIVATE }));
     if not_modified(request, &content.etag) || not_modified_since(request, &modified) {
         return Ok(answer.status(StatusCode::NOT_MODIFIED).finish());
     }
@@ -127,6 +167,7 @@ pub fn content(request: &HttpRequest, cpu: &Cpu, content: &Content, how: Disposi
         Ranges::Full => Ok(answer.body(FileBody::new(content, cpu, 0..size))),
         Ranges::Unsatisfiable => {
             answer.insert_header((header::CONTENT_RANGE, range::unsatisfied(size)));
+            answer.insert_header((header::CACHE_CONTROL, "no-store"));
             Ok(answer.status(StatusCode::RANGE_NOT_SATISFIABLE).finish())
         }
         Ranges::Satisfiable(ranges) => {
