@@ -274,7 +274,7 @@ impl<'a> Album<'a> {
         };
         let shown = self.stills.len() as u32;
         for at in shown..self.count {
-            self.repeat(shown - 1, at)?;
+            self.repeat(shown - 1, at);
             self.keep(at, last.at_seconds)?;
         }
         write(self.folder, "storyboard.vtt", self.cues(plan).as_bytes())?;
@@ -283,7 +283,7 @@ impl<'a> Album<'a> {
     }
 
     /// On the sheet, a frame that is missing stays black, unless it can be taken from the same sheet.
-    fn repeat(&mut self, from: u32, to: u32) -> Result<(), VideoError> {
+    fn repeat(&mut self, from: u32, to: u32) {
         let ((from_sheet, from_column, from_row), (to_sheet, to_column, to_row)) =
             (self.layout.place(from), self.layout.place(to));
         let (width, height) = (self.width, self.height);
@@ -292,7 +292,6 @@ impl<'a> Album<'a> {
         if from_sheet == to_sheet {
             sheet.copy((width, height), (from_column * width, from_row * height), (to_column * width, to_row * height));
         }
-        Ok(())
     }
 
     fn cues(&self, plan: &Plan) -> String {
@@ -424,7 +423,7 @@ mod tests {
     #[test]
     fn moments_are_written_as_players_read_them() {
         assert_eq!(timestamp(0.0), "00:00:00.000");
-        assert_eq!(timestamp(3_725.0625), "01:02:05.063");
+        assert_eq!(timestamp(3725.0625), "01:02:05.063");
         assert_eq!(timestamp(59.9996), "00:01:00.000");
     }
 
