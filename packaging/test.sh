@@ -20,7 +20,9 @@ need_packages \
     'pngcheck=command -v pngcheck' \
     'webp=command -v dwebp' \
     'libavif-bin=command -v avifdec' \
-    'libimage-exiftool-perl=command -v exiftool'
+    'libimage-exiftool-perl=command -v exiftool' \
+    'ffmpeg=command -v ffmpeg' \
+    'gstreamer1.0-tools=command -v gst-launch-1.0'
 need_rust
 build_web
 say 'building'

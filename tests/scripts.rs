@@ -31,6 +31,12 @@ fn s2_curl_metadata() {
 }
 
 #[test]
+fn s5_video() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
+    python("s5_video.py");
+}
+
+#[test]
 fn outputs_open() {
     for (program, package) in [
         ("djpeg", "libjpeg-turbo-progs"),
