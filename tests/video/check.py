@@ -637,11 +637,11 @@ def see_streams(report, folder, streams, film):
     master = os.path.join(os.path.abspath(folder), "playlist.m3u8")
     found = probe(report, master)
     report.expect(any(stream.get("codec_type") == "video" for stream in found), "ffprobe finds no picture in it")
-    # By HTTP: from files, its playbin waits for the sound of a group for ever.
+    # By HTTP: from files, its playbin waits for the sound of a group for ever. Not playbin3: that of 1.22.0 aborts
+    # every other time, also on ffmpeg's streams.
     with Served(folder) as address:
-        for player in ("playbin", "playbin3"):
-            words = f"gst-launch-1.0 -q {player} uri={address}/playlist.m3u8".split()
-            expect_quiet(report, [*words, "video-sink=fakesink sync=false", "audio-sink=fakesink sync=false"], player)
+        words = f"gst-launch-1.0 -q playbin uri={address}/playlist.m3u8".split()
+        expect_quiet(report, [*words, "video-sink=fakesink sync=false", "audio-sink=fakesink sync=false"], "playbin")
     if film and film.clapped:
         check_clap(report, master)
 
