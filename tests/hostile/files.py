@@ -344,6 +344,7 @@ def documents():
 
 def others():
     yield "300000.psd", b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 30_000, 30_000, 8, 3) + bytes(100)
+    yield "four-billion.psd", b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 56, 0xffffffff, 0xffffffff, 16, 3) + struct.pack(">III", 0, 0, 0) + b"\0\0" + bytes(100)
     yield "channels.psd", b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 56, 9_000, 9_000, 16, 3) + struct.pack(">III", 0, 0, 0) + b"\0\1" + bytes(100)
     yield "2-to-the-32.psb", b"8BPS\0\2" + bytes(6) + struct.pack(">HIIHH", 65_535, MOST, MOST, 32, 3) + b"\xff" * 100
     bmp = golden("bmp_24.bmp")
