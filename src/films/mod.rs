@@ -167,7 +167,7 @@ impl Films {
     pub async fn poster(&self, source: PathBuf, side: u32) -> Result<(Workspace, Still)> {
         let work = self.workspace().await?;
         let errand = Errand::Poster(Poster { source: source.clone(), folder: work.path().to_owned(), side });
-        match self.send(&errand, self.grants(vec![source], &work), self.errands.limits(), |_| {}).await? {
+        match self.send(&errand, grants(vec![source], &work), self.errands.limits(), |_| {}).await? {
             Outcome::Poster(still) => Ok((work, still)),
             other => Err(unexpected(&other)),
         }
@@ -187,7 +187,7 @@ impl Films {
         let folder = work.path().join(STORYBOARD);
         std::fs::create_dir(&folder)?;
         let errand = Errand::Storyboard(Storyboard { source: source.clone(), folder, frames, width, height, shape });
-        match self.send(&errand, self.grants(vec![source], &work), self.errands.limits(), watch).await? {
+        match self.send(&errand, grants(vec![source], &work), self.errands.limits(), watch).await? {
             Outcome::Storyboard(stills) => Ok((work, stills)),
             other => Err(unexpected(&other)),
         }
@@ -203,7 +203,7 @@ impl Films {
         let work = self.workspace().await?;
         let folder = work.path().to_owned();
         let errand = Errand::Recording(Recording { source: source.clone(), folder, width, height });
-        match self.send(&errand, self.grants(vec![source], &work), self.errands.limits(), watch).await? {
+        match self.send(&errand, grants(vec![source], &work), self.errands.limits(), watch).await? {
             Outcome::Recording(recorded) => Ok((work, recorded)),
             other => Err(unexpected(&other)),
         }
@@ -221,7 +221,7 @@ impl Films {
         let Wanted { renditions, hls, clip, mark } = wanted.clone();
         let mut read = vec![source.to_owned()];
         read.extend(mark.as_ref().map(|mark| mark.file.clone()));
-        let grants = self.grants(read, &work);
+        let grants = grants(read, &work);
         let errand = Errand::Transcode(Transcode {
             source: source.to_owned(),
             folder: work.path().to_owned(),
@@ -268,10 +268,10 @@ impl Films {
         let storage = self.storage.clone();
         self.cpu.run(move || storage.workspace()).await
     }
+}
 
-    fn grants(&self, read: Vec<PathBuf>, work: &Workspace) -> Grants {
-        Grants { read, folder: Some(work.path().to_owned()), devices: false }
-    }
+fn grants(read: Vec<PathBuf>, work: &Workspace) -> Grants {
+    Grants { read, folder: Some(work.path().to_owned()), devices: false }
 }
 
 /// What this machine can do with films, for a program that has no box open.
@@ -283,7 +283,7 @@ fn errands(config: &Config) -> Errands {
     let program = config.workers.program.clone().filter(|program| !program.as_os_str().is_empty());
     // Posters and the survey do not wait for films.
     let slots = config.workers.slots.max(1) + 2;
-    Errands::new(errand::Config { program, slots, ..config.workers.clone() }, video::ENVIRONMENT)
+    Errands::new(errand::Config { slots, program, ..config.workers.clone() }, video::ENVIRONMENT)
 }
 
 async fn ask(errands: &Errands) -> Result<Survey> {

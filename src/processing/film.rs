@@ -133,7 +133,7 @@ impl Processing {
         };
         let open: Vec<&'static FilmKey> = open.iter().filter_map(|key| film_key(key)).collect();
         let settings = self.settings.now();
-        let together = |key: &&FilmKey| matches!(key.part, Part::Rendition { .. } | Part::Stream);
+        let together = |key: &&FilmKey| matches!(key.part, Part::Rendition | Part::Stream);
         let (ladder, alone): (Vec<_>, Vec<_>) = open.into_iter().partition(together);
         let errands =
             std::iter::once(ladder).filter(|keys| !keys.is_empty()).chain(alone.into_iter().map(|key| vec![key]));

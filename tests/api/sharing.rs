@@ -8,7 +8,7 @@ use crate::harness::Appliance;
 use crate::harness::jpeg;
 
 /// The address of a link, as this box serves it.
-#[expect(clippy::unwrap_used, reason = "a step of a test fails by panicking, too")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a step of a test fails by panicking, too")]
 fn link(app: &Appliance, path: &str) -> String {
     let url = app.json(path)["url"].as_str().unwrap().to_owned();
     let at = url.find("/api/v1/").unwrap();

@@ -4,7 +4,12 @@
 //! What would have been made of a film is planted: the files in their places, the rows beside
 //! them, while the server does not run.
 
-#![expect(clippy::unwrap_used, reason = "the steps that the tests share fail by panicking, too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the steps that the tests share fail by panicking, too"
+)]
+#![expect(clippy::disallowed_methods, reason = "rows are planted behind the back of the server")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -35,7 +35,7 @@ use crate::interfaces::http::table::Routes;
 use crate::settings::DEEPZOOM;
 
 /// What a link lives for unless somebody says otherwise.
-const USUAL_LIFE: Duration = Duration::from_secs(6000);
+const USUAL_LIFE: Duration = Duration::from_mins(100);
 /// The longest that an object store signs for, which callers of `object_storage` reckon with.
 const OBJECT_STORAGE_LIFE: Duration = Duration::from_hours(7 * 24);
 /// Assets of one request for links.
@@ -86,6 +86,7 @@ struct Link {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the contract's name")]
 struct Links {
     /// By asset id.
     links: BTreeMap<String, Link>,

@@ -245,7 +245,13 @@ impl<'a> Rows<'a> {
         let bytes = (width as usize * usize::from(depth)).div_ceil(8);
         let count = height as usize * usize::from(channels);
         match u16::from_be_bytes(*compression) {
-            0 => Ok(Self { lengths: None, length_size: 0, data, bytes, complete: data.len() >= bytes.saturating_mul(count) }),
+            0 => Ok(Self {
+                lengths: None,
+                length_size: 0,
+                data,
+                bytes,
+                complete: data.len() >= bytes.saturating_mul(count),
+            }),
             1 => {
                 let length_size = if is_large { 4 } else { 2 };
                 let (lengths, data) = data.split_at_checked(count * length_size).ok_or_else(missing)?;
