@@ -2,7 +2,7 @@
 //!
 //! A rendition is a content like any other. A stream and a storyboard are conversions of many
 //! files, read by descriptor like contents; which names they may have is a grammar
-//! ([`belongs`]), so that no path and no file of somebody else's can be asked for. The
+//! (`belongs`), so that no path and no file of somebody else's can be asked for. The
 //! addresses mirror the folder: what a playlist says of its neighbours holds as it stands.
 //!
 //! Playlists and cues are completed on the way out. Each address in them gets `v`, which names
