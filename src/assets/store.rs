@@ -78,6 +78,13 @@ pub fn looked_at(
     Ok(changed == 1)
 }
 
+/// Says better what this revision is than its first bytes did.
+pub fn set_content_type(tx: &Tx, id: AssetId, revision: u32, content_type: &str) -> Result<()> {
+    tx.prepare_cached("UPDATE asset SET content_type = ?3 WHERE id = ?1 AND revision = ?2")?
+        .execute(params![id, revision, content_type])?;
+    Ok(())
+}
+
 /// Adds to what is known about this revision; what has the same name is replaced. False when
 /// that revision is gone.
 pub fn add_facts(tx: &Tx, id: AssetId, revision: u32, facts: &Map<String, Value>) -> Result<bool> {

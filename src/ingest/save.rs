@@ -56,6 +56,8 @@ impl Job for SaveOriginal {
 /// What looking brought.
 #[derive(Default)]
 struct Verdict {
+    /// Better known than by its first bytes.
+    content_type: Option<&'static str>,
     facts: Map<String, Value>,
     errors: BTreeMap<String, String>,
 }
@@ -98,7 +100,7 @@ impl Ingest {
         let claimed = mime::from_name(&asset.name);
         let mut verdict = match kind.family {
             Family::Image => self.look_at_picture(file).await?,
-            Family::Video | Family::Audio => self.look_at_recording(file).await?,
+            Family::Video | Family::Audio => self.look_at_recording(file, kind.content_type).await?,
             Family::Document if kind.content_type == model::PDF => self.look_at_pages(file).await?,
             Family::Document => Verdict::default(),
             Family::Other => Verdict::error(INVALID),
@@ -131,9 +133,9 @@ impl Ingest {
         }
     }
 
-    async fn look_at_recording(&self, file: Arc<File>) -> Result<Verdict> {
+    async fn look_at_recording(&self, file: Arc<File>, content_type: &str) -> Result<Verdict> {
         match self.stills.probe_container(file).await {
-            Ok(Some(facts)) => Ok(Verdict::recording(&facts)),
+            Ok(Some(facts)) => Ok(Verdict::recording(&facts, content_type)),
             Ok(None) => Ok(Verdict::default()),
             Err(e) if matches!(e.code, Code::BadImage | Code::NoImage) => Ok(Verdict::error(INVALID)),
             Err(e) => Err(e),
@@ -141,11 +143,15 @@ impl Ingest {
     }
 
     /// Writes the verdict and everything that follows from it, in one transaction.
-    async fn settle(&self, asset: Asset, verdict: Verdict, at: Option<Attempt>) -> Result<()> {
+    async fn settle(&self, mut asset: Asset, verdict: Verdict, at: Option<Attempt>) -> Result<()> {
         let (journal, processing) = (self.journal.clone(), self.processing.clone());
         self.db
             .write(move |tx| {
                 let status = if verdict.errors.contains_key("original") { Status::Error } else { Status::Ok };
+                if let Some(content_type) = verdict.content_type {
+                    content_type.clone_into(&mut asset.content_type);
+                    store::set_content_type(tx, asset.id, asset.revision, content_type)?;
+                }
                 if store::looked_at(tx, asset.id, asset.revision, status, &verdict.facts, &verdict.errors)? {
                     journal.tell(tx, asset.id, Event::FileSaved, &json!({ "revision": asset.revision }))?;
                     if status == Status::Ok {
@@ -189,11 +195,14 @@ impl Verdict {
         // Kept for the owner, never shown to others: see `wire::filespin`.
         put("gps", facts.gps.and_then(|g| serde_json::to_value(g).ok()));
         let errors = facts.warning.map(|w| ("warning".to_owned(), w)).into_iter().collect();
-        Verdict { facts: found, errors }
+        Verdict { facts: found, errors, ..Verdict::default() }
     }
 
-    fn recording(facts: &VideoFacts) -> Verdict {
+    fn recording(facts: &VideoFacts, content_type: &str) -> Verdict {
         let mut found = Map::new();
+        // The tables of these say for certain that there is no picture; their first bytes do not.
+        let is_family = matches!(content_type, "video/mp4" | "video/quicktime" | "video/x-m4v" | "video/3gpp");
+        let is_sound = is_family && facts.width == 0 && facts.duration_seconds > 0.0;
         if facts.width > 0 {
             found.insert("width".into(), facts.width.into());
             found.insert("height".into(), facts.height.into());
@@ -201,6 +210,6 @@ impl Verdict {
         if facts.duration_seconds > 0.0 {
             found.insert("duration".into(), ((facts.duration_seconds * 1000.0).round() / 1000.0).into());
         }
-        Verdict { facts: found, ..Verdict::default() }
+        Verdict { content_type: is_sound.then_some("audio/mp4"), facts: found, ..Verdict::default() }
     }
 }

@@ -219,6 +219,7 @@ RECIPES = [
     ("tone.ogg", sound() + ["-c:a", "libvorbis"]),
     ("tone.opus", sound() + ["-c:a", "libopus"]),
     ("tone.m4a", sound() + AAC),
+    ("sound-only.mp4", sound() + AAC),
     # What the bad ones are made of.
     ("base/big.mp4", picture(seconds=6) + sound(6) + x264() + AAC),
     ("base/faststart.mp4", picture(seconds=6) + sound(6) + x264() + AAC + ["-movflags", "faststart"]),
@@ -305,7 +306,7 @@ FILMS = [
     Film("timecode.mov"),
     Film("subtitles.mkv"),
     *(Film(name, width=None, height=None, fps=None) for name in (
-        "cover.mp3", "tone.flac", "tone.wav", "mono8k.wav", "surround.flac", "tone.ogg", "tone.opus", "tone.m4a",
+        "cover.mp3", "tone.flac", "tone.wav", "mono8k.wav", "surround.flac", "tone.ogg", "tone.opus", "tone.m4a", "sound-only.mp4",
     )),
 ]  # fmt: skip
 

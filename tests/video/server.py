@@ -36,7 +36,7 @@ from appliance import descendants  # noqa: E402
 from appliance import post_file  # noqa: E402
 
 # Those that differ most in what the server does with them; `workers.py` tries all of them on the worker.
-FEW = ("ladder.mp4", "rot90.mp4", "silent.mp4", "64x48.mp4", "gps.mov", "black-intro.mp4", "cover.mp3")
+FEW = ("ladder.mp4", "rot90.mp4", "silent.mp4", "64x48.mp4", "gps.mov", "black-intro.mp4", "cover.mp3", "sound-only.mp4")
 KEYS = ["360p-video", "480p-video", "720p-video", "1080p-video", "hls-video"]
 # How much the server itself may grow; the workers have limits of their own.
 MOST_GROWTH_MIB = 200
@@ -236,7 +236,7 @@ def one_good(place, film):
     if film.width is None:
         if job is not None and place.job(job)["status"] == "COMPLETED" and "360p-video" in place.appliance.data(asset)["conversions"]:
             wrong.append("a recording became a film")
-        return wrong
+        return wrong + waveform(place, asset)
     if job is None:
         return wrong + ["nobody wants to process it"]
     wrong += pictures_meanwhile(place, job)
@@ -323,6 +323,18 @@ def fetch_playlist(place, base, name, folder):
             raise Broken(f"{there} was answered {status}: {data[:100]!r}")
         inputs.write(os.path.join(folder, there), data)
     inputs.write(os.path.join(folder, name), text.encode())
+
+
+def waveform(place, asset):
+    """A recording's picture and its copy for browsers, which it gets by itself."""
+    place.until(f"/api/v1/assets/{asset}/data", lambda data: "audio_preview" in data["conversions"] or data.get("errors"))
+    status, headers, body = place.ask("GET", f"/api/v1/assets/{asset}/conversions?resize=300,300&format=png", key=False)
+    if status != 200 or headers["content-type"] != "image/png" or picture.measure(body)[1] != 300:
+        return [f"its waveform was answered {status}: {body[:150]!r}"]
+    status, headers, body = place.ask("GET", f"/api/v1/assets/{asset}/transcodes/audio_preview.m4a")
+    if status != 200 or headers["content-type"] != "audio/mp4":
+        return [f"its copy was answered {status}: {body[:150]!r}"]
+    return []
 
 
 def poster(place, asset, film):
