@@ -240,7 +240,7 @@ def ours(worker, clip, out, hls):
     rungs = [rung[0] for rung in clip.rungs()]
     errand = video_worker.transcode(clip.path, out, rungs=rungs, hls=rungs if hls else ())
     answer = video_worker.run(worker, errand, [clip.path], out, wall_s=3600)
-    made = (answer.done or {}).get("transcoded")
+    made = answer.made("Transcoded")
     if not made or made["warnings"]:
         sys.exit(f"{clip.name}: {answer.last}")
     return Round(answer.cpu_s, answer.wall_s, answer.peak_mib)

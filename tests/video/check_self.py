@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Shows that `check.py` finds what it looks for: films of ffmpeg's pass, and each of these changes is found.
 
 A checker that never fails proves nothing. The films are a ladder and a stream as ffmpeg makes them, with a master
@@ -9,6 +10,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 
 import check
@@ -244,3 +246,7 @@ CHANGES = {
     "the same variant twice": replaced(MASTER, r"(#EXT-X-STREAM-INF.*\n.*\n)", r"\1\1"),
     "attributes without order": replaced(MASTER, ",RESOLUTION", ";RESOLUTION"),
 }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

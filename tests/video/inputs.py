@@ -54,6 +54,8 @@ class Bad:
     name: str
     data: bytes
     wanted: str = "error"
+    # A library of GStreamer's own falls over it. That costs the errand, and the owner is told.
+    falls: bool = False
 
 
 def good(folder=None):
@@ -497,7 +499,7 @@ def bombs(base):
     nested = b""
     for _ in range(50_000):
         nested = box("trak", nested)
-    yield Bad("trak-50000-deep.mp4", FTYP + box("moov", nested) + box("mdat", bytes(100)))
+    yield Bad("trak-50000-deep.mp4", FTYP + box("moov", nested) + box("mdat", bytes(100)), falls=True)
     track = box("trak", dict(boxes(dict(boxes(mp4))["moov"]))["trak"])
     yield Bad("10000-tracks.mp4", edited(mp4, {"moov": lambda payload: payload + track * 10_000}), "either")
     swollen = zlib.compress(bytes(300 << 20), 9)
