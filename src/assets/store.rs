@@ -80,8 +80,11 @@ pub fn looked_at(
 
 /// Says better what this revision is than its first bytes did.
 pub fn set_content_type(tx: &Tx, id: AssetId, revision: u32, content_type: &str) -> Result<()> {
-    tx.prepare_cached("UPDATE asset SET content_type = ?3 WHERE id = ?1 AND revision = ?2")?
-        .execute(params![id, revision, content_type])?;
+    tx.prepare_cached("UPDATE asset SET content_type = ?3 WHERE id = ?1 AND revision = ?2")?.execute(params![
+        id,
+        revision,
+        content_type
+    ])?;
     Ok(())
 }
 
