@@ -61,6 +61,7 @@ CREATE TABLE asset (
     updater_id     INTEGER NOT NULL,
     uploaded_at    INTEGER NOT NULL,
     updated_at     INTEGER NOT NULL,
+    trashed_at     INTEGER,                     -- when its original was deleted; undeleting clears it
     upload_source  TEXT,
     data_schema_id INTEGER NOT NULL DEFAULT 0,
     data           TEXT NOT NULL DEFAULT '{}',  -- what people write

@@ -25,6 +25,9 @@ pub enum Event {
     FileSaved,
     FileProcessed,
     FileDataUpdated,
+    FileDeleted,
+    FileUndeleted,
+    AddonProcessed,
 }
 
 impl Event {
@@ -33,6 +36,9 @@ impl Event {
             Event::FileSaved => "file-saved",
             Event::FileProcessed => "file-processed",
             Event::FileDataUpdated => "file-data-updated",
+            Event::FileDeleted => "file-deleted",
+            Event::FileUndeleted => "file-undeleted",
+            Event::AddonProcessed => "addon-processed",
         }
     }
 }
