@@ -133,6 +133,26 @@ impl Routes {
         self.add(Method::PATCH, path, permission, handler, summary)
     }
 
+    pub fn put<F: Endpoint<Args>, Args: FromRequest + 'static>(
+        &mut self,
+        path: &'static str,
+        permission: Permission,
+        handler: F,
+        summary: &'static str,
+    ) -> &mut Row {
+        self.add(Method::PUT, path, permission, handler, summary)
+    }
+
+    pub fn delete<F: Endpoint<Args>, Args: FromRequest + 'static>(
+        &mut self,
+        path: &'static str,
+        permission: Permission,
+        handler: F,
+        summary: &'static str,
+    ) -> &mut Row {
+        self.add(Method::DELETE, path, permission, handler, summary)
+    }
+
     fn add<F: Endpoint<Args>, Args: FromRequest + 'static>(
         &mut self,
         method: Method,
