@@ -37,6 +37,24 @@ fn s5_video() {
 }
 
 #[test]
+fn s6_private_original() {
+    python("s6_private_original.py");
+}
+
+#[test]
+fn s7_signed_urls() {
+    needs("php", &["--version"], "php-cli");
+    needs("node", &["--version"], "nodejs");
+    python("s7_signed_urls.py");
+}
+
+#[test]
+fn s8_public_access() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
+    python("s8_public_access.py");
+}
+
+#[test]
 fn outputs_open() {
     for (program, package) in [
         ("djpeg", "libjpeg-turbo-progs"),
