@@ -139,12 +139,8 @@ pub fn set_trashed(tx: &Tx, id: AssetId, trashed: bool, user: i64) -> Result<()>
 
 /// Archives an asset, or takes that back.
 pub fn set_status(tx: &Tx, id: AssetId, status: Status, user: i64) -> Result<()> {
-    tx.prepare_cached("UPDATE asset SET status = ?2, updater_id = ?3, updated_at = ?4 WHERE id = ?1")?.execute(params![
-        id,
-        status,
-        user,
-        tx.now()
-    ])?;
+    tx.prepare_cached("UPDATE asset SET status = ?2, updater_id = ?3, updated_at = ?4 WHERE id = ?1")?
+        .execute(params![id, status, user, tx.now()])?;
     Ok(())
 }
 

@@ -118,9 +118,8 @@ impl Selection {
         };
         let ids = store::uploaded_between(tx, from, to, MOST_ASSETS + 1)?;
         if ids.len() > MOST_ASSETS as usize {
-            return Err(Code::InvalidRequest.because(format!(
-                "More than {MOST_ASSETS} assets were uploaded in this span: choose a shorter one."
-            )));
+            return Err(Code::InvalidRequest
+                .because(format!("More than {MOST_ASSETS} assets were uploaded in this span: choose a shorter one.")));
         }
         Ok(ids)
     }
@@ -172,9 +171,9 @@ impl Custody {
         let kind = job.what.kind();
         let mut outcome = Outcome::read(self.processing.outcome(tx, job.round)?);
         let is_last = match &job.what {
-            What::Delete { ids } => outcome.each(ids, |id, _| {
-                self.delete_within(tx, job.user, id, &[ORIGINAL.to_owned()]).map(|_| ())
-            })?,
+            What::Delete { ids } => {
+                outcome.each(ids, |id, _| self.delete_within(tx, job.user, id, &[ORIGINAL.to_owned()]).map(|_| ()))?
+            }
             What::Process { ids, keys } => outcome.each(ids, |id, outcome| {
                 let asset = assets::full(tx, id)?.asset;
                 if let Some(round) = self.processing.ask_within(tx, &asset, job.user, keys)? {
@@ -195,7 +194,13 @@ impl Custody {
             What::Purge { until, ids: None } => self.empty(tx, *until, &mut outcome)?,
         };
         let percent = (100 * outcome.done).checked_div(outcome.total).unwrap_or(100);
-        self.processing.bulk_moved(tx, job.round, kind, u8::try_from(percent).unwrap_or(100), &outcome.written(kind))?;
+        self.processing.bulk_moved(
+            tx,
+            job.round,
+            kind,
+            u8::try_from(percent).unwrap_or(100),
+            &outcome.written(kind),
+        )?;
         if is_last {
             self.processing.end_bulk(tx, job.round, kind, started, None)?;
             at.complete(tx)?;
@@ -266,11 +271,7 @@ impl Outcome {
     }
 
     /// Does the next lot of these; whether none is left.
-    fn each(
-        &mut self,
-        ids: &[AssetId],
-        mut doing: impl FnMut(AssetId, &mut Outcome) -> Result<()>,
-    ) -> Result<bool> {
+    fn each(&mut self, ids: &[AssetId], mut doing: impl FnMut(AssetId, &mut Outcome) -> Result<()>) -> Result<bool> {
         self.total = ids.len();
         for id in ids.iter().skip(self.done).take(LOT) {
             match doing(*id, self) {

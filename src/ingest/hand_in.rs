@@ -134,7 +134,9 @@ impl Ingest {
         let full = assets::full(tx, id)?;
         takes_conversions(full.asset.status)?;
         if full.asset.revision != conversion.revision {
-            return Err(Code::Conflict.because("The original was replaced meanwhile; this conversion is of the old one."));
+            return Err(
+                Code::Conflict.because("The original was replaced meanwhile; this conversion is of the old one.")
+            );
         }
         store::put_conversion(tx, id, conversion)?;
         store::touch(tx, id, user)?;
@@ -181,7 +183,8 @@ mod tests {
         for good in ["a", "web-500_x", &"x".repeat(30)] {
             assert!(named(good).is_ok(), "{good}");
         }
-        for bad in ["", "a b", "a.b", "é", &"x".repeat(31), "original", "Deepzoom", "720p-video", "poster", "*", "../x"] {
+        for bad in ["", "a b", "a.b", "é", &"x".repeat(31), "original", "Deepzoom", "720p-video", "poster", "*", "../x"]
+        {
             assert_eq!(named(bad).unwrap_err().code, Code::InvalidRequest, "{bad}");
         }
     }

@@ -54,14 +54,7 @@ impl Ingest {
         Ok(())
     }
 
-    async fn recover_conversion(
-        &self,
-        name: &str,
-        id: AssetId,
-        revision: u32,
-        key: &str,
-        handed: &str,
-    ) -> Result<()> {
+    async fn recover_conversion(&self, name: &str, id: AssetId, revision: u32, key: &str, handed: &str) -> Result<()> {
         let conversions = self.db.read(move |c| store::conversions(c, id)).await?;
         let is_named =
             conversions.iter().any(|c| c.key == key && c.revision == revision && c.handed.as_deref() == Some(handed));

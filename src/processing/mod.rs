@@ -34,8 +34,8 @@ use crate::assets::Assets;
 use crate::error::Code;
 use crate::error::Result;
 use crate::films::Films;
-use crate::infra::db::Db;
 use crate::infra::db::Conn;
+use crate::infra::db::Db;
 use crate::infra::db::Tx;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
@@ -143,14 +143,7 @@ impl Processing {
     }
 
     /// Writes down how far a round about many is.
-    pub fn bulk_moved(
-        &self,
-        tx: &Tx,
-        round: i64,
-        kind: Bulk,
-        percent: u8,
-        outcome: &Map<String, Value>,
-    ) -> Result<()> {
+    pub fn bulk_moved(&self, tx: &Tx, round: i64, kind: Bulk, percent: u8, outcome: &Map<String, Value>) -> Result<()> {
         store::set_outcome(tx, round, outcome)?;
         store::progress(tx, round, &[kind.step()], percent)?;
         Ok(())
