@@ -37,6 +37,17 @@ fn s5_video() {
 }
 
 #[test]
+fn s9_replace() {
+    python("s9_replace.py");
+}
+
+#[test]
+fn s14_delete_undelete() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
+    python("s14_delete_undelete.py");
+}
+
+#[test]
 fn outputs_open() {
     for (program, package) in [
         ("djpeg", "libjpeg-turbo-progs"),

@@ -235,12 +235,7 @@ async fn delete_any(caller: Caller, custody: Data<Custody>, id: Id, body: MaybeJ
     delete_keys(&caller, &custody, id.0, keys).await
 }
 
-async fn delete_one(
-    caller: Caller,
-    custody: Data<Custody>,
-    id: Id,
-    request: HttpRequest,
-) -> Reply<Json<Changed>> {
+async fn delete_one(caller: Caller, custody: Data<Custody>, id: Id, request: HttpRequest) -> Reply<Json<Changed>> {
     let key = request.match_info().get("key").unwrap_or_default().to_owned();
     delete_keys(&caller, &custody, id.0, vec![key]).await
 }
