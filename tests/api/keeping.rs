@@ -60,6 +60,13 @@ fn key_of(app: &Appliance, role: &str) -> String {
     said.lines().find_map(|line| line.strip_prefix("API key: ")).unwrap_or_default().to_owned()
 }
 
+/// An asset of which everything is made that is made without being asked for.
+fn looked_at(app: &Appliance, name: &str, body: &[u8]) -> String {
+    let id = app.keep(name, body);
+    app.until(&format!("/api/v1/assets/{id}/data"), |data| data["addons_info"]["ON_DEMAND_IMAGE"]["available"] == true);
+    id
+}
+
 fn events(app: &Appliance, id: &str) -> Vec<String> {
     app.journal(id).into_iter().map(|(event, _)| event).collect()
 }
@@ -67,7 +74,7 @@ fn events(app: &Appliance, id: &str) -> Vec<String> {
 #[test]
 fn data_is_added_to_and_replaced() {
     let app = Appliance::start();
-    let id = app.saved("p.jpg", &jpeg(30, 20))["id"].as_str().unwrap().to_owned();
+    let id = looked_at(&app, "p.jpg", &jpeg(30, 20));
     let path = format!("/api/v1/assets/{id}/data/update");
     let said = |query: &str, body: Value| app.post_json(&format!("{path}{query}"), &body.to_string());
     let first = said("", json!({"data": {"a": 1, "b": {"x": 1}}, "data_schema_id": 7, "more": "ignored"}));
@@ -119,6 +126,24 @@ fn data_is_added_to_and_replaced() {
         Form::new().file("f", "p.jpg", &jpeg(9, 9)).field("custom_metadata", "{\"data\":{\"_filespin_x\":1,\"y\":2}}");
     let id = app.upload(form).json()["assets"][0]["id"].as_str().unwrap().to_owned();
     assert_eq!(data(&app, &id)["data"], json!({"y": 2}));
+}
+
+#[test]
+fn what_is_not_looked_at_yet_can_only_be_deleted() {
+    // Nobody looks: there is no worker.
+    let app = Appliance::with(&[("CLOAKROOM_WORKERS__PROGRAM", "/bin/false")]);
+    let id = app.keep("p.jpg", &jpeg(30, 20));
+    let at = |rest: &str| format!("/api/v1/assets/{id}/{rest}");
+    for (path, body) in
+        [("data/update", "{\"data\":{}}"), ("process", "{\"keys\":[\"smart_imaging\"]}"), ("archive", "")]
+    {
+        app.post_json(&at(path), body).refused(400, "ASSET_NOT_READY");
+    }
+    app.send(&at("content/web"), Form::new().file("f", "x.png", &png(9, 9, false))).refused(400, "ASSET_NOT_READY");
+    assert_eq!(app.post_json(&at("delete"), "{\"keys\":[\"original\"]}").status, 200);
+    app.get(&at("conversions")).refused(404, "ASSET_NOT_FOUND");
+    assert_eq!(app.post_json(&at("undelete"), "").status, 200);
+    assert_eq!(data(&app, &id)["status"], "NOT_READY");
 }
 
 #[test]
@@ -410,7 +435,7 @@ fn an_original_is_replaced_and_everything_follows() {
 #[test]
 fn a_replacement_has_to_make_sense() {
     let app = Appliance::start();
-    let id = app.saved("p.jpg", &jpeg(30, 20))["id"].as_str().unwrap().to_owned();
+    let id = looked_at(&app, "p.jpg", &jpeg(30, 20));
     let before = data(&app, &id);
     let path = format!("/api/v1/assets/{id}/content/original/replace");
     let file = || Form::new().file("f", "x.jpg", &jpeg(9, 9));
@@ -547,7 +572,10 @@ fn conversions_are_handed_in() {
     let text = hand_in("notes", "notes.txt", b"some words\n");
     assert_eq!(text.json()["conversions"]["notes"].get("width"), None);
     let shown = app.call("GET", &at("conversions/notes"), &[AUTH], b"");
-    assert_eq!((&*shown.body, shown.header("content-type").starts_with("text/plain")), (&b"some words\n"[..], true));
+    assert_eq!(
+        (&*shown.body, shown.header("content-disposition").starts_with("attachment")),
+        (&b"some words\n"[..], true)
+    );
     assert!(app.call("GET", &at("conversions/notes?resize=9,9"), &[AUTH], b"").status < 500);
 
     for (key, name, body, status, message) in [
@@ -559,7 +587,7 @@ fn conversions_are_handed_in() {
         ("a.b", "x.png", &first, 400, "INVALID_REQUEST"),
         ("0123456789012345678901234567890", "x.png", &first, 400, "INVALID_REQUEST"),
         ("web", "x.png", b"", 400, "EMPTY_FILE"),
-        ("web", "x.png", &first[..30], 422, "BAD_IMAGE"),
+        ("web", "x.png", b"\x89PNG\r\n\x1a\nno picture", 422, "BAD_IMAGE"),
     ] {
         hand_in(key, name, body).refused(status, message);
     }
