@@ -68,6 +68,23 @@ CREATE TABLE asset (
     facts          TEXT NOT NULL DEFAULT '{}',  -- what was read out of the original
     errors         TEXT NOT NULL DEFAULT '{}'   -- content key or 'warning' -> sentence
 ) STRICT;
+-- Listings walk the first; the second is the trash, the third answers for spans of time.
+CREATE INDEX asset_listed ON asset (seq) WHERE trashed_at IS NULL;
+CREATE INDEX asset_trashed ON asset (trashed_at) WHERE trashed_at IS NOT NULL;
+CREATE INDEX asset_uploaded ON asset (uploaded_at);
+
+-- How many assets are not in the trash, kept by the triggers below: counting a million takes long (assets).
+CREATE TABLE tally (
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    assets INTEGER NOT NULL
+) STRICT;
+INSERT INTO tally VALUES (1, 0);
+CREATE TRIGGER asset_came AFTER INSERT ON asset WHEN new.trashed_at IS NULL
+BEGIN UPDATE tally SET assets = assets + 1; END;
+CREATE TRIGGER asset_went AFTER DELETE ON asset WHEN old.trashed_at IS NULL
+BEGIN UPDATE tally SET assets = assets - 1; END;
+CREATE TRIGGER asset_moved AFTER UPDATE OF trashed_at ON asset WHEN (old.trashed_at IS NULL) <> (new.trashed_at IS NULL)
+BEGIN UPDATE tally SET assets = assets + iif(new.trashed_at IS NULL, 1, -1); END;
 
 -- Stored derivatives of the present revision (assets).
 CREATE TABLE conversion (
@@ -75,6 +92,7 @@ CREATE TABLE conversion (
     key              TEXT NOT NULL,
     revision         INTEGER NOT NULL,
     extension        TEXT NOT NULL,
+    handed           TEXT,                      -- of one that people handed in: 16 hex digits that name its file
     content_type     TEXT NOT NULL,
     width            INTEGER,
     height           INTEGER,
@@ -96,21 +114,23 @@ CREATE TABLE journal (
 ) STRICT;
 CREATE INDEX journal_asset ON journal (asset_id, seq);
 
--- What the API calls a job: one asked-for batch of processing (processing).
+-- What the API calls a job: one asked-for batch of work, on one asset or on many (processing).
 CREATE TABLE round (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
-    asset_id     TEXT NOT NULL REFERENCES asset (id) ON DELETE CASCADE,
-    revision     INTEGER NOT NULL,
+    asset_id     TEXT REFERENCES asset (id) ON DELETE CASCADE, -- NULL: it is about many
+    revision     INTEGER,
     creator_id   INTEGER NOT NULL,
-    kind         TEXT NOT NULL,                 -- IMAGE, VIDEO_TRANSCODE
+    kind         TEXT NOT NULL,                 -- IMAGE, VIDEO_TRANSCODE, BULK_DELETE, BULK_PROCESS, PURGE
     status       TEXT NOT NULL CHECK (status IN ('QUEUED', 'IN_PROGRESS', 'COMPLETED', 'ERROR')),
     requested_at INTEGER NOT NULL,
-    completed_at INTEGER
+    completed_at INTEGER,
+    input        TEXT NOT NULL DEFAULT '{}',    -- of one about many: what was asked for ...
+    outcome      TEXT NOT NULL DEFAULT '{}'     -- ... and what has come of it so far
 ) STRICT;
 CREATE INDEX round_asset ON round (asset_id);
 CREATE INDEX round_creator ON round (creator_id, id);
 
--- The parts of a round, one for each processing key (processing).
+-- The parts of a round: one for each processing key, or a single one (processing).
 CREATE TABLE step (
     round_id    INTEGER NOT NULL REFERENCES round (id) ON DELETE CASCADE,
     key         TEXT NOT NULL,

@@ -20,6 +20,9 @@ use crate::accounts::MasterKey;
 use crate::assets::Assets;
 use crate::assets::place;
 use crate::config::Config;
+use crate::custody::Custody;
+use crate::custody::RunBulk;
+use crate::custody::Sweep;
 use crate::delivery::Delivery;
 use crate::error::Code;
 use crate::error::Result;
@@ -74,6 +77,7 @@ pub struct App {
     assets: Assets,
     settings: Settings,
     processing: Processing,
+    custody: Custody,
     ingest: Ingest,
     delivery: Delivery,
     vitals: Vitals,
@@ -115,14 +119,27 @@ impl App {
             stills.clone(),
             films.clone(),
         );
+        let custody = Custody::new(
+            config.custody.clone(),
+            db.clone(),
+            cpu.clone(),
+            storage.clone(),
+            jobs.clone(),
+            assets.clone(),
+            journal.clone(),
+            processing.clone(),
+        );
         let ingest = Ingest::new(
             config.ingest.clone(),
             db.clone(),
             cpu.clone(),
             storage.clone(),
             jobs.clone(),
+            assets.clone(),
             journal.clone(),
+            settings.clone(),
             processing.clone(),
+            custody.clone(),
             stills.clone(),
         );
         let delivery = Delivery::new(
@@ -142,6 +159,8 @@ impl App {
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));
+        jobs.register::<Sweep>(Arc::new(custody.clone()));
+        jobs.register::<RunBulk>(Arc::new(custody.clone()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let receiving = ingest.clone();
         // Making pictures yields to taking them in: nobody can repeat the second.
@@ -166,6 +185,7 @@ impl App {
             assets,
             settings,
             processing,
+            custody,
             ingest,
             delivery,
             vitals,
@@ -183,7 +203,12 @@ impl App {
     pub async fn start(&self) -> Result<Bound> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let films = self.config.films.workers.slots.max(1);
-        let slots = [(Queue("save"), cores.max(2)), (RunStep::QUEUE_NAME, 1), (RunFilm::QUEUE_NAME, films)];
+        let slots = [
+            (Queue("save"), cores.max(2)),
+            (RunStep::QUEUE_NAME, 1),
+            (RunFilm::QUEUE_NAME, films),
+            (Sweep::QUEUE_NAME, 2),
+        ];
         self.jobs.start(&slots).await?;
         self.films.look_around();
         server::bind(&self.config.http, &self.data_dir, &self.clock, self.mount())
@@ -213,6 +238,7 @@ impl App {
         let assets = Data::new(self.assets.clone());
         let settings = Data::new(self.settings.clone());
         let processing = Data::new(self.processing.clone());
+        let custody = Data::new(self.custody.clone());
         let ingest = Data::new(self.ingest.clone());
         let delivery = Data::new(self.delivery.clone());
         let cpu = Data::new(self.cpu.clone());
@@ -227,6 +253,7 @@ impl App {
                 .app_data(assets.clone())
                 .app_data(settings.clone())
                 .app_data(processing.clone())
+                .app_data(custody.clone())
                 .app_data(ingest.clone())
                 .app_data(delivery.clone())
                 .app_data(cpu.clone())

@@ -74,6 +74,8 @@ codes! {
     AssetInvalid = "ASSET_INVALID", 400, Caller, Never;
     /// The asset is archived and can only be read.
     AssetArchived = "ASSET_ARCHIVED", 400, Caller, Never;
+    /// The data of the asset would be longer than is kept.
+    DataTooLarge = "DATA_TOO_LARGE", 400, Caller, Never;
     /// Who you are is not known: send a valid API key or token.
     Unauthorized = "UNAUTHORIZED", 401, Caller, Never;
     /// You are known, but your role may not do this.

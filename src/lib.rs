@@ -14,6 +14,7 @@ pub mod journal;
 pub mod settings;
 pub mod stills;
 
+pub mod custody;
 pub mod delivery;
 pub mod ingest;
 pub mod processing;

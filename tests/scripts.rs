@@ -55,6 +55,17 @@ fn s8_public_access() {
 }
 
 #[test]
+fn s9_replace() {
+    python("s9_replace.py");
+}
+
+#[test]
+fn s14_delete_undelete() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
+    python("s14_delete_undelete.py");
+}
+
+#[test]
 fn outputs_open() {
     for (program, package) in [
         ("djpeg", "libjpeg-turbo-progs"),

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::accounts::FirstAdministrator;
 use crate::config::layers::Effective;
 use crate::config::layers::Layers;
+use crate::custody;
 use crate::delivery;
 use crate::error::Code;
 use crate::error::Result;
@@ -57,6 +58,7 @@ pub struct Config {
     pub films: films::Config,
     pub ingest: ingest::Config,
     pub processing: processing::Config,
+    pub custody: custody::Config,
     pub delivery: delivery::Config,
 }
 

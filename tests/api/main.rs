@@ -15,6 +15,8 @@ mod contents;
 mod images;
 /// Processing and its jobs.
 mod jobs;
+/// What people change, delete, fetch back and replace.
+mod keeping;
 /// The process itself: health, configuration, signals, certificates, restarts.
 mod operations;
 /// What an administrator chooses, and what follows from it.

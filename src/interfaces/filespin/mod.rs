@@ -5,6 +5,7 @@
 mod assets;
 mod images;
 mod jobs;
+mod keeping;
 mod links;
 mod processing;
 pub mod reply;
@@ -22,6 +23,7 @@ pub fn routes() -> Routes {
     users::mount(&mut routes);
     uploads::mount(&mut routes);
     assets::mount(&mut routes);
+    keeping::mount(&mut routes);
     processing::mount(&mut routes);
     jobs::mount(&mut routes);
     images::mount(&mut routes);

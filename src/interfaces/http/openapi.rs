@@ -96,7 +96,8 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
             operation.insert("security".into(), json!([{ "ApiKey": [] }, { "Token": [] }]));
         }
         if let Some(body) = row.takes {
-            operation.insert("requestBody".into(), json!({ "required": true, "content": describe(body) }));
+            operation
+                .insert("requestBody".into(), json!({ "required": !row.body_is_optional, "content": describe(body) }));
         }
     }
     operation

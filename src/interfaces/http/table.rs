@@ -64,6 +64,8 @@ pub struct Row {
     /// Query parameters: name and meaning.
     pub query: Vec<(&'static str, &'static str)>,
     pub takes: Option<Body>,
+    /// Whether the body may be left out.
+    pub body_is_optional: bool,
     pub answers: Vec<(u16, Body)>,
     pub refuses: Vec<Code>,
     mount: Arc<dyn Fn() -> ActixRoute + Send + Sync>,
@@ -177,6 +179,7 @@ impl Routes {
             summary,
             query: Vec::new(),
             takes: None,
+            body_is_optional: false,
             answers: Vec::new(),
             refuses: Vec::new(),
             mount: Arc::new(mount),
@@ -227,6 +230,12 @@ impl Row {
     pub fn takes(&mut self, body: Body) -> &mut Row {
         self.takes = Some(body);
         self
+    }
+
+    /// The same for a body that may be left out.
+    pub fn may_take(&mut self, body: Body) -> &mut Row {
+        self.body_is_optional = true;
+        self.takes(body)
     }
 
     pub fn answers(&mut self, status: u16, body: Body) -> &mut Row {
