@@ -52,11 +52,11 @@ pub fn mount(r: &mut Routes) {
 }
 
 #[derive(Deserialize)]
-struct CustomMetadata {
+pub(super) struct CustomMetadata {
     #[serde(default)]
-    data: Map<String, Value>,
+    pub(super) data: Map<String, Value>,
     #[serde(default)]
-    data_schema_id: i64,
+    pub(super) data_schema_id: i64,
 }
 
 async fn upload(
@@ -94,7 +94,7 @@ async fn take(ingest: &Ingest, figures: &Figures, parts: &mut Parts, mut file: F
     intake.finish().await
 }
 
-fn custom_metadata(text: &str) -> Result<CustomMetadata> {
+pub(super) fn custom_metadata(text: &str) -> Result<CustomMetadata> {
     serde_json::from_str(text).map_err(|e| {
         Code::InvalidRequest
             .because(format!("custom_metadata is not the JSON text {{\"data\": {{...}}, \"data_schema_id\": 1}}: {e}."))
