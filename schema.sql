@@ -12,17 +12,42 @@ CREATE TABLE meta (
 
 -- People and machines that may act (accounts).
 CREATE TABLE user (
-    id            INTEGER PRIMARY KEY,
+    -- AUTOINCREMENT: a number is never given twice, because tokens and assets name people who are gone.
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
     email         TEXT NOT NULL UNIQUE COLLATE NOCASE,
     access_id     TEXT NOT NULL UNIQUE,         -- public: names the signer in signed links
     first_name    TEXT NOT NULL DEFAULT '',
     last_name     TEXT NOT NULL DEFAULT '',
+    locale        TEXT NOT NULL DEFAULT 'en',
     role          INTEGER NOT NULL CHECK (role BETWEEN 1 AND 4),
-    password_hash TEXT NOT NULL,                -- argon2id, PHC string
+    password_hash TEXT,                         -- argon2id, PHC string; absent until an invitation is accepted
     enabled       INTEGER NOT NULL DEFAULT 1,
     token_epoch   INTEGER NOT NULL DEFAULT 0,   -- raised to revoke every token issued so far
     created_at    INTEGER NOT NULL
 ) STRICT;
+
+-- Links by which somebody becomes a user, one at a time for each (accounts).
+CREATE TABLE invitation (
+    user_id    INTEGER PRIMARY KEY REFERENCES user (id) ON DELETE CASCADE,
+    lookup     BLOB NOT NULL UNIQUE,            -- HMAC-SHA-256 of the token in the link
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+-- One-time passwords beside the password (accounts).
+CREATE TABLE second_factor (
+    user_id      INTEGER PRIMARY KEY REFERENCES user (id) ON DELETE CASCADE,
+    sealed       BLOB NOT NULL,                 -- the secret in base32, sealed like a key
+    confirmed_at INTEGER,                       -- absent until a first code was right: not asked for before
+    last_step    INTEGER NOT NULL DEFAULT 0     -- half minutes since 1970; a code of this one or before is not taken
+) STRICT;
+
+-- For who lost the device; each works once (accounts).
+CREATE TABLE recovery_code (
+    user_id INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    lookup  BLOB NOT NULL,                      -- HMAC-SHA-256 of user and code
+    used_at INTEGER,
+    PRIMARY KEY (user_id, lookup)
+) STRICT, WITHOUT ROWID;
 
 -- API keys and upload keys (accounts). The text of an API key is also the key that signs
 -- links, so it must be readable again: it is sealed, not hashed. It is found by a keyed hash.
@@ -36,6 +61,14 @@ CREATE TABLE credential (
     expires_at INTEGER                          -- set when a newer key takes over
 ) STRICT;
 CREATE INDEX credential_user ON credential (user_id, kind);
+
+-- What came in by an upload key, so that the page which sent it may describe it for a while (accounts).
+CREATE TABLE handed_in (
+    asset_id      TEXT PRIMARY KEY,             -- no reference: written after the asset, and of no use without it
+    credential_id INTEGER NOT NULL REFERENCES credential (id) ON DELETE CASCADE,
+    at            INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX handed_in_credential ON handed_in (credential_id, at);
 
 -- What an administrator chose while the box ran, a section in each row (settings).
 CREATE TABLE setting (

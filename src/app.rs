@@ -13,6 +13,7 @@ use actix_web::web::Data;
 use actix_web::web::ServiceConfig;
 use prometheus_client::registry::Registry;
 
+use crate::accounts;
 use crate::accounts::Accounts;
 use crate::accounts::FirstAdministrator;
 use crate::accounts::Introduced;
@@ -102,7 +103,7 @@ impl App {
         let stills = Stills::new(workers.clone(), config.images.clone());
         let films = Films::new(config.films.clone(), storage.clone(), cpu.clone());
 
-        let accounts = open_accounts(&data_dir, &db, &clock, &cpu)?;
+        let accounts = open_accounts(&config.accounts, &data_dir, &db, &clock, &cpu)?;
         let journal = Journal::new(db.clone());
         let assets = Assets::new(db.clone());
         let settings = Settings::open(db.clone()).await?;
@@ -274,7 +275,13 @@ pub fn database(data_dir: &Path) -> PathBuf {
 }
 
 /// The accounts alone, for the command line, which may be used beside a running server.
-pub fn open_accounts(data_dir: &Path, db: &Db, clock: &Clock, cpu: &Cpu) -> Result<Accounts> {
+pub fn open_accounts(
+    config: &accounts::Config,
+    data_dir: &Path,
+    db: &Db,
+    clock: &Clock,
+    cpu: &Cpu,
+) -> Result<Accounts> {
     let master = MasterKey::open_or_create(&data_dir.join("secret/master.key"))?;
-    Ok(Accounts::new(db.clone(), clock.clone(), cpu.clone(), master))
+    Ok(Accounts::new(config.clone(), db.clone(), clock.clone(), cpu.clone(), master))
 }

@@ -32,6 +32,8 @@ use crate::infra::storage::ObjectPath;
 
 /// The folder of originals; its shards are made at the start.
 pub const ORIGINALS: &str = "originals";
+/// The folder of conversions.
+pub const CONVERSIONS: &str = "conversions";
 /// The folder of on-demand images; may be deleted while the box is stopped.
 pub const ON_DEMAND: &str = "odi";
 
@@ -74,13 +76,13 @@ pub fn conversion(id: AssetId, revision: u32, key: &str, extension: &str) -> Res
     match key {
         HLS => part(id, revision, key, PLAYLIST),
         STORYBOARD => part(id, revision, key, CUES),
-        _ => ObjectPath::new(format!("conversions/{}/{id}/{revision}/{key}.{extension}", shard(id))),
+        _ => ObjectPath::new(format!("{CONVERSIONS}/{}/{id}/{revision}/{key}.{extension}", shard(id))),
     }
 }
 
 /// The folder of a conversion of many files.
 pub fn folder(id: AssetId, revision: u32, key: &str) -> Result<ObjectPath> {
-    ObjectPath::new(format!("conversions/{}/{id}/{revision}/{key}", shard(id)))
+    ObjectPath::new(format!("{CONVERSIONS}/{}/{id}/{revision}/{key}", shard(id)))
 }
 
 /// A file of a conversion of many; `/` stands between its folder there and its name.

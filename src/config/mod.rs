@@ -14,6 +14,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::accounts;
 use crate::accounts::FirstAdministrator;
 use crate::config::layers::Effective;
 use crate::config::layers::Layers;
@@ -52,6 +53,7 @@ pub struct Config {
     pub log_format: String,
     pub http: http::Config,
     pub db: db::Config,
+    pub accounts: accounts::Config,
     pub storage: storage::Config,
     pub workers: workers::Config,
     pub images: imaging::Limits,
@@ -121,6 +123,7 @@ mod tests {
         );
         assert_eq!(config.images, imaging::Limits::default());
         assert_eq!(config.db, db::Config::default());
+        assert_eq!(config.accounts, accounts::Config::default());
         let mut explained = false;
         for line in DEFAULTS.lines().map(str::trim) {
             let setting = line.contains('=') && !line.starts_with('#');

@@ -2,11 +2,13 @@
 //!
 //! Handlers translate and pass on; no rule of the domain lives here.
 
+mod account;
 mod assets;
 mod images;
 mod jobs;
 mod keeping;
 mod links;
+mod picker;
 mod processing;
 pub mod reply;
 mod settings;
@@ -20,8 +22,10 @@ use crate::interfaces::http::table::Routes;
 /// Every row of this dialect.
 pub fn routes() -> Routes {
     let mut routes = Routes::new(reply::tell);
+    account::mount(&mut routes);
     users::mount(&mut routes);
     uploads::mount(&mut routes);
+    picker::mount(&mut routes);
     assets::mount(&mut routes);
     keeping::mount(&mut routes);
     processing::mount(&mut routes);

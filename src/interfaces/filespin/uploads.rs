@@ -98,11 +98,11 @@ fn mount_into(r: &mut Routes) {
 }
 
 #[derive(Deserialize)]
-struct CustomMetadata {
+pub(super) struct CustomMetadata {
     #[serde(default)]
-    data: Map<String, Value>,
+    pub(super) data: Map<String, Value>,
     #[serde(default)]
-    data_schema_id: i64,
+    pub(super) data_schema_id: i64,
 }
 
 async fn upload(
@@ -206,7 +206,7 @@ async fn take(mut intake: Intake, figures: &Figures, parts: &mut Parts, file: &m
     intake.finish().await
 }
 
-fn custom_metadata(text: &str) -> Result<CustomMetadata> {
+pub(super) fn custom_metadata(text: &str) -> Result<CustomMetadata> {
     serde_json::from_str(text).map_err(|e| {
         Code::InvalidRequest
             .because(format!("custom_metadata is not the JSON text {{\"data\": {{...}}, \"data_schema_id\": 1}}: {e}."))

@@ -135,6 +135,32 @@ fn body(request: &HttpRequest, payload: &mut Payload) -> impl Future<Output = Re
     }
 }
 
+/// The `{user_id}` of the path. Anything else cannot be a user: 404.
+pub struct UserId(pub i64);
+
+impl FromRequest for UserId {
+    type Error = Failure;
+    type Future = Ready<Result<UserId, Failure>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let text = request.match_info().get("user_id").unwrap_or_default();
+        ready(text.parse().map(UserId).map_err(|_| Failure(Code::UserNotFound.because("No user has this id."))))
+    }
+}
+
+/// The `{key_id}` of the path. Anything else cannot be a key: 404.
+pub struct KeyId(pub i64);
+
+impl FromRequest for KeyId {
+    type Error = Failure;
+    type Future = Ready<Result<KeyId, Failure>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let text = request.match_info().get("key_id").unwrap_or_default();
+        ready(text.parse().map(KeyId).map_err(|_| Failure(Code::KeyNotFound.because("No key has this id."))))
+    }
+}
+
 /// The `{job_id}` of the path. Anything else cannot be a job: 404.
 pub struct Number(pub i64);
 

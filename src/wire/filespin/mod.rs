@@ -4,6 +4,7 @@
 //! types are the vendor's; nothing here decides anything.
 
 pub mod settings;
+pub mod users;
 pub mod videos;
 
 use std::collections::BTreeMap;
