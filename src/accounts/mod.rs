@@ -15,6 +15,8 @@ mod people;
 mod seal;
 pub mod second_factor;
 mod store;
+#[cfg(test)]
+mod tests;
 mod token;
 mod totp;
 

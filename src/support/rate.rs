@@ -110,7 +110,7 @@ mod tests {
     fn ten_thousand_tries_in_a_minute_let_ten_through() {
         let buckets = Buckets::new(5, SECOND * 12);
         let start = Instant::now();
-        let passed = (0..10_000).filter(|n| buckets.take_at((), start + SECOND * 60 * n / 10_001).is_ok()).count();
+        let passed = (0..10_000).filter(|n| buckets.take_at((), start + SECOND * 60 * *n / 10_001).is_ok()).count();
         assert!(passed <= 10, "{passed}");
     }
 

@@ -15,8 +15,14 @@ mod contents;
 mod images;
 /// Processing and its jobs.
 mod jobs;
+/// Every route for every kind of caller.
+mod matrix;
 /// The process itself: health, configuration, signals, certificates, restarts.
 mod operations;
+/// Users, keys, the second factor.
+mod people;
+/// Pages with an upload key.
+mod picker;
 /// What an administrator chooses, and what follows from it.
 mod settings;
 /// Links and public access.
