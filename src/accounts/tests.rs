@@ -278,9 +278,8 @@ async fn disabling_the_second_factor_takes_both() {
     accounts.confirm(user.id, totp::now(&secret, room.clock.now())).await.unwrap();
     room.clock.advance(Duration::from_secs(30));
     let code_now = totp::now(&secret, room.clock.now());
-    let disable = |password: &str, otp: &str| {
-        accounts.disable_second_factor(user.id, password.to_owned(), otp.to_owned(), from)
-    };
+    let disable =
+        |password: &str, otp: &str| accounts.disable_second_factor(user.id, password.to_owned(), otp.to_owned(), from);
     assert_eq!(code(disable("wrong", &code_now).await), Code::Forbidden);
     assert_eq!(code(disable(PASSWORD, "").await), Code::SecondFactorRequired);
     assert_eq!(code(disable(PASSWORD, "111111").await), Code::Unauthorized);

@@ -87,7 +87,10 @@ fn a_user_from_the_invitation_to_the_end() {
     assert_eq!((&found["total"], &found["users"][0]["id"]), (&json!(1), &made["id"]));
     assert_eq!(done(&app, "GET", "/api/v1/users?limit=1", &json!({}))["total"], 2);
     let changed = done(&app, "PATCH", &path, &json!({"role_name": "MANAGER", "locale": "de-CH"}));
-    assert_eq!((&changed["role_id"], &changed["locale"], &changed["first_name"]), (&json!(2), &json!("de-CH"), &json!("Ada")));
+    assert_eq!(
+        (&changed["role_id"], &changed["locale"], &changed["first_name"]),
+        (&json!(2), &json!("de-CH"), &json!("Ada"))
+    );
 
     // Her own password: the old one is asked for, and tokens of before end.
     let jwt = login(&app, "ada@example.com", "a long password", None).json()["jwt"].as_str().unwrap().to_owned();
@@ -151,7 +154,8 @@ fn a_second_factor_guards_the_password() {
     assert!(enrolled["otpauth_uri"].as_str().unwrap().contains(secret));
     assert!(enrolled["qr_svg"].as_str().unwrap().starts_with("<svg "));
     assert_eq!(login(&app, EMAIL, PASSWORD, None).status, 200);
-    let confirm = |otp: &str| send(&app, "POST", "/api/v1/user/second_factor/confirm", Some(AUTH), &json!({"otp": otp}));
+    let confirm =
+        |otp: &str| send(&app, "POST", "/api/v1/user/second_factor/confirm", Some(AUTH), &json!({"otp": otp}));
     confirm("12345").refused(400, "INVALID_REQUEST");
     let codes = confirm(&code(secret)).json()["recovery_codes"].clone();
     assert_eq!(codes.as_array().unwrap().len(), 10);
@@ -182,13 +186,15 @@ fn a_second_factor_guards_the_password() {
 fn code(secret: &str) -> String {
     #[expect(clippy::disallowed_methods, reason = "an app on another device has its own clock")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let bits: String = secret
-        .bytes()
-        .map(|c| format!("{:05b}", if c.is_ascii_digit() { c - b'2' + 26 } else { c - b'A' }))
+    let bits: String =
+        secret.bytes().map(|c| format!("{:05b}", if c.is_ascii_digit() { c - b'2' + 26 } else { c - b'A' })).collect();
+    let key: Vec<u8> = bits
+        .as_bytes()
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|eight| eight.iter().fold(0, |byte, bit| byte << 1 | (bit - b'0')))
         .collect();
-    let key: Vec<u8> = bits.as_bytes().as_chunks::<8>().0.iter().map(|eight| {
-        eight.iter().fold(0, |byte, bit| byte << 1 | (bit - b'0'))
-    }).collect();
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &key);
     let tag = hmac::sign(&key, &(now / 30).to_be_bytes());
     let at = usize::from(tag.as_ref()[19] & 15);
@@ -285,9 +291,8 @@ fn keys_are_rotated_by_settings_and_by_themselves() {
 fn sections_of_the_settings_that_say_what_is() {
     let app = Appliance::start();
     let settings = app.json("/api/v1/user/settings");
-    let update = |key: &str, value: &Value| {
-        send(&app, "PATCH", UPDATE, Some(AUTH), &json!({"key": key, "value": value}))
-    };
+    let update =
+        |key: &str, value: &Value| send(&app, "PATCH", UPDATE, Some(AUTH), &json!({"key": key, "value": value}));
     assert_eq!(update("storage", &settings["storage"]).status, 200);
     let mut other = settings["storage"].clone();
     other["originals_root"] = json!("my-bucket");
