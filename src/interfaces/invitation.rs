@@ -32,7 +32,8 @@ pub async fn page() -> HttpResponse {
 
 /// What a policy calls the content of the page's only element of this name.
 fn digest(element: &str) -> String {
-    let inside = PAGE.split_once(&format!("<{element}>")).and_then(|(_, rest)| rest.split_once(&format!("</{element}>")));
+    let inside =
+        PAGE.split_once(&format!("<{element}>")).and_then(|(_, rest)| rest.split_once(&format!("</{element}>")));
     let digest = ring::digest::digest(&ring::digest::SHA256, inside.map_or("", |(text, _)| text).as_bytes());
     format!("sha256-{}", STANDARD.encode(digest))
 }

@@ -18,9 +18,16 @@ fn start() -> Appliance {
 }
 
 fn authorize(app: &Appliance, domains: &[&str]) {
-    let mut value = app.json("/api/v1/user/settings")["auth"].clone();
-    value["authorized_domains"] = json!(domains);
-    let body = json!({"key": "auth", "value": value}).to_string();
+    let settings = app.json("/api/v1/user/settings");
+    let kept = |name: &str| settings.pointer(&format!("/auth/{name}")).cloned();
+    let body = json!({"key": "auth", "value": {
+        "authorized_domains": domains,
+        "api_key": kept("api_key"),
+        "upload_key": kept("upload_key"),
+        "dropbox_app_key": kept("dropbox_app_key"),
+        "dropbox_app_secret": kept("dropbox_app_secret"),
+    }});
+    let body = body.to_string();
     let answer = app.call("PATCH", "/api/v1/user/settings/update", &[AUTH], body.as_bytes());
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
