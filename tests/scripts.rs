@@ -12,7 +12,9 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::Appliance;
+use harness::EMAIL;
 use harness::KEY;
+use harness::PASSWORD;
 
 #[test]
 fn s1_upload_poll_serve() {
@@ -66,6 +68,18 @@ fn s14_delete_undelete() {
 }
 
 #[test]
+fn s13_jwt_spa() {
+    needs("/usr/bin/python3", &["-c", "import requests"], "python3-requests");
+    run_with("/usr/bin/python3", "s13_jwt_spa.py", &[EMAIL, PASSWORD]);
+}
+
+#[test]
+fn s13_jwt_spa_with_axios() {
+    needs_package("axios");
+    run_with("node", "s13_jwt_spa.mjs", &[EMAIL, PASSWORD]);
+}
+
+#[test]
 fn outputs_open() {
     for (program, package) in [
         ("djpeg", "libjpeg-turbo-progs"),
@@ -84,15 +98,28 @@ fn python(script: &str) {
     run("/usr/bin/python3", script);
 }
 
+/// A package of npm in `tests/scripts/node`.
+fn needs_package(name: &str) {
+    needs("node", &["--version"], "nodejs");
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/node");
+    let there = packages.join("node_modules").join(name).exists();
+    assert!(there, "this test needs {name}: run `npm ci` in {}", packages.display());
+}
+
 fn needs(program: &str, arguments: &[&str], package: &str) {
     let found = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
     assert!(found, "this test needs `{program} {}` to work: install {package}", arguments.join(" "));
 }
 
 fn run(interpreter: &str, script: &str) {
+    run_with(interpreter, script, &[]);
+}
+
+/// With more arguments behind the base address and the API key.
+fn run_with(interpreter: &str, script: &str, more: &[&str]) {
     let app = Appliance::start();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(script);
-    let output = Command::new(interpreter).arg(path).args([&*app.base, KEY]).output().unwrap();
+    let output = Command::new(interpreter).arg(path).args([&*app.base, KEY]).args(more).output().unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{script}:\n{}{}", said(&output.stdout), said(&output.stderr));
 }

@@ -17,8 +17,14 @@ mod images;
 mod jobs;
 /// What people change, delete, fetch back and replace.
 mod keeping;
+/// Every route for every kind of caller.
+mod matrix;
 /// The process itself: health, configuration, signals, certificates, restarts.
 mod operations;
+/// Users, keys, the second factor.
+mod people;
+/// Pages with an upload key.
+mod picker;
 /// What an administrator chooses, and what follows from it.
 mod settings;
 /// Links and public access.
