@@ -74,6 +74,10 @@ codes! {
     AssetInvalid = "ASSET_INVALID", 400, Caller, Never;
     /// The asset is archived and can only be read.
     AssetArchived = "ASSET_ARCHIVED", 400, Caller, Never;
+    /// The schema is not a JSON Schema that this box takes; the message says why.
+    InvalidSchema = "INVALID_SCHEMA", 400, Caller, Never;
+    /// The collection holds no asset that could be downloaded.
+    EmptyCollection = "EMPTY_COLLECTION", 400, Caller, Never;
     /// Who you are is not known: send a valid API key or token.
     Unauthorized = "UNAUTHORIZED", 401, Caller, Never;
     /// You are known, but your role may not do this.
@@ -84,6 +88,12 @@ codes! {
     AssetNotFound = "ASSET_NOT_FOUND", 404, Caller, Never;
     /// The asset has no content under this key.
     ContentNotFound = "CONTENT_NOT_FOUND", 404, Caller, Never;
+    /// No schema has this id.
+    SchemaNotFound = "SCHEMA_NOT_FOUND", 404, Caller, Never;
+    /// No search has this id; those of long ago are forgotten. Search again.
+    SearchNotFound = "SEARCH_NOT_FOUND", 404, Caller, Never;
+    /// No collection of yours has this id.
+    CollectionNotFound = "COLLECTION_NOT_FOUND", 404, Caller, Never;
     /// No job has this id.
     JobNotFound = "JOB_NOT_FOUND", 404, Caller, Never;
     /// This address does not answer that method.
@@ -92,6 +102,8 @@ codes! {
     BodyTooSlow = "BODY_TOO_SLOW", 408, Caller, Never;
     /// Somebody else changed this at the same time. Read it again and retry.
     Conflict = "CONFLICT", 409, Caller, Never;
+    /// Assets name this schema, so it cannot be deleted.
+    SchemaInUse = "SCHEMA_IN_USE", 409, Caller, Never;
     /// The body is larger than this call takes.
     TooLarge = "TOO_LARGE", 413, Caller, Never;
     /// The body's type or encoding is not taken here.
