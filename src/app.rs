@@ -19,6 +19,7 @@ use crate::accounts::Introduced;
 use crate::accounts::MasterKey;
 use crate::assets::Assets;
 use crate::assets::place;
+use crate::collections::Collections;
 use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::error::Code;
@@ -45,6 +46,9 @@ use crate::journal::Journal;
 use crate::processing::Processing;
 use crate::processing::RunFilm;
 use crate::processing::RunStep;
+use crate::schemas::ReapplySchema;
+use crate::schemas::Schemas;
+use crate::search::Search;
 use crate::settings::Settings;
 use crate::stills::Stills;
 use crate::support::clock::Clock;
@@ -73,6 +77,9 @@ pub struct App {
     accounts: Accounts,
     assets: Assets,
     settings: Settings,
+    schemas: Schemas,
+    search: Search,
+    collections: Collections,
     processing: Processing,
     ingest: Ingest,
     delivery: Delivery,
@@ -102,6 +109,9 @@ impl App {
         let journal = Journal::new(db.clone());
         let assets = Assets::new(db.clone());
         let settings = Settings::open(db.clone()).await?;
+        let schemas = Schemas::new(db.clone(), jobs.clone());
+        let search = Search::new(db.clone());
+        let collections = Collections::new(db.clone(), cpu.clone(), storage.clone());
 
         let processing = Processing::new(
             config.processing.clone(),
@@ -140,6 +150,7 @@ impl App {
         ingest.recover().await?;
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
+        jobs.register::<ReapplySchema>(Arc::new(schemas.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -165,6 +176,9 @@ impl App {
             accounts,
             assets,
             settings,
+            schemas,
+            search,
+            collections,
             processing,
             ingest,
             delivery,
@@ -212,6 +226,9 @@ impl App {
         let accounts = Data::new(self.accounts.clone());
         let assets = Data::new(self.assets.clone());
         let settings = Data::new(self.settings.clone());
+        let schemas = Data::new(self.schemas.clone());
+        let search = Data::new(self.search.clone());
+        let collections = Data::new(self.collections.clone());
         let processing = Data::new(self.processing.clone());
         let ingest = Data::new(self.ingest.clone());
         let delivery = Data::new(self.delivery.clone());
@@ -226,6 +243,9 @@ impl App {
             app.app_data(accounts.clone())
                 .app_data(assets.clone())
                 .app_data(settings.clone())
+                .app_data(schemas.clone())
+                .app_data(search.clone())
+                .app_data(collections.clone())
                 .app_data(processing.clone())
                 .app_data(ingest.clone())
                 .app_data(delivery.clone())

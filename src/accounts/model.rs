@@ -24,6 +24,7 @@ pub enum Permission {
     PurgeAsset,
     UpdateSettings,
     AdministerUsers,
+    AdministerSchemas,
 }
 
 impl Permission {
@@ -39,6 +40,7 @@ impl Permission {
             Permission::PurgeAsset => "PURGE_ASSET",
             Permission::UpdateSettings => "UPDATE_SETTINGS",
             Permission::AdministerUsers => "USER_ADMIN",
+            Permission::AdministerSchemas => "SCHEMA_ADMIN",
         }
     }
 }
@@ -68,7 +70,10 @@ impl Role {
             Permission::Anyone | Permission::ReadAsset => true,
             Permission::DistributeAsset | Permission::CreateAsset | Permission::EditAsset => self != Role::User,
             Permission::DeleteAsset => matches!(self, Role::Admin | Role::Manager),
-            Permission::PurgeAsset | Permission::UpdateSettings | Permission::AdministerUsers => self == Role::Admin,
+            Permission::PurgeAsset
+            | Permission::UpdateSettings
+            | Permission::AdministerUsers
+            | Permission::AdministerSchemas => self == Role::Admin,
         }
     }
 }

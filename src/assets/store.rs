@@ -46,6 +46,13 @@ pub fn find(c: &Connection, id: AssetId) -> Result<Option<Asset>> {
     Ok(c.prepare_cached(&format!("SELECT {COLUMNS} FROM asset WHERE id = ?1"))?.query_row([id], read).optional()?)
 }
 
+/// An asset that is not in the trash, with its conversions.
+pub fn shown(c: &Connection, id: AssetId) -> Result<Option<Full>> {
+    let mut row = c.prepare_cached(&format!("SELECT {COLUMNS} FROM asset WHERE id = ?1 AND trashed_at IS NULL"))?;
+    let Some(asset) = row.query_row([id], read).optional()? else { return Ok(None) };
+    Ok(Some(Full { conversions: conversions(c, id)?, asset }))
+}
+
 /// Whether this very revision is on record: what recovery asks about a file in staging.
 pub fn has_revision(c: &Connection, id: AssetId, revision: u32) -> Result<bool> {
     Ok(c.prepare_cached("SELECT 1 FROM asset WHERE id = ?1 AND revision = ?2")?.exists(params![id, revision])?)

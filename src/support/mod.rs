@@ -9,3 +9,4 @@ pub mod page;
 pub mod range;
 pub mod secret;
 pub mod single_flight;
+pub mod zip;

@@ -9,6 +9,8 @@ mod harness;
 
 /// Who may call what: keys, tokens, roles, other origins.
 mod access;
+/// What people put together, and take along.
+mod collections;
 /// Originals as they are stored: whole, in ranges, for those who may.
 mod contents;
 /// On-demand images: parameters, formats, caching.
@@ -17,6 +19,10 @@ mod images;
 mod jobs;
 /// The process itself: health, configuration, signals, certificates, restarts.
 mod operations;
+/// What metadata may look like.
+mod schemas;
+/// What is found.
+mod search;
 /// What an administrator chooses, and what follows from it.
 mod settings;
 /// Links and public access.

@@ -3,11 +3,14 @@
 //! Handlers translate and pass on; no rule of the domain lives here.
 
 mod assets;
+mod collections;
 mod images;
 mod jobs;
 mod links;
 mod processing;
 pub mod reply;
+mod schemas;
+mod search;
 mod settings;
 mod sharing;
 mod uploads;
@@ -28,5 +31,8 @@ pub fn routes() -> Routes {
     sharing::mount(&mut routes);
     videos::mount(&mut routes);
     settings::mount(&mut routes);
+    schemas::mount(&mut routes);
+    search::mount(&mut routes);
+    collections::mount(&mut routes);
     routes
 }
