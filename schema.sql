@@ -12,17 +12,42 @@ CREATE TABLE meta (
 
 -- People and machines that may act (accounts).
 CREATE TABLE user (
-    id            INTEGER PRIMARY KEY,
+    -- AUTOINCREMENT: a number is never given twice, because tokens and assets name people who are gone.
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
     email         TEXT NOT NULL UNIQUE COLLATE NOCASE,
     access_id     TEXT NOT NULL UNIQUE,         -- public: names the signer in signed links
     first_name    TEXT NOT NULL DEFAULT '',
     last_name     TEXT NOT NULL DEFAULT '',
+    locale        TEXT NOT NULL DEFAULT 'en',
     role          INTEGER NOT NULL CHECK (role BETWEEN 1 AND 4),
-    password_hash TEXT NOT NULL,                -- argon2id, PHC string
+    password_hash TEXT,                         -- argon2id, PHC string; absent until an invitation is accepted
     enabled       INTEGER NOT NULL DEFAULT 1,
     token_epoch   INTEGER NOT NULL DEFAULT 0,   -- raised to revoke every token issued so far
     created_at    INTEGER NOT NULL
 ) STRICT;
+
+-- Links by which somebody becomes a user, one at a time for each (accounts).
+CREATE TABLE invitation (
+    user_id    INTEGER PRIMARY KEY REFERENCES user (id) ON DELETE CASCADE,
+    lookup     BLOB NOT NULL UNIQUE,            -- HMAC-SHA-256 of the token in the link
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+-- One-time passwords beside the password (accounts).
+CREATE TABLE second_factor (
+    user_id      INTEGER PRIMARY KEY REFERENCES user (id) ON DELETE CASCADE,
+    sealed       BLOB NOT NULL,                 -- the secret in base32, sealed like a key
+    confirmed_at INTEGER,                       -- absent until a first code was right: not asked for before
+    last_step    INTEGER NOT NULL DEFAULT 0     -- half minutes since 1970; a code of this one or before is not taken
+) STRICT;
+
+-- For who lost the device; each works once (accounts).
+CREATE TABLE recovery_code (
+    user_id INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    lookup  BLOB NOT NULL,                      -- HMAC-SHA-256 of user and code
+    used_at INTEGER,
+    PRIMARY KEY (user_id, lookup)
+) STRICT, WITHOUT ROWID;
 
 -- API keys and upload keys (accounts). The text of an API key is also the key that signs
 -- links, so it must be readable again: it is sealed, not hashed. It is found by a keyed hash.
@@ -36,6 +61,14 @@ CREATE TABLE credential (
     expires_at INTEGER                          -- set when a newer key takes over
 ) STRICT;
 CREATE INDEX credential_user ON credential (user_id, kind);
+
+-- What came in by an upload key, so that the page which sent it may describe it for a while (accounts).
+CREATE TABLE handed_in (
+    asset_id      TEXT PRIMARY KEY,             -- no reference: written after the asset, and of no use without it
+    credential_id INTEGER NOT NULL REFERENCES credential (id) ON DELETE CASCADE,
+    at            INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX handed_in_credential ON handed_in (credential_id, at);
 
 -- What an administrator chose while the box ran, a section in each row (settings).
 CREATE TABLE setting (
@@ -69,7 +102,6 @@ CREATE TABLE asset (
     facts          TEXT NOT NULL DEFAULT '{}',  -- what was read out of the original
     errors         TEXT NOT NULL DEFAULT '{}'   -- content key or 'warning' -> sentence
 ) STRICT;
-
 -- Listings walk the first; the second is the trash; the others answer for spans of time and size, and for a schema.
 CREATE INDEX asset_listed ON asset (seq) WHERE trashed_at IS NULL;
 CREATE INDEX asset_trashed ON asset (trashed_at) WHERE trashed_at IS NOT NULL;
@@ -132,6 +164,7 @@ CREATE TABLE conversion (
     key              TEXT NOT NULL,
     revision         INTEGER NOT NULL,
     extension        TEXT NOT NULL,
+    handed           TEXT,                      -- of one that people handed in: 16 hex digits that name its file
     content_type     TEXT NOT NULL,
     width            INTEGER,
     height           INTEGER,
@@ -153,21 +186,23 @@ CREATE TABLE journal (
 ) STRICT;
 CREATE INDEX journal_asset ON journal (asset_id, seq);
 
--- What the API calls a job: one asked-for batch of processing (processing).
+-- What the API calls a job: one asked-for batch of work, on one asset or on many (processing).
 CREATE TABLE round (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
-    asset_id     TEXT NOT NULL REFERENCES asset (id) ON DELETE CASCADE,
-    revision     INTEGER NOT NULL,
+    asset_id     TEXT REFERENCES asset (id) ON DELETE CASCADE, -- NULL: it is about many
+    revision     INTEGER,
     creator_id   INTEGER NOT NULL,
-    kind         TEXT NOT NULL,                 -- IMAGE, VIDEO_TRANSCODE
+    kind         TEXT NOT NULL,                 -- IMAGE, VIDEO_TRANSCODE, BULK_DELETE, BULK_PROCESS, PURGE
     status       TEXT NOT NULL CHECK (status IN ('QUEUED', 'IN_PROGRESS', 'COMPLETED', 'ERROR')),
     requested_at INTEGER NOT NULL,
-    completed_at INTEGER
+    completed_at INTEGER,
+    input        TEXT NOT NULL DEFAULT '{}',    -- of one about many: what was asked for ...
+    outcome      TEXT NOT NULL DEFAULT '{}'     -- ... and what has come of it so far
 ) STRICT;
 CREATE INDEX round_asset ON round (asset_id);
 CREATE INDEX round_creator ON round (creator_id, id);
 
--- The parts of a round, one for each processing key (processing).
+-- The parts of a round: one for each processing key, or a single one (processing).
 CREATE TABLE step (
     round_id    INTEGER NOT NULL REFERENCES round (id) ON DELETE CASCADE,
     key         TEXT NOT NULL,

@@ -16,6 +16,10 @@ need_video_packages
 need_packages \
     'python3=test -x /usr/bin/python3' \
     'python3-requests=/usr/bin/python3 -c "import requests"' \
+    'php-cli=command -v php' \
+    'nodejs=command -v node' \
+    'node-axios=test -e /usr/share/nodejs/axios' \
+    'unzip=command -v unzip' \
     'libjpeg-turbo-progs=command -v djpeg' \
     'pngcheck=command -v pngcheck' \
     'webp=command -v dwebp' \

@@ -13,6 +13,7 @@ use actix_web::web::Data;
 use actix_web::web::ServiceConfig;
 use prometheus_client::registry::Registry;
 
+use crate::accounts;
 use crate::accounts::Accounts;
 use crate::accounts::FirstAdministrator;
 use crate::accounts::Introduced;
@@ -21,6 +22,9 @@ use crate::assets::Assets;
 use crate::assets::place;
 use crate::collections::Collections;
 use crate::config::Config;
+use crate::custody::Custody;
+use crate::custody::RunBulk;
+use crate::custody::Sweep;
 use crate::delivery::Delivery;
 use crate::error::Code;
 use crate::error::Result;
@@ -81,6 +85,7 @@ pub struct App {
     search: Search,
     collections: Collections,
     processing: Processing,
+    custody: Custody,
     ingest: Ingest,
     delivery: Delivery,
     vitals: Vitals,
@@ -105,7 +110,7 @@ impl App {
         let stills = Stills::new(workers.clone(), config.images.clone());
         let films = Films::new(config.films.clone(), storage.clone(), cpu.clone());
 
-        let accounts = open_accounts(&data_dir, &db, &clock, &cpu)?;
+        let accounts = open_accounts(&config.accounts, &data_dir, &db, &clock, &cpu)?;
         let journal = Journal::new(db.clone());
         let assets = Assets::new(db.clone());
         let settings = Settings::open(db.clone()).await?;
@@ -125,14 +130,29 @@ impl App {
             stills.clone(),
             films.clone(),
         );
+        let custody = Custody::new(
+            config.custody.clone(),
+            db.clone(),
+            cpu.clone(),
+            storage.clone(),
+            jobs.clone(),
+            assets.clone(),
+            journal.clone(),
+            processing.clone(),
+            schemas.clone(),
+        );
         let ingest = Ingest::new(
             config.ingest.clone(),
             db.clone(),
             cpu.clone(),
             storage.clone(),
             jobs.clone(),
+            assets.clone(),
             journal.clone(),
+            settings.clone(),
             processing.clone(),
+            custody.clone(),
+            schemas.clone(),
             stills.clone(),
         );
         let delivery = Delivery::new(
@@ -153,6 +173,8 @@ impl App {
         jobs.register::<ReapplySchema>(Arc::new(schemas.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));
+        jobs.register::<Sweep>(Arc::new(custody.clone()));
+        jobs.register::<RunBulk>(Arc::new(custody.clone()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let receiving = ingest.clone();
         // Making pictures yields to taking them in: nobody can repeat the second.
@@ -180,6 +202,7 @@ impl App {
             search,
             collections,
             processing,
+            custody,
             ingest,
             delivery,
             vitals,
@@ -197,7 +220,12 @@ impl App {
     pub async fn start(&self) -> Result<Bound> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let films = self.config.films.workers.slots.max(1);
-        let slots = [(Queue("save"), cores.max(2)), (RunStep::QUEUE_NAME, 1), (RunFilm::QUEUE_NAME, films)];
+        let slots = [
+            (Queue("save"), cores.max(2)),
+            (RunStep::QUEUE_NAME, 1),
+            (RunFilm::QUEUE_NAME, films),
+            (Sweep::QUEUE_NAME, 2),
+        ];
         self.jobs.start(&slots).await?;
         self.films.look_around();
         server::bind(&self.config.http, &self.data_dir, &self.clock, self.mount())
@@ -230,6 +258,7 @@ impl App {
         let search = Data::new(self.search.clone());
         let collections = Data::new(self.collections.clone());
         let processing = Data::new(self.processing.clone());
+        let custody = Data::new(self.custody.clone());
         let ingest = Data::new(self.ingest.clone());
         let delivery = Data::new(self.delivery.clone());
         let cpu = Data::new(self.cpu.clone());
@@ -247,6 +276,7 @@ impl App {
                 .app_data(search.clone())
                 .app_data(collections.clone())
                 .app_data(processing.clone())
+                .app_data(custody.clone())
                 .app_data(ingest.clone())
                 .app_data(delivery.clone())
                 .app_data(cpu.clone())
@@ -267,7 +297,13 @@ pub fn database(data_dir: &Path) -> PathBuf {
 }
 
 /// The accounts alone, for the command line, which may be used beside a running server.
-pub fn open_accounts(data_dir: &Path, db: &Db, clock: &Clock, cpu: &Cpu) -> Result<Accounts> {
+pub fn open_accounts(
+    config: &accounts::Config,
+    data_dir: &Path,
+    db: &Db,
+    clock: &Clock,
+    cpu: &Cpu,
+) -> Result<Accounts> {
     let master = MasterKey::open_or_create(&data_dir.join("secret/master.key"))?;
-    Ok(Accounts::new(db.clone(), clock.clone(), cpu.clone(), master))
+    Ok(Accounts::new(config.clone(), db.clone(), clock.clone(), cpu.clone(), master))
 }

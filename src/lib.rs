@@ -16,6 +16,7 @@ pub mod settings;
 pub mod stills;
 
 pub mod collections;
+pub mod custody;
 pub mod delivery;
 pub mod ingest;
 pub mod processing;

@@ -37,6 +37,47 @@ fn s5_video() {
 }
 
 #[test]
+fn s6_private_original() {
+    python("s6_private_original.py");
+}
+
+#[test]
+fn s7_signed_urls() {
+    needs("php", &["--version"], "php-cli");
+    needs("node", &["--version"], "nodejs");
+    python("s7_signed_urls.py");
+}
+
+#[test]
+fn s8_public_access() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
+    python("s8_public_access.py");
+}
+
+#[test]
+fn s9_replace() {
+    python("s9_replace.py");
+}
+
+#[test]
+fn s11_metadata_search() {
+    python("s11_metadata_search.py");
+}
+
+#[test]
+fn s11_gallery() {
+    // Where Debian keeps the packages of Node; not every build of Node looks there by itself.
+    needs("env", &["NODE_PATH=/usr/share/nodejs", "node", "-e", "require('axios')"], "nodejs and node-axios");
+    run("node", "s11_gallery.js");
+}
+
+#[test]
+fn s14_delete_undelete() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
+    python("s14_delete_undelete.py");
+}
+
+#[test]
 fn outputs_open() {
     for (program, package) in [
         ("djpeg", "libjpeg-turbo-progs"),
@@ -63,7 +104,12 @@ fn needs(program: &str, arguments: &[&str], package: &str) {
 fn run(interpreter: &str, script: &str) {
     let app = Appliance::start();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(script);
-    let output = Command::new(interpreter).arg(path).args([&*app.base, KEY]).output().unwrap();
+    let output = Command::new(interpreter)
+        .arg(path)
+        .args([&*app.base, KEY])
+        .env("NODE_PATH", "/usr/share/nodejs")
+        .output()
+        .unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{script}:\n{}{}", said(&output.stdout), said(&output.stderr));
 }

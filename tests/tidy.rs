@@ -19,7 +19,7 @@ const FLOORS: &[&[&[&str]]] = &[
         &["infra/jobs", "media"],
     ],
     &[&["accounts", "assets", "films", "stills"], &["journal", "schemas", "settings"]],
-    &[&["collections", "delivery", "processing", "search"], &["ingest", "wire"]],
+    &[&["collections", "delivery", "processing", "search"], &["custody"], &["ingest", "wire"]],
     &[&["interfaces/http"], &["interfaces/filespin", "interfaces/manual"], &["interfaces/router"]],
     &[&["config"], &["app"], &["cli"]],
 ];

@@ -77,7 +77,7 @@ impl Schemas {
     pub fn settle(&self, tx: &Tx, id: AssetId) -> Result<Verdict> {
         let Some(asset) = assets::store::find(tx, id)? else { return Ok(Verdict::NoSchema) };
         let verdict = self.judge(tx, asset.data_schema_id, &asset.data)?;
-        assets::store::set_conforms(tx, id, verdict == Verdict::Conforms)?;
+        assets::store::set_conforms(tx, id, !matches!(verdict, Verdict::Differs(_)))?;
         Ok(verdict)
     }
 

@@ -48,6 +48,7 @@ impl Run<ReapplySchema> for Schemas {
                     };
                     for (_, id) in &batch {
                         this.settle(tx, *id)?;
+                        assets::store::index_anew(tx, *id)?;
                     }
                     Ok(Some(last.0))
                 })

@@ -11,6 +11,8 @@ use crate::error::Result;
 use crate::media::imaging::OutputFormat;
 use crate::media::imaging::params::watermark::Mark;
 pub use crate::media::imaging::params::watermark::Placement;
+use crate::settings::addons::Addons;
+use crate::settings::auth::Auth;
 use crate::settings::videos::Videos;
 
 /// The content key of deep zoom.
@@ -31,6 +33,8 @@ pub struct Values {
     pub images: Images,
     pub videos: Videos,
     pub watermark: Option<Watermark>,
+    pub auth: Auth,
+    pub addons: Addons,
 }
 
 impl Values {

@@ -11,13 +11,21 @@ use crate::settings::model::Values;
 
 /// Everything; what was never chosen has its default.
 pub fn all(c: &Connection) -> Result<Values> {
-    Ok(Values { images: get(c, "images")?, videos: get(c, "videos")?, watermark: get(c, "watermark")? })
+    Ok(Values {
+        images: get(c, "images")?,
+        videos: get(c, "videos")?,
+        watermark: get(c, "watermark")?,
+        auth: get(c, "auth")?,
+        addons: get(c, "addons")?,
+    })
 }
 
 pub fn put(tx: &Tx, values: &Values) -> Result<()> {
     set(tx, "images", &values.images)?;
     set(tx, "videos", &values.videos)?;
-    set(tx, "watermark", &values.watermark)
+    set(tx, "watermark", &values.watermark)?;
+    set(tx, "auth", &values.auth)?;
+    set(tx, "addons", &values.addons)
 }
 
 fn get<T: DeserializeOwned + Default>(c: &Connection, name: &str) -> Result<T> {

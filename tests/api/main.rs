@@ -17,6 +17,8 @@ mod contents;
 mod images;
 /// Processing and its jobs.
 mod jobs;
+/// What people change, delete, fetch back and replace.
+mod keeping;
 /// The process itself: health, configuration, signals, certificates, restarts.
 mod operations;
 /// What metadata may look like.

@@ -180,6 +180,13 @@ impl Storage {
         self.flushed(rustix::fs::fsync(&to))
     }
 
+    /// The same for a place whose folder may have to be made first.
+    pub fn commit_deep(&self, staged: &str, place: &ObjectPath) -> Result<()> {
+        self.make_folder(place.split().0)?;
+        self.commit(staged, place)?;
+        self.settle(place)
+    }
+
     /// Undoes [`Storage::commit`] when the row was not committed after it.
     pub fn uncommit(&self, place: &ObjectPath) {
         let (folder, name) = place.split();
@@ -344,6 +351,34 @@ mod tests {
         drop(held);
         assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 0);
         assert_eq!(storage.reserve(u64::MAX / 2).err().unwrap().code, Code::DiskFull);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_gone_from_its_place() {
+        let (dir, storage) = storage();
+        let file = place("conversions/ab/x/1/base.jpg");
+        storage.put(&file, b"one").unwrap();
+        storage.put(&place("conversions/ab/x/1/hls-video/a/b.m4s"), b"two").unwrap();
+        for there in ["conversions/ab/x/1/base.jpg", "conversions/ab/x/1/hls-video"] {
+            let name = storage.set_aside(&place(there)).unwrap().unwrap();
+            assert!(!dir.path().join(there).exists());
+            storage.unstage(&name);
+            assert_eq!(storage.set_aside(&place(there)).unwrap(), None);
+        }
+        assert!(storage.staged().unwrap().is_empty());
+        assert_eq!(storage.set_aside(&place("conversions/cd/y/1/base.jpg")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_deep_commit_makes_its_folders_and_a_staged_name_is_taken_once() {
+        let (_dir, storage) = storage();
+        storage.stage("x.1.web.00").unwrap().write_all(b"one").unwrap();
+        assert_eq!(storage.stage("x.1.web.00").unwrap_err().code, Code::Conflict);
+        storage.commit_deep("x.1.web.00", &place("conversions/ab/x/1/web.00")).unwrap();
+        assert!(storage.is_linked("x.1.web.00"));
+        let mut text = String::new();
+        storage.open_staged("x.1.web.00").unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one");
     }
 
     #[tokio::test]

@@ -2,11 +2,14 @@
 //!
 //! Handlers translate and pass on; no rule of the domain lives here.
 
+mod account;
 mod assets;
 mod collections;
 mod images;
 mod jobs;
+mod keeping;
 mod links;
+mod picker;
 mod processing;
 pub mod reply;
 mod schemas;
@@ -22,9 +25,12 @@ use crate::interfaces::http::table::Routes;
 /// Every row of this dialect.
 pub fn routes() -> Routes {
     let mut routes = Routes::new(reply::tell);
+    account::mount(&mut routes);
     users::mount(&mut routes);
     uploads::mount(&mut routes);
+    picker::mount(&mut routes);
     assets::mount(&mut routes);
+    keeping::mount(&mut routes);
     processing::mount(&mut routes);
     jobs::mount(&mut routes);
     images::mount(&mut routes);

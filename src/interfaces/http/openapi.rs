@@ -51,6 +51,7 @@ pub fn document(rows: &[Row], error: Body) -> Value {
             "schemas": generator.take_definitions(true),
             "securitySchemes": {
                 "ApiKey": { "type": "apiKey", "in": "header", "name": "X-FileSpin-Api-Key" },
+                "UploadKey": { "type": "apiKey", "in": "query", "name": "upload_key" },
                 "Token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
             },
         },
@@ -74,7 +75,8 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         Permission::Anyone => &[Code::Unauthorized],
         _ => &[Code::Unauthorized, Code::Forbidden],
     };
-    for code in row.refuses.iter().chain(denied).chain(COMMON) {
+    let paced: &[Code] = if row.permission.takes_upload_keys() { &[Code::TooManyRequests] } else { &[] };
+    for code in row.refuses.iter().chain(denied).chain(paced).chain(COMMON) {
         let status = code.http().to_string();
         let line = format!("`{}`: {}", code.wire(), code.help());
         match answers.get_mut(&status).and_then(|known| known.get_mut("description")) {
@@ -100,11 +102,16 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         "x-permission": row.permission.word(),
     });
     if let Some(operation) = operation.as_object_mut() {
-        if row.permission != Permission::Anyone {
-            operation.insert("security".into(), json!([{ "ApiKey": [] }, { "Token": [] }]));
-        }
+        let ways = match row.permission {
+            Permission::Anyone => json!([]),
+            Permission::HandIn => json!([{ "UploadKey": [] }]),
+            Permission::EditAssetOrHandedIn => json!([{ "ApiKey": [] }, { "Token": [] }, { "UploadKey": [] }]),
+            _ => json!([{ "ApiKey": [] }, { "Token": [] }]),
+        };
+        operation.insert("security".into(), ways);
         if let Some(body) = row.takes {
-            operation.insert("requestBody".into(), json!({ "required": true, "content": describe(body) }));
+            operation
+                .insert("requestBody".into(), json!({ "required": !row.body_is_optional, "content": describe(body) }));
         }
     }
     operation
