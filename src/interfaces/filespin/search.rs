@@ -104,7 +104,7 @@ struct Answer {
 
 impl From<&Found> for Answer {
     fn from(found: &Found) -> Answer {
-        let told = |full| (AssetData::from(full));
+        let told = |full| AssetData::from(full);
         Answer {
             result: found.assets.iter().map(|full| full.asset.id.to_string()).collect(),
             search_result_id: found.id.to_string(),
