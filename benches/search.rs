@@ -146,6 +146,7 @@ fn asset(n: u64, count: u64, random: &mut Random) -> Asset {
         updater_id: 1,
         uploaded_at: at,
         updated_at: at,
+        trashed_at: None,
         upload_source: None,
         data_schema_id: i64::from(has_schema),
         data: data.as_object().unwrap().clone(),

@@ -259,7 +259,7 @@ pub fn statement(plan: &Plan, driver: Driver, known: &[i64], limit: usize) -> (S
         Driver::Sizes { descending } => (
             "asset.seq",
             "asset INDEXED BY asset_size".to_owned(),
-            if descending { "asset.size_bytes DESC, asset.seq DESC" } else { "asset.size_bytes ASC, asset.seq DESC" },
+            if descending { "asset.size_bytes DESC, asset.seq DESC" } else { "asset.size_bytes ASC, asset.seq ASC" },
         ),
         Driver::Trash => ("asset.seq", "asset INDEXED BY asset_trashed".to_owned(), "+asset.seq DESC"),
         Driver::Rows => ("asset.seq", "asset INDEXED BY asset_listed".to_owned(), "asset.seq DESC"),

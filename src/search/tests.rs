@@ -254,7 +254,8 @@ async fn pages_are_of_the_moment_of_the_search() {
     let second = house.search.page(first.id, 2, false).await.unwrap();
     assert_eq!((numbers(&second)[0], second.assets.len()), (350, 99), "neither shifted nor shown");
     let again = Search::new(house.db.clone());
-    for search in [&house.search, &again] {
+    // Made again, it does not know of what has gone meanwhile.
+    for (search, begins) in [(&house.search, 50), (&again, 49)] {
         let last = loop {
             // Written down after the answer.
             match search.page(first.id, 5, false).await {
@@ -262,7 +263,7 @@ async fn pages_are_of_the_moment_of_the_search() {
                 found => break found.unwrap(),
             }
         };
-        assert_eq!(numbers(&last).first(), Some(&50));
+        assert_eq!(numbers(&last).first(), Some(&begins));
         assert!(search.page(first.id, 6, false).await.unwrap().assets.is_empty());
     }
     let nobody = house.search.page(SearchId::random().unwrap(), 1, false).await;
