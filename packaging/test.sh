@@ -18,6 +18,7 @@ need_packages \
     'python3-requests=/usr/bin/python3 -c "import requests"' \
     'php-cli=command -v php' \
     'nodejs=command -v node' \
+    'unzip=command -v unzip' \
     'libjpeg-turbo-progs=command -v djpeg' \
     'pngcheck=command -v pngcheck' \
     'webp=command -v dwebp' \

@@ -20,6 +20,7 @@ use crate::accounts::Introduced;
 use crate::accounts::MasterKey;
 use crate::assets::Assets;
 use crate::assets::place;
+use crate::collections::Collections;
 use crate::config::Config;
 use crate::custody::Custody;
 use crate::custody::RunBulk;
@@ -49,6 +50,9 @@ use crate::journal::Journal;
 use crate::processing::Processing;
 use crate::processing::RunFilm;
 use crate::processing::RunStep;
+use crate::schemas::ReapplySchema;
+use crate::schemas::Schemas;
+use crate::search::Search;
 use crate::settings::Settings;
 use crate::stills::Stills;
 use crate::support::clock::Clock;
@@ -77,6 +81,9 @@ pub struct App {
     accounts: Accounts,
     assets: Assets,
     settings: Settings,
+    schemas: Schemas,
+    search: Search,
+    collections: Collections,
     processing: Processing,
     custody: Custody,
     ingest: Ingest,
@@ -107,6 +114,9 @@ impl App {
         let journal = Journal::new(db.clone());
         let assets = Assets::new(db.clone());
         let settings = Settings::open(db.clone()).await?;
+        let schemas = Schemas::new(db.clone(), jobs.clone());
+        let search = Search::new(db.clone());
+        let collections = Collections::new(db.clone(), cpu.clone(), storage.clone());
 
         let processing = Processing::new(
             config.processing.clone(),
@@ -129,6 +139,7 @@ impl App {
             assets.clone(),
             journal.clone(),
             processing.clone(),
+            schemas.clone(),
         );
         let ingest = Ingest::new(
             config.ingest.clone(),
@@ -141,6 +152,7 @@ impl App {
             settings.clone(),
             processing.clone(),
             custody.clone(),
+            schemas.clone(),
             stills.clone(),
         );
         let delivery = Delivery::new(
@@ -158,6 +170,7 @@ impl App {
         ingest.recover().await?;
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
+        jobs.register::<ReapplySchema>(Arc::new(schemas.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));
         jobs.register::<Sweep>(Arc::new(custody.clone()));
@@ -185,6 +198,9 @@ impl App {
             accounts,
             assets,
             settings,
+            schemas,
+            search,
+            collections,
             processing,
             custody,
             ingest,
@@ -238,6 +254,9 @@ impl App {
         let accounts = Data::new(self.accounts.clone());
         let assets = Data::new(self.assets.clone());
         let settings = Data::new(self.settings.clone());
+        let schemas = Data::new(self.schemas.clone());
+        let search = Data::new(self.search.clone());
+        let collections = Data::new(self.collections.clone());
         let processing = Data::new(self.processing.clone());
         let custody = Data::new(self.custody.clone());
         let ingest = Data::new(self.ingest.clone());
@@ -253,6 +272,9 @@ impl App {
             app.app_data(accounts.clone())
                 .app_data(assets.clone())
                 .app_data(settings.clone())
+                .app_data(schemas.clone())
+                .app_data(search.clone())
+                .app_data(collections.clone())
                 .app_data(processing.clone())
                 .app_data(custody.clone())
                 .app_data(ingest.clone())

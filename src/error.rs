@@ -77,6 +77,10 @@ codes! {
     AssetArchived = "ASSET_ARCHIVED", 400, Caller, Never;
     /// The data of the asset would be longer than is kept.
     DataTooLarge = "DATA_TOO_LARGE", 400, Caller, Never;
+    /// The schema is not a JSON Schema that this box takes; the message says why.
+    InvalidSchema = "INVALID_SCHEMA", 400, Caller, Never;
+    /// The collection holds no asset that could be downloaded.
+    EmptyCollection = "EMPTY_COLLECTION", 400, Caller, Never;
     /// Who you are is not known: send a valid API key or token.
     Unauthorized = "UNAUTHORIZED", 401, Caller, Never;
     /// The password is right, and this account asks for a one-time code as well: send it as `otp`.
@@ -93,6 +97,12 @@ codes! {
     UserNotFound = "USER_NOT_FOUND", 404, Caller, Never;
     /// No key has this id.
     KeyNotFound = "KEY_NOT_FOUND", 404, Caller, Never;
+    /// No schema has this id.
+    SchemaNotFound = "SCHEMA_NOT_FOUND", 404, Caller, Never;
+    /// No search has this id; those of long ago are forgotten. Search again.
+    SearchNotFound = "SEARCH_NOT_FOUND", 404, Caller, Never;
+    /// No collection of yours has this id.
+    CollectionNotFound = "COLLECTION_NOT_FOUND", 404, Caller, Never;
     /// No job has this id.
     JobNotFound = "JOB_NOT_FOUND", 404, Caller, Never;
     /// This address does not answer that method.
@@ -101,6 +111,8 @@ codes! {
     BodyTooSlow = "BODY_TOO_SLOW", 408, Caller, Never;
     /// Somebody else changed this at the same time. Read it again and retry.
     Conflict = "CONFLICT", 409, Caller, Never;
+    /// Assets name this schema, so it cannot be deleted.
+    SchemaInUse = "SCHEMA_IN_USE", 409, Caller, Never;
     /// The body is larger than this call takes.
     TooLarge = "TOO_LARGE", 413, Caller, Never;
     /// The body's type or encoding is not taken here.

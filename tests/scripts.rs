@@ -16,6 +16,8 @@ use harness::EMAIL;
 use harness::KEY;
 use harness::PASSWORD;
 
+const NODE_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts/node/node_modules");
+
 #[test]
 fn s1_upload_poll_serve() {
     python("s1_upload_poll_serve.py");
@@ -62,6 +64,18 @@ fn s9_replace() {
 }
 
 #[test]
+fn s11_metadata_search() {
+    python("s11_metadata_search.py");
+}
+
+#[test]
+fn s11_gallery() {
+    // Where Debian keeps the packages of Node; not every build of Node looks there by itself.
+    needs_package("axios");
+    run("node", "s11_gallery.js");
+}
+
+#[test]
 fn s14_delete_undelete() {
     needs("ffmpeg", &["-version"], "ffmpeg");
     python("s14_delete_undelete.py");
@@ -101,9 +115,8 @@ fn python(script: &str) {
 /// A package of npm in `tests/scripts/node`.
 fn needs_package(name: &str) {
     needs("node", &["--version"], "nodejs");
-    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/node");
-    let there = packages.join("node_modules").join(name).exists();
-    assert!(there, "this test needs {name}: run `npm ci` in {}", packages.display());
+    let there = Path::new(NODE_PACKAGES).join(name).exists();
+    assert!(there, "this test needs {name}: run `npm ci` in tests/scripts/node");
 }
 
 fn needs(program: &str, arguments: &[&str], package: &str) {
@@ -119,7 +132,13 @@ fn run(interpreter: &str, script: &str) {
 fn run_with(interpreter: &str, script: &str, more: &[&str]) {
     let app = Appliance::start();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(script);
-    let output = Command::new(interpreter).arg(path).args([&*app.base, KEY]).args(more).output().unwrap();
+    let output = Command::new(interpreter)
+        .arg(path)
+        .args([&*app.base, KEY])
+        .args(more)
+        .env("NODE_PATH", NODE_PACKAGES)
+        .output()
+        .unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{script}:\n{}{}", said(&output.stdout), said(&output.stderr));
 }

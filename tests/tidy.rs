@@ -18,8 +18,8 @@ const FLOORS: &[&[&[&str]]] = &[
         &["infra/db", "infra/storage", "infra/workers", "media/imaging", "media/video", "media/vision"],
         &["infra/jobs", "media"],
     ],
-    &[&["accounts", "assets", "films", "stills"], &["journal", "settings"]],
-    &[&["delivery", "processing"], &["custody"], &["ingest", "wire"]],
+    &[&["accounts", "assets", "films", "stills"], &["journal", "schemas", "settings"]],
+    &[&["collections", "delivery", "processing", "search"], &["custody"], &["ingest", "wire"]],
     &[
         &["interfaces/http"],
         &["interfaces/filespin", "interfaces/invitation", "interfaces/manual"],

@@ -10,6 +10,7 @@ use rusqlite::params;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::assets::Full;
 use crate::assets::model::Asset;
 use crate::assets::model::AssetId;
 use crate::assets::model::Conversion;
@@ -47,6 +48,13 @@ pub fn find(c: &Connection, id: AssetId) -> Result<Option<Asset>> {
     Ok(c.prepare_cached(&format!("SELECT {COLUMNS} FROM asset WHERE id = ?1"))?.query_row([id], read).optional()?)
 }
 
+/// An asset that is not in the trash, with its conversions.
+pub fn shown(c: &Connection, id: AssetId) -> Result<Option<Full>> {
+    let mut row = c.prepare_cached(&format!("SELECT {COLUMNS} FROM asset WHERE id = ?1 AND trashed_at IS NULL"))?;
+    let Some(asset) = row.query_row([id], read).optional()? else { return Ok(None) };
+    Ok(Some(Full { conversions: conversions(c, id)?, asset }))
+}
+
 /// The revision on record: what recovery asks about a file in staging.
 pub fn revision(c: &Connection, id: AssetId) -> Result<Option<u32>> {
     Ok(c.prepare_cached("SELECT revision FROM asset WHERE id = ?1")?.query_row([id], |r| r.get(0)).optional()?)
@@ -58,19 +66,86 @@ pub fn is_present(c: &Connection, id: AssetId, revision: u32) -> Result<bool> {
     Ok(found.exists(params![id, revision])?)
 }
 
+/// A page of the assets that are not in the trash, newest first. An offset skips whole blocks
+/// and is walked only inside the last one, so a late page costs no more than the first.
 pub fn newest(c: &Connection, page: Page) -> Result<Vec<Asset>> {
-    // What is skipped is skipped in the index, without reading the rows.
+    let Some((block, skipped)) = block_at(c, page.offset)? else { return Ok(Vec::new()) };
     let mut rows = c.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM asset WHERE seq IN (SELECT seq FROM asset INDEXED BY asset_listed \
-         WHERE trashed_at IS NULL ORDER BY seq DESC LIMIT ?1 OFFSET ?2) ORDER BY seq DESC"
+         WHERE trashed_at IS NULL AND seq < (?1 + 1) << 10 ORDER BY seq DESC LIMIT ?2 OFFSET ?3) ORDER BY seq DESC"
     ))?;
-    let assets = rows.query_map(params![page.limit, page.offset], read)?.collect::<rusqlite::Result<_>>()?;
+    let left = u64::from(page.offset) - skipped;
+    let assets = rows.query_map(params![block, page.limit, left as i64], read)?.collect::<rusqlite::Result<_>>()?;
     Ok(assets)
 }
 
 /// How many assets are not in the trash.
 pub fn count(c: &Connection) -> Result<u64> {
-    Ok(c.prepare_cached("SELECT assets FROM tally")?.query_row([], |r| r.get::<_, i64>(0))? as u64)
+    let mut sum = c.prepare_cached("SELECT coalesce(sum(live), 0) FROM asset_block")?;
+    Ok(sum.query_row([], |r| r.get::<_, i64>(0))? as u64)
+}
+
+/// The block that holds the asset at this offset, and how many assets newer blocks hold.
+fn block_at(c: &Connection, offset: u32) -> Result<Option<(i64, u64)>> {
+    let mut rows = c.prepare_cached("SELECT block, live FROM asset_block ORDER BY block DESC")?;
+    let mut rows = rows.query([])?;
+    let mut skipped = 0;
+    while let Some(row) = rows.next()? {
+        let live = row.get::<_, i64>(1)? as u64;
+        if skipped + live > u64::from(offset) {
+            return Ok(Some((row.get(0)?, skipped)));
+        }
+        skipped += live;
+    }
+    Ok(None)
+}
+
+/// Assets by their place in the order of arrival, with their conversions; those that are gone
+/// are left out, and so are those in the trash unless it is them that are wanted.
+pub fn by_seq(c: &Connection, seqs: &[i64], trashed: bool) -> Result<Vec<Full>> {
+    let mut row = c.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM asset WHERE seq = ?1 AND (trashed_at IS NOT NULL) = ?2"
+    ))?;
+    let mut found = Vec::with_capacity(seqs.len());
+    for seq in seqs {
+        if let Some(asset) = row.query_row(params![seq, trashed], read).optional()? {
+            found.push(Full { conversions: conversions(c, asset.id)?, asset });
+        }
+    }
+    Ok(found)
+}
+
+/// The place of the newest asset in the order of arrival; 0 when there is none.
+pub fn last_seq(c: &Connection) -> Result<i64> {
+    Ok(c.prepare_cached("SELECT coalesce(max(seq), 0) FROM asset")?.query_row([], |r| r.get(0))?)
+}
+
+/// Records whether an asset's data is as its schema wants it.
+pub fn set_conforms(tx: &Tx, id: AssetId, conforms: bool) -> Result<()> {
+    tx.prepare_cached("UPDATE asset SET data_conforms = ?2 WHERE id = ?1 AND data_conforms <> ?2")?
+        .execute(params![id, conforms])?;
+    Ok(())
+}
+
+/// Has an asset indexed anew, as its schema is now: the trigger does not ask what has changed.
+pub fn index_anew(tx: &Tx, id: AssetId) -> Result<()> {
+    tx.prepare_cached("UPDATE asset SET data_conforms = data_conforms WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+/// Whether any asset names this schema.
+pub fn names_schema(c: &Connection, schema: i64) -> Result<bool> {
+    let mut found = c.prepare_cached("SELECT 1 FROM asset WHERE data_schema_id = ?1 AND data_schema_id <> 0 LIMIT 1")?;
+    Ok(found.exists([schema])?)
+}
+
+/// Assets that name this schema, after one in the order of arrival.
+pub fn of_schema(c: &Connection, schema: i64, after: i64, limit: u32) -> Result<Vec<(i64, AssetId)>> {
+    let mut rows = c.prepare_cached(
+        "SELECT seq, id FROM asset INDEXED BY asset_schema_id \
+         WHERE data_schema_id = ?1 AND data_schema_id <> 0 AND seq > ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    Ok(rows.query_map(params![schema, after, limit], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Assets that were uploaded from `from` to `to`, both included, oldest first; without the trash.

@@ -41,6 +41,7 @@ use crate::infra::storage::Storage;
 use crate::journal::Event;
 use crate::journal::Journal;
 use crate::processing::Processing;
+use crate::schemas::Schemas;
 use crate::support::cpu::Cpu;
 
 /// How this process keeps what it is given.
@@ -62,6 +63,7 @@ pub struct Custody {
     assets: Assets,
     journal: Journal,
     processing: Processing,
+    schemas: Schemas,
 }
 
 impl Custody {
@@ -75,8 +77,9 @@ impl Custody {
         assets: Assets,
         journal: Journal,
         processing: Processing,
+        schemas: Schemas,
     ) -> Custody {
-        Custody { config, db, cpu, storage, jobs, assets, journal, processing }
+        Custody { config, db, cpu, storage, jobs, assets, journal, processing, schemas }
     }
 
     /// Writes what somebody says about an asset. The asset as it is then.
@@ -98,6 +101,7 @@ impl Custody {
                 }
                 let whole = data::merged(asset.data, said, mode)?;
                 store::set_data(tx, id, &whole, data_schema_id, user)?;
+                this.schemas.settle(tx, id)?;
                 this.journal.tell(tx, id, Event::FileDataUpdated, &json!({}))?;
                 this.assets.forget_after(tx, id);
                 assets::full(tx, id)

@@ -51,6 +51,7 @@ use crate::infra::jobs::Jobs;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
 use crate::processing::Processing;
+use crate::schemas::Schemas;
 use crate::settings::Settings;
 use crate::stills::Stills;
 use crate::support::checksum::Lanes;
@@ -79,6 +80,7 @@ pub struct Ingest {
     settings: Settings,
     processing: Processing,
     custody: Custody,
+    schemas: Schemas,
     stills: Stills,
     md5: Lanes,
     config: Config,
@@ -108,6 +110,7 @@ impl Ingest {
         settings: Settings,
         processing: Processing,
         custody: Custody,
+        schemas: Schemas,
         stills: Stills,
     ) -> Ingest {
         Ingest {
@@ -120,6 +123,7 @@ impl Ingest {
             settings,
             processing,
             custody,
+            schemas,
             stills,
             md5: Lanes::start(),
             config,
@@ -166,7 +170,7 @@ impl Ingest {
             })
             .await?;
         let taken = Arc::new(placed);
-        let (rows, jobs) = (Arc::clone(&taken), self.jobs.clone());
+        let (rows, jobs, schemas) = (Arc::clone(&taken), self.jobs.clone(), self.schemas.clone());
         let written = self
             .db
             .write(move |tx| {
@@ -174,6 +178,7 @@ impl Ingest {
                     .map(|file| {
                         let asset = new_asset(file, user, &note, tx.now());
                         store::insert(tx, &asset)?;
+                        schemas.settle(tx, asset.id)?;
                         jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
                         Ok(asset)
                     })

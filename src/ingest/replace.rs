@@ -100,6 +100,7 @@ impl Ingest {
         if !store::replace(tx, &new)? {
             return Err(overtaken());
         }
+        self.schemas.settle(tx, new.id)?;
         self.processing.abandon(tx, new.id, "The original was replaced.")?;
         store::remove_conversions(tx, new.id)?;
         let again = conversions.into_iter().filter(|c| c.handed.is_none() && !c.is_internal()).map(|c| c.key).collect();

@@ -10,3 +10,4 @@ pub mod range;
 pub mod rate;
 pub mod secret;
 pub mod single_flight;
+pub mod zip;

@@ -9,6 +9,8 @@ mod harness;
 
 /// Who may call what: keys, tokens, roles, other origins.
 mod access;
+/// What people put together, and take along.
+mod collections;
 /// Originals as they are stored: whole, in ranges, for those who may.
 mod contents;
 /// On-demand images: parameters, formats, caching.
@@ -25,6 +27,10 @@ mod operations;
 mod people;
 /// Pages with an upload key.
 mod picker;
+/// What metadata may look like.
+mod schemas;
+/// What is found.
+mod search;
 /// What an administrator chooses, and what follows from it.
 mod settings;
 /// Links and public access.

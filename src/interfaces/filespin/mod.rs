@@ -4,6 +4,7 @@
 
 mod account;
 mod assets;
+mod collections;
 mod images;
 mod jobs;
 mod keeping;
@@ -11,6 +12,8 @@ mod links;
 mod picker;
 mod processing;
 pub mod reply;
+mod schemas;
+mod search;
 mod settings;
 mod sharing;
 mod uploads;
@@ -34,5 +37,8 @@ pub fn routes() -> Routes {
     sharing::mount(&mut routes);
     videos::mount(&mut routes);
     settings::mount(&mut routes);
+    schemas::mount(&mut routes);
+    search::mount(&mut routes);
+    collections::mount(&mut routes);
     routes
 }

@@ -61,7 +61,15 @@ pub fn document(rows: &[Row], error: Body) -> Value {
 fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Value) -> Value {
     let mut answers = Map::new();
     for (status, body) in &row.answers {
-        answers.insert(status.to_string(), json!({ "description": row.summary, "content": describe(*body) }));
+        let content = describe(*body);
+        // One status may have several media types.
+        let known = answers.get_mut(&status.to_string()).and_then(|known| known.pointer_mut("/content"));
+        match (known.and_then(Value::as_object_mut), content) {
+            (Some(known), Value::Object(more)) => known.extend(more),
+            (_, content) => {
+                answers.insert(status.to_string(), json!({ "description": row.summary, "content": content }));
+            }
+        }
     }
     let denied: &[Code] = match row.permission {
         Permission::Anyone => &[Code::Unauthorized],
