@@ -39,7 +39,7 @@ CREATE INDEX credential_user ON credential (user_id, kind);
 
 -- What an administrator chose while the box ran, a section in each row (settings).
 CREATE TABLE setting (
-    name       TEXT PRIMARY KEY,                -- images, videos, watermark
+    name       TEXT PRIMARY KEY,                -- images, videos, watermark, webhook
     value      TEXT NOT NULL,                   -- JSON
     changed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -68,6 +68,7 @@ CREATE TABLE asset (
     facts          TEXT NOT NULL DEFAULT '{}',  -- what was read out of the original
     errors         TEXT NOT NULL DEFAULT '{}'   -- content key or 'warning' -> sentence
 ) STRICT;
+CREATE INDEX asset_uploaded ON asset (uploaded_at);
 
 -- Stored derivatives of the present revision (assets).
 CREATE TABLE conversion (
@@ -95,6 +96,53 @@ CREATE TABLE journal (
     detail   TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 CREATE INDEX journal_asset ON journal (asset_id, seq);
+
+-- How far each consumer has read (journal).
+CREATE TABLE journal_cursor (
+    consumer TEXT PRIMARY KEY,
+    seq      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What receivers are told: the body of a callback, as it is sent every time (webhooks).
+CREATE TABLE notice (
+    id         INTEGER PRIMARY KEY,
+    asset_id   TEXT,                            -- no reference: it outlives its asset; none for a test
+    event      TEXT NOT NULL,
+    body       TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX notice_asset ON notice (asset_id) WHERE asset_id IS NOT NULL;
+
+-- A notice on its way to one URL (webhooks).
+CREATE TABLE delivery (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    id          TEXT NOT NULL UNIQUE,           -- 32 lower-case hex: what receivers know it by, the same every time
+    notice_id   INTEGER NOT NULL REFERENCES notice (id),
+    url         TEXT NOT NULL,
+    -- WAITING → DELIVERED | FAILED (all tries used up, or told to stop) | DROPPED (nobody wants it any more).
+    state       TEXT NOT NULL CHECK (state IN ('WAITING', 'DELIVERED', 'FAILED', 'DROPPED')),
+    tries       INTEGER NOT NULL DEFAULT 0,     -- since it was last begun: the place in the schedule
+    attempts    INTEGER NOT NULL DEFAULT 0,     -- in all
+    next_at     INTEGER NOT NULL,               -- while waiting: not before this instant
+    finished_at INTEGER                         -- when it stopped waiting
+) STRICT;
+-- The next delivery of a URL is the first entry.
+CREATE INDEX delivery_waiting ON delivery (url, next_at, seq) WHERE state = 'WAITING';
+CREATE INDEX delivery_state ON delivery (state, seq);
+CREATE INDEX delivery_notice ON delivery (notice_id);
+CREATE INDEX delivery_finished ON delivery (finished_at) WHERE finished_at IS NOT NULL;
+
+-- What came of each attempt at a delivery (webhooks).
+CREATE TABLE attempt (
+    delivery_seq INTEGER NOT NULL REFERENCES delivery (seq) ON DELETE CASCADE,
+    number       INTEGER NOT NULL,              -- from 1
+    at           INTEGER NOT NULL,
+    duration_ms  INTEGER NOT NULL,
+    status       INTEGER,                       -- what was answered, if anything
+    error        TEXT,                          -- why it does not count as delivered
+    answer       TEXT NOT NULL,                 -- how the answer's body begins
+    PRIMARY KEY (delivery_seq, number)
+) STRICT, WITHOUT ROWID;
 
 -- What the API calls a job: one asked-for batch of processing (processing).
 CREATE TABLE round (

@@ -42,6 +42,7 @@ use crate::interfaces::http::server;
 use crate::interfaces::http::server::Bound;
 use crate::interfaces::router;
 use crate::journal::Journal;
+use crate::news::News;
 use crate::processing::Processing;
 use crate::processing::RunFilm;
 use crate::processing::RunStep;
@@ -49,12 +50,18 @@ use crate::settings::Settings;
 use crate::stills::Stills;
 use crate::support::clock::Clock;
 use crate::support::cpu::Cpu;
+use crate::support::fetch::Fetch;
+use crate::webhooks::ReissueCallbacks;
+use crate::webhooks::Webhooks;
 
 /// The whole database as it is today.
 pub const SCHEMA: &str = include_str!("../schema.sql");
 
 /// Blocking work at once: mostly waiting for the disk, so more than there are cores.
 const BLOCKING_SLOTS: usize = 32;
+
+/// Errands in the network that are jobs, at once.
+const NET_SLOTS: usize = 2;
 
 /// How long a stop waits for jobs under way before it hands them back.
 const JOB_GRACE: Duration = Duration::from_secs(10);
@@ -76,6 +83,8 @@ pub struct App {
     processing: Processing,
     ingest: Ingest,
     delivery: Delivery,
+    news: News,
+    webhooks: Webhooks,
     vitals: Vitals,
     registry: Data<Mutex<Registry>>,
     figures: Figures,
@@ -137,11 +146,24 @@ impl App {
             cpu.clone(),
         )?;
 
+        let fetch = Fetch::new(&config.net)?;
+        let news = News::new(db.clone(), journal.clone());
+        let webhooks = Webhooks::new(
+            config.webhooks.clone(),
+            db.clone(),
+            jobs.clone(),
+            journal.clone(),
+            settings.clone(),
+            fetch,
+            open_master(&data_dir)?,
+        );
+
         ingest.recover().await?;
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));
+        jobs.register::<ReissueCallbacks>(Arc::new(webhooks.clone()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let receiving = ingest.clone();
         // Making pictures yields to taking them in: nobody can repeat the second.
@@ -149,8 +171,14 @@ impl App {
 
         let mut registry = Registry::with_prefix("cloakroom");
         let figures = Figures::new(&mut registry);
-        let vitals =
-            Vitals { db: db.clone(), storage: storage.clone(), workers: workers.clone(), films: films.clone() };
+        let vitals = Vitals {
+            db: db.clone(),
+            storage: storage.clone(),
+            workers: workers.clone(),
+            films: films.clone(),
+            news: news.clone(),
+            webhooks: webhooks.clone(),
+        };
         let registry = Data::new(Mutex::new(registry));
         Ok(App {
             config,
@@ -168,6 +196,8 @@ impl App {
             processing,
             ingest,
             delivery,
+            news,
+            webhooks,
             vitals,
             registry,
             figures,
@@ -183,8 +213,15 @@ impl App {
     pub async fn start(&self) -> Result<Bound> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let films = self.config.films.workers.slots.max(1);
-        let slots = [(Queue("save"), cores.max(2)), (RunStep::QUEUE_NAME, 1), (RunFilm::QUEUE_NAME, films)];
+        let slots = [
+            (Queue("save"), cores.max(2)),
+            (RunStep::QUEUE_NAME, 1),
+            (RunFilm::QUEUE_NAME, films),
+            (ReissueCallbacks::QUEUE_NAME, NET_SLOTS),
+        ];
         self.jobs.start(&slots).await?;
+        self.news.start();
+        self.webhooks.start();
         self.films.look_around();
         server::bind(&self.config.http, &self.data_dir, &self.clock, self.mount())
     }
@@ -194,9 +231,14 @@ impl App {
         self.db.ping_write().await.is_ok()
     }
 
+    /// Ends the answers that would go on for ever. The listeners can be stopped then.
+    pub fn hang_up(&self) {
+        self.news.hang_up();
+    }
+
     /// Ends what is under way and puts everything in order. The listeners have stopped before.
     pub async fn stop(self) -> Result<()> {
-        self.jobs.stop(JOB_GRACE).await;
+        tokio::join!(self.jobs.stop(JOB_GRACE), self.webhooks.stop(JOB_GRACE));
         let workers = self.workers.clone();
         self.cpu
             .run(move || {
@@ -215,6 +257,8 @@ impl App {
         let processing = Data::new(self.processing.clone());
         let ingest = Data::new(self.ingest.clone());
         let delivery = Data::new(self.delivery.clone());
+        let news = Data::new(self.news.clone());
+        let webhooks = Data::new(self.webhooks.clone());
         let cpu = Data::new(self.cpu.clone());
         let http = Data::new(self.config.http.clone());
         let pace = Data::new(Pace::new(&self.config.http));
@@ -229,6 +273,8 @@ impl App {
                 .app_data(processing.clone())
                 .app_data(ingest.clone())
                 .app_data(delivery.clone())
+                .app_data(news.clone())
+                .app_data(webhooks.clone())
                 .app_data(cpu.clone())
                 .app_data(http.clone())
                 .app_data(pace.clone())
@@ -248,6 +294,9 @@ pub fn database(data_dir: &Path) -> PathBuf {
 
 /// The accounts alone, for the command line, which may be used beside a running server.
 pub fn open_accounts(data_dir: &Path, db: &Db, clock: &Clock, cpu: &Cpu) -> Result<Accounts> {
-    let master = MasterKey::open_or_create(&data_dir.join("secret/master.key"))?;
-    Ok(Accounts::new(db.clone(), clock.clone(), cpu.clone(), master))
+    Ok(Accounts::new(db.clone(), clock.clone(), cpu.clone(), open_master(data_dir)?))
+}
+
+fn open_master(data_dir: &Path) -> Result<MasterKey> {
+    MasterKey::open_or_create(&data_dir.join("secret/master.key"))
 }

@@ -17,6 +17,8 @@ pub mod stills;
 pub mod delivery;
 pub mod ingest;
 pub mod processing;
+pub mod news;
+pub mod webhooks;
 pub mod wire;
 
 pub mod interfaces;

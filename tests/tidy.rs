@@ -19,7 +19,7 @@ const FLOORS: &[&[&[&str]]] = &[
         &["infra/jobs", "media"],
     ],
     &[&["accounts", "assets", "films", "stills"], &["journal", "settings"]],
-    &[&["delivery", "processing"], &["ingest", "wire"]],
+    &[&["delivery", "processing"], &["ingest", "wire"], &["news"], &["webhooks"]],
     &[&["interfaces/http"], &["interfaces/filespin", "interfaces/manual"], &["interfaces/router"]],
     &[&["config"], &["app"], &["cli"]],
 ];

@@ -18,6 +18,7 @@ use crate::assets::model::Status;
 use crate::error::Result;
 use crate::infra::db::Tx;
 use crate::infra::db::types::Json;
+use crate::support::clock::Instant;
 use crate::support::page::Page;
 
 const COLUMNS: &str = "id, revision, status, name, size_bytes, md5, sha256, content_type, public, on_demand, creator_id, \
@@ -54,6 +55,25 @@ pub fn newest(c: &Connection, page: Page) -> Result<Vec<Asset>> {
     let mut rows = c.prepare_cached(&format!("SELECT {COLUMNS} FROM asset ORDER BY seq DESC LIMIT ?1 OFFSET ?2"))?;
     let assets = rows.query_map(params![page.limit, page.offset], read)?.collect::<rusqlite::Result<_>>()?;
     Ok(assets)
+}
+
+/// Assets that arrived in a span of time, ends included, after the cursor; in the order of arrival.
+/// Each comes with its cursor.
+pub fn arrived(
+    c: &Connection,
+    (from, to): (Instant, Instant),
+    after: (Instant, i64),
+    limit: u32,
+) -> Result<Vec<((Instant, i64), AssetId)>> {
+    let mut rows = c.prepare_cached(
+        "SELECT uploaded_at, seq, id FROM asset
+          WHERE uploaded_at BETWEEN ?1 AND ?2 AND (uploaded_at, seq) > (?3, ?4)
+          ORDER BY uploaded_at, seq LIMIT ?5",
+    )?;
+    let found = rows
+        .query_map(params![from, to, after.0, after.1, limit], |r| Ok(((r.get(0)?, r.get(1)?), r.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(found)
 }
 
 pub fn count(c: &Connection) -> Result<u64> {

@@ -28,6 +28,8 @@ use crate::ingest;
 use crate::interfaces::http;
 use crate::media::imaging;
 use crate::processing;
+use crate::support::fetch;
+use crate::webhooks;
 
 /// Every setting with its default and what it means.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -58,6 +60,8 @@ pub struct Config {
     pub ingest: ingest::Config,
     pub processing: processing::Config,
     pub delivery: delivery::Config,
+    pub net: fetch::Config,
+    pub webhooks: webhooks::Config,
 }
 
 /// What the command line may set.

@@ -11,6 +11,7 @@
 pub mod model;
 mod store;
 pub mod videos;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -24,9 +25,11 @@ pub use model::Placement;
 pub use model::Values;
 pub use model::Watermark;
 pub use videos::Videos;
+pub use webhook::Webhook;
 
 use crate::error::Result;
 use crate::infra::db::Db;
+use crate::infra::db::Tx;
 
 /// Knows the settings; cheap to clone.
 #[derive(Clone)]
@@ -64,20 +67,27 @@ impl Settings {
         self.change(move |values| values.watermark = watermark).await
     }
 
-    async fn change(&self, edit: impl FnOnce(&mut Values) + Send + 'static) -> Result<()> {
+    /// Changes something together with what depends on it: for rooms that are inside a transaction.
+    pub fn edit(&self, tx: &Tx, edit: impl FnOnce(&mut Values)) -> Result<()> {
+        // Read inside the transaction: writes come one at a time, so no edit is lost.
+        let mut values = store::all(tx)?;
+        edit(&mut values);
+        store::put(tx, &values)?;
         let current = Arc::clone(&self.current);
-        self.db
-            .write(move |tx| {
-                // Read inside the transaction: writes come one at a time, so no edit is lost.
-                let mut values = store::all(tx)?;
-                edit(&mut values);
-                store::put(tx, &values)?;
-                tx.after_commit(move || {
-                    *current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(values);
-                });
-                Ok(())
-            })
-            .await
+        tx.after_commit(move || {
+            *current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(values);
+        });
+        Ok(())
+    }
+
+    /// Who is told what happens, as a transaction sees it.
+    pub fn webhook(&self, tx: &Tx) -> Result<Webhook> {
+        store::webhook(tx)
+    }
+
+    async fn change(&self, edit: impl FnOnce(&mut Values) + Send + 'static) -> Result<()> {
+        let this = self.clone();
+        self.db.write(move |tx| this.edit(tx, edit)).await
     }
 }
 
@@ -97,7 +107,7 @@ mod tests {
         settings.set_watermark(Some(mark.clone())).await.unwrap();
         let videos = Videos { hls_watermark: true, ..Videos::default() };
         settings.set_videos(videos.clone()).await.unwrap();
-        let expected = Values { images, videos, watermark: Some(mark) };
+        let expected = Values { images, videos, watermark: Some(mark), ..Values::default() };
         assert_eq!(*settings.now(), expected);
         assert_eq!(*Settings::open(db).await.unwrap().now(), expected);
     }

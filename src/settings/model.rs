@@ -12,6 +12,7 @@ use crate::media::imaging::OutputFormat;
 use crate::media::imaging::params::watermark::Mark;
 pub use crate::media::imaging::params::watermark::Placement;
 use crate::settings::videos::Videos;
+use crate::settings::webhook::Webhook;
 
 /// The content key of deep zoom.
 pub const DEEPZOOM: &str = "deepzoom";
@@ -31,6 +32,7 @@ pub struct Values {
     pub images: Images,
     pub videos: Videos,
     pub watermark: Option<Watermark>,
+    pub webhook: Webhook,
 }
 
 impl Values {

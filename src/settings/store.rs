@@ -8,16 +8,27 @@ use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Tx;
 use crate::settings::model::Values;
+use crate::settings::webhook::Webhook;
 
 /// Everything; what was never chosen has its default.
 pub fn all(c: &Connection) -> Result<Values> {
-    Ok(Values { images: get(c, "images")?, videos: get(c, "videos")?, watermark: get(c, "watermark")? })
+    Ok(Values {
+        images: get(c, "images")?,
+        videos: get(c, "videos")?,
+        watermark: get(c, "watermark")?,
+        webhook: webhook(c)?,
+    })
+}
+
+pub fn webhook(c: &Connection) -> Result<Webhook> {
+    get(c, "webhook")
 }
 
 pub fn put(tx: &Tx, values: &Values) -> Result<()> {
     set(tx, "images", &values.images)?;
     set(tx, "videos", &values.videos)?;
-    set(tx, "watermark", &values.watermark)
+    set(tx, "watermark", &values.watermark)?;
+    set(tx, "webhook", &values.webhook)
 }
 
 fn get<T: DeserializeOwned + Default>(c: &Connection, name: &str) -> Result<T> {

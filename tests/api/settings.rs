@@ -44,7 +44,7 @@ fn a_section_is_replaced_whole_and_survives_a_restart() {
     let mut app = Appliance::start();
     let before = app.json("/api/v1/user/settings");
     assert_eq!(before["image"], json!({"is_on_demand_private": false, "conversions": []}));
-    assert_eq!(before.as_object().unwrap().keys().collect::<Vec<_>>(), ["image", "video"], "no mark is set");
+    assert_eq!(before.as_object().unwrap().keys().collect::<Vec<_>>(), ["image", "video", "webhook"], "no mark is set");
     let value = json!({"is_on_demand_private": true, "focal_point": {"x": 0.25, "y": 0.5}, "conversions": [
         {"key": "web500", "value": {"format": "jpg", "watermark": false, "enabled": true, "public": true,
                                     "width": 500, "height": 300, "dpi": 300}},

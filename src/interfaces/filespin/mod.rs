@@ -3,6 +3,8 @@
 //! Handlers translate and pass on; no rule of the domain lives here.
 
 mod assets;
+mod callbacks;
+mod feed;
 mod images;
 mod jobs;
 mod links;
@@ -28,5 +30,7 @@ pub fn routes() -> Routes {
     sharing::mount(&mut routes);
     videos::mount(&mut routes);
     settings::mount(&mut routes);
+    callbacks::mount(&mut routes);
+    feed::mount(&mut routes);
     routes
 }

@@ -1,8 +1,8 @@
 //! Settings: all of them, and one section at a time.
 //!
-//! Shapes: <https://developers.filespin.io/reference/update-image>, `update-video` and
-//! `update-watermark`. The vendor's words for the sections are `image`, `video` and `watermark`;
-//! `focal_point` is ours.
+//! Shapes: <https://developers.filespin.io/reference/update-image>, `update-video`,
+//! `update-watermark` and `webhook-update`. The vendor's words for the sections are `image`,
+//! `video`, `watermark` and `webhook`; `focal_point` is ours.
 
 use actix_web::web::Data;
 use actix_web::web::Json;
@@ -23,6 +23,8 @@ use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
 use crate::settings::Placement;
 use crate::settings::Settings;
+use crate::webhooks::Webhooks;
+use crate::wire::filespin::callbacks::WebhookUpdate;
 use crate::wire::filespin::settings::ImageSettings;
 use crate::wire::filespin::settings::SettingsData;
 use crate::wire::filespin::videos::VideoSettings;
@@ -38,17 +40,17 @@ pub fn mount(r: &mut Routes) {
             update,
             "Replaces one section of the settings",
         )
-        .query([("update_key", "The section, when the body does not say: `image`, `video` or `watermark`")])
+        .query([("update_key", "The section, when the body does not say: `image`, `video`, `watermark` or `webhook`")])
         .takes(Body::json::<Update>())
         .answers(200, Body::json::<SettingsData>())
-        .refuses(&[Code::InvalidRequest, Code::MissingParameter, Code::AssetNotFound]);
+        .refuses(&[Code::InvalidRequest, Code::MissingParameter, Code::AssetNotFound, Code::UrlNotAllowed]);
     }
 }
 
 /// A section and what it is to be, whole.
 #[derive(Deserialize, JsonSchema)]
 struct Update {
-    /// `image`, `video` or `watermark`
+    /// `image`, `video`, `watermark` or `webhook`
     key: Option<String>,
     value: Value,
 }
@@ -73,6 +75,7 @@ async fn all(settings: Data<Settings>) -> Json<SettingsData> {
 async fn update(
     settings: Data<Settings>,
     delivery: Data<Delivery>,
+    webhooks: Data<Webhooks>,
     query: Pairs,
     body: JsonBody<Update>,
 ) -> Reply<Json<SettingsData>> {
@@ -86,6 +89,10 @@ async fn update(
         }
         Some("watermark") if value.is_null() => settings.set_watermark(None).await?,
         Some("watermark") => set_watermark(&delivery, read(value)?).await?,
+        Some("webhook") => {
+            let update = read::<WebhookUpdate>(value)?;
+            webhooks.configure(update.web_urls.into_list(), update.callback_events.into()).await?;
+        }
         Some(other) => return Err(Code::InvalidRequest.because(format!("there is no section `{other}`")).into()),
         None => return Err(Code::MissingParameter.because("key: which section of the settings?").into()),
     }

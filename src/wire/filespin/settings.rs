@@ -15,6 +15,7 @@ use crate::settings::DeepZoom;
 use crate::settings::Images;
 use crate::settings::NamedConversion;
 use crate::settings::Values;
+use crate::wire::filespin::callbacks::WebhookSettings;
 use crate::wire::filespin::videos::VideoSettings;
 
 /// Every section.
@@ -25,6 +26,7 @@ pub struct SettingsData {
     /// Absent while none is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     watermark: Option<WatermarkData>,
+    webhook: WebhookSettings,
 }
 
 /// How pictures are made.
@@ -93,6 +95,7 @@ impl From<&Values> for SettingsData {
                 watermark_placement: mark.placement.word(),
                 watermark_scale: mark.scale,
             }),
+            webhook: WebhookSettings::from(&values.webhook),
         }
     }
 }
