@@ -63,10 +63,9 @@ pub struct Line {
     pub text: String,
 }
 
-/// The lines after `from`, up to `to`.
+/// The lines after `from`, as far as they were read together.
 struct Round {
     from: i64,
-    to: i64,
     lines: Vec<Arc<Line>>,
 }
 
@@ -152,14 +151,14 @@ impl News {
         }
         let Some(from) = cursor else {
             let latest = self.journal.latest().await?;
-            let _ = self.rounds.send(Arc::new(Round { from: latest, to: latest, lines: Vec::new() }));
+            let _ = self.rounds.send(Arc::new(Round { from: latest, lines: Vec::new() }));
             return Ok((Some(latest), true));
         };
         let changes = self.db.read(move |c| changes(c, from, PAGE)).await?;
         let Some(to) = changes.last().map(ChangeData::seq) else { return Ok((cursor, false)) };
         let lines = changes.iter().map(line).collect::<Result<_>>()?;
         // Fails when the last listener has just left.
-        let _ = self.rounds.send(Arc::new(Round { from, to, lines }));
+        let _ = self.rounds.send(Arc::new(Round { from, lines }));
         Ok((Some(to), changes.len() == PAGE as usize))
     }
 }
@@ -219,7 +218,7 @@ impl Listener {
         let last = self.last;
         let missed = self.news.db.read(move |c| changes(c, last, PAGE)).await?;
         self.behind = missed.len() == PAGE as usize;
-        self.waiting = missed.iter().map(|change| line(change).map(Arc::new)).collect::<Result<_>>()?;
+        self.waiting = missed.iter().map(line).collect::<Result<_>>()?;
         Ok(())
     }
 }
@@ -245,9 +244,9 @@ fn full(c: &Conn, entry: &Entry) -> Result<Option<assets::Full>> {
     }
 }
 
-fn line(change: &ChangeData) -> Result<Line> {
+fn line(change: &ChangeData) -> Result<Arc<Line>> {
     let text = serde_json::to_string(change).map_err(|e| Code::Internal.from("writing down what happened", e))?;
-    Ok(Line { seq: change.seq(), event: change.event().to_owned(), text })
+    Ok(Arc::new(Line { seq: change.seq(), event: change.event().to_owned(), text }))
 }
 
 #[cfg(test)]

@@ -558,8 +558,10 @@ mod tests {
             let url = Url::parse(&format!("http://{host}:{port}/")).unwrap();
             let refused = fetch.connect(&url, Duration::from_secs(5)).await.err().unwrap();
             assert_eq!(refused.code, Code::UrlNotAllowed, "{host}");
-            // What a name led to is judged, too: as if it had looked harmless.
-            assert_eq!(fetch.open(&url).await.err().unwrap().code, Code::UrlNotAllowed, "{host}");
+            // What a name led to is judged, too, as if it had looked harmless. Not every system knows all of these.
+            let refused = fetch.open(&url).await.err().unwrap();
+            assert!(matches!(refused.code, Code::UrlNotAllowed | Code::Unreachable), "{host}: {refused}");
+            assert!(refused.code == Code::UrlNotAllowed || host.ends_with('.'), "{host}: {refused}");
         }
         assert!(tokio::time::timeout(Duration::ZERO, trap.accept()).await.is_err(), "somebody came");
     }

@@ -28,6 +28,7 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::support::clock::Instant;
+use crate::support::fetch::Answer;
 use crate::support::fetch::Ask;
 use crate::support::fetch::Line;
 use crate::support::id;
@@ -225,16 +226,8 @@ impl Webhooks {
             ("webhook-id", id),
         ];
         let ask = Ask { method: Method::POST, url: &url, headers, body: Bytes::from(due.body.clone()) };
-        let kept = match line {
-            Some(mut line) if line.is_ready().await => match line.send(&ask).await {
-                Ok(answer) => Some((line, answer)),
-                // The receiver may just have closed it.
-                Err(_) => None,
-            },
-            _ => None,
-        };
-        let (line, mut answer) = match kept {
-            Some(kept) => kept,
+        let (line, mut answer) = match on_kept(line, &ask).await {
+            Some(answered) => answered,
             None => {
                 let mut line = self.0.fetch.connect(&url, CONNECT).await?;
                 let answer = line.send(&ask).await?;
@@ -302,6 +295,16 @@ impl Outcome {
     fn failed(error: String) -> Outcome {
         Outcome { status: None, error: Some(error), answer: String::new(), asked: None, line: None }
     }
+}
+
+/// The answer over a connection that was kept. The receiver may have closed it meanwhile: `None`.
+async fn on_kept(line: Option<Line>, ask: &Ask<'_>) -> Option<(Line, Answer)> {
+    let mut line = line?;
+    if !line.is_ready().await {
+        return None;
+    }
+    let answer = line.send(ask).await.ok()?;
+    Some((line, answer))
 }
 
 /// An error with its causes, for the log of attempts; what is ours stays ours.
