@@ -16,8 +16,8 @@ pub mod stills;
 
 pub mod delivery;
 pub mod ingest;
-pub mod processing;
 pub mod news;
+pub mod processing;
 pub mod webhooks;
 pub mod wire;
 

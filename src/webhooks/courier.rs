@@ -261,7 +261,9 @@ impl Webhooks {
                 counters.given_up.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(url, callback.id = %due.id, why, "a callback is given up");
             }
-            Verdict::Gone => tracing::warn!(url, callback.id = %due.id, "the URL wants no more callbacks and is disabled"),
+            Verdict::Gone => {
+                tracing::warn!(url, callback.id = %due.id, "the URL wants no more callbacks and is disabled")
+            }
             _ => tracing::info!(url, callback.id = %due.id, why, "a callback failed and will be repeated"),
         }
     }

@@ -80,8 +80,8 @@ pub(super) fn outlook(c: &Conn, url: &str, now: Instant, limit: usize) -> Result
 
 /// Brings deliveries that wait longer than any does to now: the clock was set back.
 pub(super) fn pull_forward(tx: &Tx, url: &str, longest: Duration) -> Result<usize> {
-    let mut pull = tx
-        .prepare_cached("UPDATE delivery SET next_at = ?2 WHERE state = 'WAITING' AND url = ?1 AND next_at > ?3")?;
+    let mut pull =
+        tx.prepare_cached("UPDATE delivery SET next_at = ?2 WHERE state = 'WAITING' AND url = ?1 AND next_at > ?3")?;
     Ok(pull.execute(params![url, tx.now(), tx.now().plus(longest)])?)
 }
 
@@ -184,9 +184,8 @@ pub(super) fn waiting(c: &Conn) -> Result<u64> {
 /// Forgets up to `limit` deliveries that ended before `before`, and the notices nobody needs then.
 pub(super) fn prune(tx: &Tx, before: Instant, limit: u32) -> Result<usize> {
     let mut find = tx.prepare_cached("SELECT seq, notice_id FROM delivery WHERE finished_at < ?1 LIMIT ?2")?;
-    let old: Vec<(i64, i64)> = find
-        .query_map(params![before, limit], |r| Ok((r.get(0)?, r.get(1)?)))?
-        .collect::<rusqlite::Result<_>>()?;
+    let old: Vec<(i64, i64)> =
+        find.query_map(params![before, limit], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
     for (seq, notice) in &old {
         tx.prepare_cached("DELETE FROM delivery WHERE seq = ?1")?.execute([seq])?;
         tx.prepare_cached(

@@ -15,6 +15,8 @@ mod contents;
 mod images;
 /// Processing and its jobs.
 mod jobs;
+/// Callbacks and their log, the feed, the changes.
+mod news;
 /// The process itself: health, configuration, signals, certificates, restarts.
 mod operations;
 /// What an administrator chooses, and what follows from it.

@@ -79,7 +79,13 @@ pub fn mount(r: &mut Routes) {
     )
     .takes(Body::json::<Reissue>())
     .answers(202, Body::json::<String>())
-    .refuses(&[Code::InvalidRequest, Code::MissingParameter, Code::TooLarge, Code::UploadIncomplete, Code::BodyTooSlow]);
+    .refuses(&[
+        Code::InvalidRequest,
+        Code::MissingParameter,
+        Code::TooLarge,
+        Code::UploadIncomplete,
+        Code::BodyTooSlow,
+    ]);
     r.get(
         "/api/v1/callbacks/secret",
         Permission::UpdateSettings,

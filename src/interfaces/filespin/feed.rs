@@ -101,7 +101,9 @@ async fn feed(request: HttpRequest, news: Data<News>, query: Pairs) -> Reply<Htt
 
 /// What is sent next: the lines that are there, or a sign of life.
 async fn next(listener: &mut Listener) -> Option<String> {
-    let Ok(line) = tokio::time::timeout(HEARTBEAT, listener.next()).await else { return Some(": alive\n\n".to_owned()) };
+    let Ok(line) = tokio::time::timeout(HEARTBEAT, listener.next()).await else {
+        return Some(": alive\n\n".to_owned());
+    };
     let mut text = written(&*line?);
     for line in std::iter::from_fn(|| listener.ready()).take(MOST_TOGETHER) {
         text += &written(&line);

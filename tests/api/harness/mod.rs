@@ -66,6 +66,13 @@ impl Appliance {
         (self.child, self.base) = serve(&self.folder, &self.settings);
     }
 
+    /// Kills it on the spot, and starts it again.
+    pub fn crash(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (self.child, self.base) = serve(&self.folder, &self.settings);
+    }
+
     /// Asks it to end, as the system does, and waits.
     pub fn stop(&mut self) -> ExitStatus {
         self.terminate();
