@@ -37,6 +37,23 @@ fn s5_video() {
 }
 
 #[test]
+fn s10_webhooks() {
+    // Beside the build: packaging/test.sh puts them there.
+    let verifiers = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("foreign");
+    for there in ["python/standardwebhooks", "node/node_modules/standardwebhooks"] {
+        let path = verifiers.join(there);
+        assert!(path.exists(), "this test needs {}: run packaging/test.sh", path.display());
+    }
+    needs("node", &["--version"], "nodejs");
+    needs("/usr/bin/python3", &["-c", "import requests"], "python3-requests");
+    let app = Appliance::with(&[
+        ("CLOAKROOM_NET__ALLOW", "127.0.0.0/8"),
+        ("CLOAKROOM_WEBHOOKS__SCHEDULE_SECONDS", "1,1,1,1,1,1,1"),
+    ]);
+    run_on(&app, "/usr/bin/python3", "s10_webhooks.py", &[verifiers.to_str().unwrap()]);
+}
+
+#[test]
 fn outputs_open() {
     for (program, package) in [
         ("djpeg", "libjpeg-turbo-progs"),
@@ -61,9 +78,12 @@ fn needs(program: &str, arguments: &[&str], package: &str) {
 }
 
 fn run(interpreter: &str, script: &str) {
-    let app = Appliance::start();
+    run_on(&Appliance::start(), interpreter, script, &[]);
+}
+
+fn run_on(app: &Appliance, interpreter: &str, script: &str, more: &[&str]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(script);
-    let output = Command::new(interpreter).arg(path).args([&*app.base, KEY]).output().unwrap();
+    let output = Command::new(interpreter).arg(path).args([&*app.base, KEY]).args(more).output().unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{script}:\n{}{}", said(&output.stdout), said(&output.stderr));
 }
