@@ -79,6 +79,25 @@ pub fn newest(c: &Connection, page: Page) -> Result<Vec<Asset>> {
     Ok(assets)
 }
 
+/// Assets that arrived in a span of time, ends included, after the cursor; in the order of arrival.
+/// Each comes with its cursor.
+pub fn arrived(
+    c: &Connection,
+    (from, to): (Instant, Instant),
+    after: (Instant, i64),
+    limit: u32,
+) -> Result<Vec<((Instant, i64), AssetId)>> {
+    let mut rows = c.prepare_cached(
+        "SELECT uploaded_at, seq, id FROM asset
+          WHERE uploaded_at BETWEEN ?1 AND ?2 AND (uploaded_at, seq) > (?3, ?4)
+          ORDER BY uploaded_at, seq LIMIT ?5",
+    )?;
+    let found = rows
+        .query_map(params![from, to, after.0, after.1, limit], |r| Ok(((r.get(0)?, r.get(1)?), r.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(found)
+}
+
 /// How many assets are not in the trash.
 pub fn count(c: &Connection) -> Result<u64> {
     let mut sum = c.prepare_cached("SELECT coalesce(sum(live), 0) FROM asset_block")?;
@@ -103,9 +122,8 @@ fn block_at(c: &Connection, offset: u32) -> Result<Option<(i64, u64)>> {
 /// Assets by their place in the order of arrival, with their conversions; those that are gone
 /// are left out, and so are those in the trash unless it is them that are wanted.
 pub fn by_seq(c: &Connection, seqs: &[i64], trashed: bool) -> Result<Vec<Full>> {
-    let mut row = c.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM asset WHERE seq = ?1 AND (trashed_at IS NOT NULL) = ?2"
-    ))?;
+    let mut row =
+        c.prepare_cached(&format!("SELECT {COLUMNS} FROM asset WHERE seq = ?1 AND (trashed_at IS NOT NULL) = ?2"))?;
     let mut found = Vec::with_capacity(seqs.len());
     for seq in seqs {
         if let Some(asset) = row.query_row(params![seq, trashed], read).optional()? {
@@ -135,7 +153,8 @@ pub fn index_anew(tx: &Tx, id: AssetId) -> Result<()> {
 
 /// Whether any asset names this schema.
 pub fn names_schema(c: &Connection, schema: i64) -> Result<bool> {
-    let mut found = c.prepare_cached("SELECT 1 FROM asset WHERE data_schema_id = ?1 AND data_schema_id <> 0 LIMIT 1")?;
+    let mut found =
+        c.prepare_cached("SELECT 1 FROM asset WHERE data_schema_id = ?1 AND data_schema_id <> 0 LIMIT 1")?;
     Ok(found.exists([schema])?)
 }
 
@@ -145,7 +164,9 @@ pub fn of_schema(c: &Connection, schema: i64, after: i64, limit: u32) -> Result<
         "SELECT seq, id FROM asset INDEXED BY asset_schema_id \
          WHERE data_schema_id = ?1 AND data_schema_id <> 0 AND seq > ?2 ORDER BY seq LIMIT ?3",
     )?;
-    Ok(rows.query_map(params![schema, after, limit], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+    Ok(rows
+        .query_map(params![schema, after, limit], |r| Ok((r.get(0)?, r.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 /// Assets that were uploaded from `from` to `to`, both included, oldest first; without the trash.
