@@ -28,6 +28,7 @@ use crate::error::Result;
 use crate::infra::db::Tx;
 use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Job;
+use crate::infra::jobs::JobId;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
 use crate::processing::Bulk;
@@ -182,13 +183,12 @@ impl Custody {
                 Ok(())
             })?,
             What::Purge { ids: Some(ids), .. } => {
-                let mut gone = Vec::new();
+                let mut gone = Gone::default();
                 let is_last = outcome.each(ids, |id, _| {
-                    let last = store::forget(tx, id)?;
-                    gone.push((id, last.ok_or_else(|| Code::AssetNotFound.because("It is not in the trash."))?));
-                    Ok(())
+                    let is_gone = self.forget(tx, id, &mut gone)?;
+                    if is_gone { Ok(()) } else { Err(Code::AssetNotFound.because("It is not in the trash.")) }
                 })?;
-                self.forgotten(tx, gone)?;
+                self.follow_up(tx, gone)?;
                 is_last
             }
             What::Purge { until, ids: None } => self.empty(tx, *until, &mut outcome)?,
@@ -214,20 +214,28 @@ impl Custody {
             outcome.total = store::count_trashed(tx, until)?.0 as usize;
         }
         let ids = store::trashed(tx, until, LOT as u32)?;
-        let mut gone = Vec::new();
+        let mut gone = Gone::default();
         for id in &ids {
-            gone.extend(store::forget(tx, *id)?.map(|last| (*id, last)));
+            self.forget(tx, *id, &mut gone)?;
         }
-        outcome.done += gone.len();
-        self.forgotten(tx, gone)?;
+        outcome.done += gone.assets.len();
+        self.follow_up(tx, gone)?;
         Ok(ids.len() < LOT)
     }
 
-    fn forgotten(&self, tx: &Tx, gone: Vec<(AssetId, u32)>) -> Result<()> {
-        for (id, _) in &gone {
-            self.assets.forget_after(tx, *id);
-        }
-        if gone.is_empty() { Ok(()) } else { self.owe(tx, &Sweep::Assets(gone)) }
+    /// Forgets one asset of the trash; false when it is not there.
+    fn forget(&self, tx: &Tx, id: AssetId, gone: &mut Gone) -> Result<bool> {
+        let makers = self.processing.makers(tx, id)?;
+        let Some(last) = store::forget(tx, id)? else { return Ok(false) };
+        gone.makers.extend(makers);
+        gone.assets.push((id, last));
+        self.assets.forget_after(tx, id);
+        Ok(true)
+    }
+
+    fn follow_up(&self, tx: &Tx, gone: Gone) -> Result<()> {
+        let Gone { assets: gone, makers } = gone;
+        if gone.is_empty() { Ok(()) } else { self.owe(tx, &Sweep::Assets { gone, makers }) }
     }
 }
 
@@ -252,6 +260,13 @@ impl Run<RunBulk> for Custody {
             tracing::error!(round, error = %e, "a failed job about many assets could not be recorded");
         }
     }
+}
+
+/// Assets that were forgotten in one lot: what is left to do.
+#[derive(Default)]
+struct Gone {
+    assets: Vec<(AssetId, u32)>,
+    makers: Vec<JobId>,
 }
 
 /// What has come of it so far.
