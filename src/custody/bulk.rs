@@ -225,7 +225,7 @@ impl Custody {
 
     /// Forgets one asset of the trash; false when it is not there.
     fn forget(&self, tx: &Tx, id: AssetId, gone: &mut Gone) -> Result<bool> {
-        let makers = self.processing.makers(tx, id)?;
+        let makers = self.processing.makers(tx, id, None)?;
         let Some(last) = store::forget(tx, id)? else { return Ok(false) };
         gone.makers.extend(makers);
         gone.assets.push((id, last));

@@ -127,8 +127,10 @@ impl Custody {
 
     async fn sweep_revision(&self, id: AssetId, revision: u32, at: &Attempt) -> Result<()> {
         let this = self.clone();
-        let (present, makers) =
-            self.db.read(move |c| Ok((store::revision(c, id)?, this.processing.makers(c, id)?))).await?;
+        let (present, makers) = self
+            .db
+            .read(move |c| Ok((store::revision(c, id)?, this.processing.makers(c, id, Some(revision))?)))
+            .await?;
         if present.is_some_and(|present| present <= revision) {
             return Ok(());
         }
@@ -150,7 +152,7 @@ impl Custody {
                 let present = store::revision(tx, id)?;
                 if present == Some(revision) && this.processing.is_busy(tx, id)? {
                     this.owe_after(tx, &sweep, LATER)?;
-                } else if !this.processing.makers(tx, id)?.is_empty() {
+                } else if !this.processing.makers(tx, id, Some(revision))?.is_empty() {
                     this.owe_after(tx, &sweep, SOON)?;
                 } else {
                     let there = store::conversions(tx, id)?;

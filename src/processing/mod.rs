@@ -160,10 +160,10 @@ impl Processing {
         Ok(!store::open_rounds(c, id)?.is_empty())
     }
 
-    /// The jobs that are making something of an asset right now, whether it is wanted any more or
-    /// not: until they end, files may appear.
-    pub fn makers(&self, c: &Conn, id: AssetId) -> Result<Vec<JobId>> {
-        Ok(store::jobs_of(c, id)?.into_iter().filter(|job| self.jobs.is_under_way(*job)).collect())
+    /// The jobs that are making something of an asset's content, or of any that it has had, right
+    /// now, whether it is wanted any more or not: until they end, files may appear.
+    pub fn makers(&self, c: &Conn, id: AssetId, revision: Option<u32>) -> Result<Vec<JobId>> {
+        Ok(store::jobs_of(c, id, revision)?.into_iter().filter(|job| self.jobs.is_under_way(*job)).collect())
     }
 
     pub async fn find(&self, round: i64) -> Result<Round> {
