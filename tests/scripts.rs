@@ -38,6 +38,7 @@ fn s5_video() {
 
 #[test]
 fn s9_replace() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
     python("s9_replace.py");
 }
 

@@ -170,7 +170,7 @@ impl Custody {
     /// One lot; whether it was the last.
     fn lot(&self, tx: &Tx, job: &RunBulk, started: Instant, at: &Attempt) -> Result<bool> {
         let kind = job.what.kind();
-        let mut outcome = Outcome::read(self.processing.outcome(tx, job.round)?);
+        let mut outcome = Outcome::read(&self.processing.outcome(tx, job.round)?);
         let is_last = match &job.what {
             What::Delete { ids } => {
                 outcome.each(ids, |id, _| self.delete_within(tx, job.user, id, &[ORIGINAL.to_owned()]).map(|_| ()))?
@@ -279,7 +279,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn read(written: Map<String, Value>) -> Outcome {
+    fn read(written: &Map<String, Value>) -> Outcome {
         let number = |name: &str| written.get(name).and_then(Value::as_u64).unwrap_or(0) as usize;
         let map = |name: &str| written.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
         Outcome { total: number("total"), done: number("done"), errors: map("errors"), jobs: map("jobs") }

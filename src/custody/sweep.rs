@@ -171,7 +171,9 @@ impl Custody {
         let storage = self.storage.clone();
         self.cpu
             .run(move || {
-                aside.iter().for_each(|name| storage.unstage(name));
+                for name in &aside {
+                    storage.unstage(name);
+                }
                 Ok(())
             })
             .await
