@@ -38,6 +38,9 @@ use crate::support::clock::Instant;
 const MOST_ASSETS: u32 = 1000;
 const LONGEST_SPAN: Duration = Duration::from_hours(31 * 24);
 
+/// How many processing keys one request may name: more than there are.
+const MOST_KEYS: usize = 100;
+
 /// How many assets one transaction is about: others want to write, too.
 const LOT: usize = 50;
 
@@ -140,6 +143,9 @@ impl Custody {
         keys: Vec<String>,
         input: Map<String, Value>,
     ) -> Result<i64> {
+        if keys.len() > MOST_KEYS {
+            return Err(Code::InvalidRequest.because(format!("At most {MOST_KEYS} keys at a time.")));
+        }
         self.ask(caller, Bulk::Process, input, which.checked()?, |ids| What::Process { ids, keys }).await
     }
 
