@@ -60,6 +60,7 @@ fn s8_public_access() {
 
 #[test]
 fn s9_replace() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
     python("s9_replace.py");
 }
 
