@@ -74,6 +74,9 @@ const NET_SLOTS: usize = 2;
 /// How long a stop waits for jobs under way before it hands them back.
 const JOB_GRACE: Duration = Duration::from_secs(10);
 
+/// How long it waits for callbacks under way: they will be sent again, so this is a courtesy.
+const CALLBACK_GRACE: Duration = Duration::from_secs(3);
+
 /// The rooms, wired.
 pub struct App {
     config: Config,
@@ -276,7 +279,7 @@ impl App {
 
     /// Ends what is under way and puts everything in order. The listeners have stopped before.
     pub async fn stop(self) -> Result<()> {
-        tokio::join!(self.jobs.stop(JOB_GRACE), self.webhooks.stop(JOB_GRACE));
+        tokio::join!(self.jobs.stop(JOB_GRACE), self.webhooks.stop(CALLBACK_GRACE));
         let workers = self.workers.clone();
         self.cpu
             .run(move || {

@@ -134,7 +134,8 @@ impl Fetch {
 
     /// Scheme, credentials, port, and the address if it is one.
     fn judge(&self, url: &Url) -> Result<()> {
-        let wrong = |what: &str| Err(Code::UrlNotAllowed.because(format!("`{url}` cannot be called: {what}")));
+        // Without path and query: what stands there is often a secret, and this is logged.
+        let wrong = |what: &str| Err(Code::UrlNotAllowed.because(format!("`{}` cannot be called: {what}", place(url))));
         if !matches!(url.scheme(), "http" | "https") {
             return wrong("only http and https are");
         }
@@ -354,6 +355,11 @@ impl FromStr for Network {
     }
 }
 
+/// Scheme and host of a URL: as much of it as may be logged.
+pub fn place(url: &Url) -> String {
+    format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
 fn same_start(one: u128, other: u128, bits: u8) -> bool {
     bits == 0 || (one ^ other) >> (128 - u32::from(bits)) == 0
 }
@@ -391,12 +397,11 @@ fn is_global_v4(address: Ipv4Addr) -> bool {
 fn is_global_v6(address: Ipv6Addr) -> bool {
     let carried = |high: u16, low: u16| is_global_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match address.segments() {
-        // Compatible (and with it :: and ::1), mapped, translated (RFC 2765), NAT64.
+        // Compatible (and with it :: and ::1), mapped, translated (RFC 2765), NAT64, 6to4.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
-        | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => carried(high, low),
-        // 6to4.
-        [0x2002, high, low, ..] => carried(high, low),
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => carried(high, low),
         // Protocol assignments, Teredo among them; documentation, twice.
         [0x2001, 0..=0x01ff | 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => false,
         // ISATAP.

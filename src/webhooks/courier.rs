@@ -53,6 +53,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How much of an answer is kept.
 const ANSWER_BYTES: usize = 1024;
 
+/// How long the rest of an answer is waited for when its status is known.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How many due deliveries are read at once, beyond those under way.
 const AHEAD: usize = 32;
 
@@ -121,7 +124,7 @@ impl Lane {
                     match self.look(&under_way).await {
                         Ok((due, next)) => (ahead, idle) = (due, next),
                         Err(error) => {
-                            tracing::error!(%error, url = self.url, "due callbacks could not be read");
+                            tracing::error!(%error, "due callbacks could not be read");
                             idle = Duration::from_secs(1);
                         }
                     }
@@ -139,7 +142,7 @@ impl Lane {
                         lines.extend(line);
                     }
                     Err(error) => {
-                        tracing::error!(%error, url = self.url, "sending a callback broke off");
+                        tracing::error!(%error, "sending a callback broke off");
                         // Which one it was is not known: all are looked at again when they have come back.
                         while let Some(done) = sending.join_next().await {
                             lines.extend(done.ok().and_then(|(_, line)| line));
@@ -191,7 +194,7 @@ impl Webhooks {
         let begun = Moment::now();
         let longest = Duration::from_secs(self.0.config.timeout_seconds);
         let outcome = match tokio::time::timeout(longest, self.send(url, due, at, line)).await {
-            Ok(Ok(outcome)) => outcome,
+            Ok(Ok((line, answer))) => Outcome::of(line, answer, at).await,
             Ok(Err(error)) => Outcome::failed(told(&error)),
             Err(_) => Outcome::failed(format!("took longer than {} s", longest.as_secs())),
         };
@@ -205,16 +208,16 @@ impl Webhooks {
         };
         let scatter = id::random::<4>().map_or(0.5, |bytes| f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX));
         let verdict = model::judge(&self.0.schedule, due.tries, attempt.status, outcome.asked, scatter);
-        self.count(url, due, &attempt, verdict);
+        self.count(due, &attempt, verdict);
         if let Err(error) = self.record(url.to_owned(), due.clone(), attempt, verdict).await {
-            tracing::error!(%error, url, callback.id = %due.id, "what came of a callback could not be written down");
+            tracing::error!(%error, callback.id = %due.id, "what came of a callback could not be written down");
             // It is still owed, and must not be sent in a circle.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         outcome.line
     }
 
-    async fn send(&self, url: &str, due: &Due, at: Instant, line: Option<Line>) -> Result<Outcome> {
+    async fn send(&self, url: &str, due: &Due, at: Instant, line: Option<Line>) -> Result<(Line, Answer)> {
         let url = self.0.fetch.check(url)?;
         let secrets: Vec<String> =
             self.in_force(&self.0.settings.now().webhook, at)?.into_iter().map(|(secret, _)| secret).collect();
@@ -226,29 +229,15 @@ impl Webhooks {
             ("webhook-id", id),
         ];
         let ask = Ask { method: Method::POST, url: &url, headers, body: Bytes::from(due.body.clone()) };
-        let (line, mut answer) = match on_kept(line, &ask).await {
-            Some(answered) => answered,
-            None => {
-                let mut line = self.0.fetch.connect(&url, CONNECT).await?;
-                let answer = line.send(&ask).await?;
-                (line, answer)
-            }
-        };
-        let status = answer.status;
-        let asked = answer.header("retry-after").and_then(|text| wait_in(text, at));
-        // A body that breaks off changes nothing about the status.
-        let (read, whole) = answer.beginning(ANSWER_BYTES).await.unwrap_or_default();
-        let error = match status {
-            200..=202 => None,
-            300..=399 => Some(format!("answered {status}; redirects are not followed")),
-            410 => Some("answered 410: wants no more callbacks".to_owned()),
-            _ => Some(format!("answered {status}")),
-        };
-        let answer = String::from_utf8_lossy(&read).into_owned();
-        Ok(Outcome { status: Some(status), error, answer, asked, line: whole.then_some(line) })
+        if let Some(answered) = on_kept(line, &ask).await {
+            return Ok(answered);
+        }
+        let mut line = self.0.fetch.connect(&url, CONNECT).await?;
+        let answer = line.send(&ask).await?;
+        Ok((line, answer))
     }
 
-    fn count(&self, url: &str, due: &Due, attempt: &Attempt, verdict: Verdict) {
+    fn count(&self, due: &Due, attempt: &Attempt, verdict: Verdict) {
         let counters = &self.0.counters;
         if verdict == Verdict::Delivered {
             counters.delivered.fetch_add(1, Ordering::Relaxed);
@@ -256,15 +245,16 @@ impl Webhooks {
         }
         counters.failed.fetch_add(1, Ordering::Relaxed);
         let why = attempt.error.as_deref().unwrap_or_default();
+        // Without the URL: it often holds a secret. The log of callbacks has it.
         match verdict {
             Verdict::GivenUp => {
                 counters.given_up.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(url, callback.id = %due.id, why, "a callback is given up");
+                tracing::error!(callback.id = %due.id, why, "a callback is given up");
             }
             Verdict::Gone => {
-                tracing::warn!(url, callback.id = %due.id, "the URL wants no more callbacks and is disabled")
+                tracing::warn!(callback.id = %due.id, "the URL wants no more callbacks and is disabled");
             }
-            _ => tracing::info!(url, callback.id = %due.id, why, "a callback failed and will be repeated"),
+            _ => tracing::info!(callback.id = %due.id, why, "a callback failed and will be repeated"),
         }
     }
 
@@ -294,6 +284,22 @@ impl Webhooks {
 }
 
 impl Outcome {
+    /// The status decides; the body is only kept to be looked at, as far as it comes at once.
+    async fn of(line: Line, mut answer: Answer, now: Instant) -> Outcome {
+        let status = answer.status;
+        let error = match status {
+            200..=202 => None,
+            300..=399 => Some(format!("answered {status}; redirects are not followed")),
+            410 => Some("answered 410: wants no more callbacks".to_owned()),
+            _ => Some(format!("answered {status}")),
+        };
+        let asked = answer.header("retry-after").and_then(|text| wait_in(text, now));
+        let read = tokio::time::timeout(ANSWER_PATIENCE, answer.beginning(ANSWER_BYTES)).await;
+        let (read, whole) = read.unwrap_or(Ok((Vec::new(), false))).unwrap_or_default();
+        let answer = String::from_utf8_lossy(&read).into_owned();
+        Outcome { status: Some(status), error, answer, asked, line: whole.then_some(line) }
+    }
+
     fn failed(error: String) -> Outcome {
         Outcome { status: None, error: Some(error), answer: String::new(), asked: None, line: None }
     }

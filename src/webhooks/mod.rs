@@ -134,7 +134,6 @@ pub struct Counts {
 }
 
 impl Webhooks {
-    #[expect(clippy::too_many_arguments, reason = "a room names whom it works with")]
     pub fn new(
         config: Config,
         db: Db,
@@ -174,14 +173,15 @@ impl Webhooks {
     /// Begins nothing more, and lets requests under way end for `grace`. What is cut off is sent again.
     pub async fn stop(&self, grace: Duration) {
         self.0.stopping.send_replace(true);
-        let tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let all = async {
-            for task in tasks {
+            for task in &mut tasks {
                 let _ = task.await;
             }
         };
         if tokio::time::timeout(grace, all).await.is_err() {
-            tracing::warn!("callbacks under way were cut off; they will be sent again");
+            tracing::info!("callbacks under way were cut off; they will be sent again");
+            tasks.iter().for_each(JoinHandle::abort);
         }
     }
 
@@ -310,7 +310,7 @@ impl Webhooks {
         })
     }
 
-    /// Writes a notice down and owes it to every URL.
+    /// Writes a notice down and owes it to every URL, as if so many tries had been made already.
     fn owe(
         &self,
         tx: &Tx,
@@ -320,6 +320,9 @@ impl Webhooks {
         body: &CallbackBody,
         tries: u32,
     ) -> Result<Vec<DeliveryId>> {
+        if webhook.active().next().is_none() {
+            return Ok(Vec::new());
+        }
         let text = serde_json::to_string(body).map_err(|e| Code::Internal.from("writing down a callback", e))?;
         let notice = store::add_notice(tx, asset_id, event, &text)?;
         tx.wake(&self.0.owed);

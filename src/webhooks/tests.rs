@@ -433,7 +433,7 @@ async fn a_test_is_sent_once_and_old_news_are_sent_again() {
     for _ in 0..62 * 3 {
         ear.next().await;
     }
-    let (from, to) = (at.plus(Duration::from_secs(1)), at.plus(Duration::from_secs(60)));
+    let (from, to) = (at.plus(Duration::from_secs(1)), at.plus(Duration::from_mins(1)));
     house.webhooks.reissue(from, to).await.unwrap();
     assert_eq!(house.jobs.run_due_until_quiet().await.unwrap(), 2, "two pages");
     let mut saved = 0;

@@ -64,6 +64,7 @@ pub fn mount(r: &mut Routes) {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the words of the wire")]
 struct Changes {
     changes: Vec<ChangeData>,
     /// `since` of the next page.
