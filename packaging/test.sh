@@ -18,7 +18,6 @@ need_packages \
     'python3-requests=/usr/bin/python3 -c "import requests"' \
     'php-cli=command -v php' \
     'nodejs=command -v node' \
-    'node-axios=test -e /usr/share/nodejs/axios' \
     'unzip=command -v unzip' \
     'libjpeg-turbo-progs=command -v djpeg' \
     'pngcheck=command -v pngcheck' \
@@ -28,6 +27,8 @@ need_packages \
     'ffmpeg=command -v ffmpeg' \
     'gstreamer1.0-tools=command -v gst-launch-1.0'
 need_rust
+need_node
+(cd tests/scripts/node && npm ci --no-audit --no-fund --loglevel=error </dev/null)
 build_web
 say 'building'
 cargo build --locked --all-targets

@@ -12,7 +12,11 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::Appliance;
+use harness::EMAIL;
 use harness::KEY;
+use harness::PASSWORD;
+
+const NODE_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts/node/node_modules");
 
 #[test]
 fn s1_upload_poll_serve() {
@@ -67,7 +71,7 @@ fn s11_metadata_search() {
 #[test]
 fn s11_gallery() {
     // Where Debian keeps the packages of Node; not every build of Node looks there by itself.
-    needs("env", &["NODE_PATH=/usr/share/nodejs", "node", "-e", "require('axios')"], "nodejs and node-axios");
+    needs_package("axios");
     run("node", "s11_gallery.js");
 }
 
@@ -75,6 +79,18 @@ fn s11_gallery() {
 fn s14_delete_undelete() {
     needs("ffmpeg", &["-version"], "ffmpeg");
     python("s14_delete_undelete.py");
+}
+
+#[test]
+fn s13_jwt_spa() {
+    needs("/usr/bin/python3", &["-c", "import requests"], "python3-requests");
+    run_with("/usr/bin/python3", "s13_jwt_spa.py", &[EMAIL, PASSWORD]);
+}
+
+#[test]
+fn s13_jwt_spa_with_axios() {
+    needs_package("axios");
+    run_with("node", "s13_jwt_spa.mjs", &[EMAIL, PASSWORD]);
 }
 
 #[test]
@@ -96,18 +112,31 @@ fn python(script: &str) {
     run("/usr/bin/python3", script);
 }
 
+/// A package of npm in `tests/scripts/node`.
+fn needs_package(name: &str) {
+    needs("node", &["--version"], "nodejs");
+    let there = Path::new(NODE_PACKAGES).join(name).exists();
+    assert!(there, "this test needs {name}: run `npm ci` in tests/scripts/node");
+}
+
 fn needs(program: &str, arguments: &[&str], package: &str) {
     let found = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
     assert!(found, "this test needs `{program} {}` to work: install {package}", arguments.join(" "));
 }
 
 fn run(interpreter: &str, script: &str) {
+    run_with(interpreter, script, &[]);
+}
+
+/// With more arguments behind the base address and the API key.
+fn run_with(interpreter: &str, script: &str, more: &[&str]) {
     let app = Appliance::start();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(script);
     let output = Command::new(interpreter)
         .arg(path)
         .args([&*app.base, KEY])
-        .env("NODE_PATH", "/usr/share/nodejs")
+        .args(more)
+        .env("NODE_PATH", NODE_PACKAGES)
         .output()
         .unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

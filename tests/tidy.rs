@@ -20,7 +20,11 @@ const FLOORS: &[&[&[&str]]] = &[
     ],
     &[&["accounts", "assets", "films", "stills"], &["journal", "schemas", "settings"]],
     &[&["collections", "delivery", "processing", "search"], &["custody"], &["ingest", "wire"]],
-    &[&["interfaces/http"], &["interfaces/filespin", "interfaces/manual"], &["interfaces/router"]],
+    &[
+        &["interfaces/http"],
+        &["interfaces/filespin", "interfaces/invitation", "interfaces/manual"],
+        &["interfaces/router"],
+    ],
     &[&["config"], &["app"], &["cli"]],
 ];
 

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::support::rate::Buckets;
 use crate::support::rate::Network;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Wrong codes that one account takes at once; then one a minute.
 const CODES: u32 = 5;

@@ -15,6 +15,8 @@ mod people;
 mod seal;
 pub mod second_factor;
 mod store;
+#[cfg(test)]
+mod tests;
 mod token;
 mod totp;
 
@@ -179,8 +181,7 @@ impl Accounts {
             known
         } else {
             let user = self.db.read(move |c| store::find(c, claims.sub)).await?;
-            let known =
-                user.map(|u| Holder { caller: Caller::of(&u), epoch: u.token_epoch, enabled: u.enabled });
+            let known = user.map(|u| Holder { caller: Caller::of(&u), epoch: u.token_epoch, enabled: u.enabled });
             self.by_user.insert(claims.sub, known.clone());
             known
         };
@@ -223,17 +224,7 @@ impl Accounts {
         let Credentials { email, password, otp } = credentials;
         self.attempts.password(&email, from)?;
         let asked = email.clone();
-        let (user, sealed) = self
-            .db
-            .read(move |c| {
-                let user = store::by_email(c, &asked)?;
-                let sealed = match &user {
-                    Some(user) => store::sealed(c, user.id, CredentialKind::Upload)?,
-                    None => None,
-                };
-                Ok((user, sealed))
-            })
-            .await?;
+        let user = self.db.read(move |c| store::by_email(c, &asked)).await?;
         let right = self.is_password_of(user.as_ref(), password).await?;
         let user = user
             .filter(|u| right && u.enabled)
@@ -241,6 +232,8 @@ impl Accounts {
         self.attempts.right(&email, from);
         self.pass(&user, otp).await?;
         // One that does not open any more keeps nobody from logging in: it can be rotated.
+        let id = user.id;
+        let sealed = self.db.read(move |c| store::sealed(c, id, CredentialKind::Upload)).await?;
         let upload_key = sealed.and_then(|s| self.master.open(&s).ok());
         let token = token::issue(&self.master, user.id, user.token_epoch, self.clock.now(), TOKEN_LIFE)?;
         Ok(Login { user, token, upload_key })

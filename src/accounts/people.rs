@@ -160,7 +160,7 @@ impl Accounts {
 
     /// Every user, oldest first.
     pub async fn users(&self) -> Result<Vec<User>> {
-        self.db.read(|c| store::all(c)).await
+        self.db.read(store::all).await
     }
 
     /// A page of the users who fit, and how many fit.
@@ -178,8 +178,7 @@ impl Accounts {
 
     /// One user and the present keys.
     pub async fn person(&self, user: i64) -> Result<Person> {
-        let sealed =
-            self.db.read(move |c| with_keys(c, store::find(c, user)?.ok_or_else(user_not_found)?)).await?;
+        let sealed = self.db.read(move |c| with_keys(c, store::find(c, user)?.ok_or_else(user_not_found)?)).await?;
         Ok(self.opened(sealed))
     }
 

@@ -41,9 +41,8 @@ pub fn count(c: &Connection) -> Result<i64> {
 
 /// Administrators who can log in.
 pub fn administrators(c: &Connection) -> Result<i64> {
-    let mut count = c.prepare_cached(
-        "SELECT count(*) FROM user WHERE role = 1 AND enabled = 1 AND password_hash IS NOT NULL",
-    )?;
+    let mut count =
+        c.prepare_cached("SELECT count(*) FROM user WHERE role = 1 AND enabled = 1 AND password_hash IS NOT NULL")?;
     Ok(count.query_row([], |r| r.get(0))?)
 }
 
@@ -274,9 +273,8 @@ pub fn invited(c: &Connection, lookup: &[u8; 32], now: Instant) -> Result<Option
 }
 
 pub fn second_factor(c: &Connection, user: i64) -> Result<Option<SecondFactor>> {
-    let mut found = c.prepare_cached(
-        "SELECT sealed, confirmed_at IS NOT NULL, last_step FROM second_factor WHERE user_id = ?1",
-    )?;
+    let mut found =
+        c.prepare_cached("SELECT sealed, confirmed_at IS NOT NULL, last_step FROM second_factor WHERE user_id = ?1")?;
     let read = |r: &Row<'_>| Ok(SecondFactor { sealed: r.get(0)?, confirmed: r.get(1)?, last_step: r.get(2)? });
     Ok(found.query_row([user], read).optional()?)
 }

@@ -45,6 +45,12 @@ pub fn verify(secret: &str, code: &str, now: Instant, last: i64) -> Option<i64> 
         .find(|step| *step > last)
 }
 
+/// The code of now.
+#[cfg(test)]
+pub(super) fn now(secret: &str, now: Instant) -> String {
+    digits(&unbase32(secret).unwrap(), now.unix_seconds().div_euclid(STEP_SECONDS), DIGITS)
+}
+
 /// RFC 4226 §5.3.
 fn digits(key: &[u8], step: i64, count: u32) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);

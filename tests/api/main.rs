@@ -19,8 +19,14 @@ mod images;
 mod jobs;
 /// What people change, delete, fetch back and replace.
 mod keeping;
+/// Every route for every kind of caller.
+mod matrix;
 /// The process itself: health, configuration, signals, certificates, restarts.
 mod operations;
+/// Users, keys, the second factor.
+mod people;
+/// Pages with an upload key.
+mod picker;
 /// What metadata may look like.
 mod schemas;
 /// What is found.

@@ -273,7 +273,7 @@ async fn update(
     body: JsonBody<SelfUpdate>,
 ) -> Reply<HttpResponse> {
     let SelfUpdate { first_name, last_name, locale, email, password, old_password } = body.0;
-    let change = Change { first_name, last_name, locale, email, ..Change::default() };
+    let change = Change { email, first_name, last_name, locale, ..Change::default() };
     let person = accounts.change_self(caller.user_id(), change, old_password, password, from.0).await?;
     Ok(private(&UserData::from(&person)))
 }
@@ -320,12 +320,7 @@ async fn factor(accounts: Data<Accounts>, caller: Caller) -> Reply<Json<Factor>>
     Ok(Json(Factor { enabled: state.enabled, recovery_codes_left: state.recovery_codes_left }))
 }
 
-async fn enrol(
-    accounts: Data<Accounts>,
-    caller: Caller,
-    from: From,
-    body: JsonBody<Password>,
-) -> Reply<HttpResponse> {
+async fn enrol(accounts: Data<Accounts>, caller: Caller, from: From, body: JsonBody<Password>) -> Reply<HttpResponse> {
     let enrolment = accounts.enrol(caller.user_id(), body.0.password, from.0).await?;
     let qr_svg = svg(&enrolment.uri)?;
     Ok(private(&Enrolled { secret: enrolment.secret, otpauth_uri: enrolment.uri, qr_svg }))
@@ -367,8 +362,7 @@ async fn accept(accounts: Data<Accounts>, body: JsonBody<Acceptance>) -> Reply<H
 fn svg(text: &str) -> crate::error::Result<String> {
     use std::fmt::Write;
     const QUIET: i32 = 4;
-    let code =
-        QrCode::encode_text(text, QrCodeEcc::Medium).map_err(|e| Code::Internal.from("making a QR code", e))?;
+    let code = QrCode::encode_text(text, QrCodeEcc::Medium).map_err(|e| Code::Internal.from("making a QR code", e))?;
     let side = code.size() + 2 * QUIET;
     let mut path = String::new();
     for y in 0..code.size() {

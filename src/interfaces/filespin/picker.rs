@@ -37,7 +37,10 @@ pub fn mount(r: &mut Routes) {
             ("upload_key", "The upload key; programs may send it as X-FileSpin-Upload-Key"),
             ("picker_host", "The page's host, for the record; who may call is judged by Origin or Referer"),
         ])
-        .takes(Body::Other("multipart/form-data", "One or more files under any field name; optionally `custom_metadata`."))
+        .takes(Body::Other(
+            "multipart/form-data",
+            "One or more files under any field name; optionally `custom_metadata`.",
+        ))
         .answers(200, Body::json::<Uploaded>())
         .refuses(&[
             Code::NoFile,

@@ -260,7 +260,9 @@ impl StorageSettings {
             let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
             let dots = name.split('/').any(|part| part == "." || part == "..");
             if name.is_empty() || name.len() > 255 || dots || !name.bytes().all(plain) {
-                return Err(Code::InvalidRequest.because(format!("{what}: has to be a name, or names with `/` between")));
+                return Err(
+                    Code::InvalidRequest.because(format!("{what}: has to be a name, or names with `/` between"))
+                );
             }
         }
         if *self == StorageSettings::fixed() {

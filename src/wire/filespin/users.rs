@@ -11,6 +11,7 @@ use crate::accounts::model::Invitation;
 use crate::accounts::model::Key;
 use crate::accounts::model::Permission;
 use crate::accounts::model::Person;
+use crate::support::clock::Instant;
 
 /// What the one group is called.
 const GROUP_NAME: &str = "Everybody";
@@ -174,7 +175,7 @@ impl KeyList {
             kind: key.kind.word(),
             hint: key.hint,
             created_at: key.created_at.iso(),
-            expires_at: key.expires_at.map(|at| at.iso()),
+            expires_at: key.expires_at.map(Instant::iso),
         };
         KeyList { keys: keys.into_iter().map(shown).collect() }
     }
