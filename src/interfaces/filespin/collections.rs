@@ -142,8 +142,7 @@ struct Ids {
     assets: Vec<String>,
 }
 
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default)]
+#[derive(Deserialize, JsonSchema)]
 struct Asked {
     /// A part of the name or of the description.
     keyword: Option<String>,

@@ -52,8 +52,7 @@ pub fn mount(r: &mut Routes) {
 }
 
 /// What is asked; all of it may be left out.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(default)]
+#[derive(Deserialize, JsonSchema)]
 struct Asked {
     /// Up to 40 words with AND or OR between them; `"exact phrase"`, `beginning*`.
     keyword: Option<String>,
