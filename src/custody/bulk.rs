@@ -12,7 +12,6 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
-use serde_json::json;
 
 use crate::accounts::Caller;
 use crate::assets;
@@ -43,9 +42,6 @@ const MOST_KEYS: usize = 100;
 
 /// How many assets one transaction is about: others want to write, too.
 const LOT: usize = 50;
-
-/// How many errors are told one by one.
-const MOST_ERRORS: usize = 1000;
 
 /// Which assets are meant.
 #[derive(Clone, Debug)]
@@ -116,9 +112,9 @@ impl Selection {
     }
 
     fn ids(self, tx: &Tx) -> Result<Vec<AssetId>> {
-        let Selection::Uploaded { from, to } = self else {
-            let Selection::These(ids) = self else { return Ok(Vec::new()) };
-            return Ok(ids);
+        let (from, to) = match self {
+            Selection::These(ids) => return Ok(ids),
+            Selection::Uploaded { from, to } => (from, to),
         };
         let ids = store::uploaded_between(tx, from, to, MOST_ASSETS + 1)?;
         if ids.len() > MOST_ASSETS as usize {
@@ -317,8 +313,6 @@ impl Outcome {
     }
 
     fn refused(&mut self, id: AssetId, error: &Error) {
-        if self.errors.len() < MOST_ERRORS {
-            self.errors.insert(id.to_string(), json!(error.code.wire()));
-        }
+        self.errors.insert(id.to_string(), error.code.wire().into());
     }
 }
