@@ -1,5 +1,11 @@
 //! What receivers and listeners are told: callbacks, their log, the feed and the changes.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the steps that the tests share fail by panicking, too"
+)]
+
 use std::collections::VecDeque;
 use std::io::BufRead;
 use std::io::BufReader;
