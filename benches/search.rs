@@ -167,10 +167,8 @@ fn word(random: &mut Random) -> String {
 async fn measure(db: &Db, count: u64) {
     let (assets, search) = (Assets::new(db.clone()), Search::new(db.clone()));
     let seqs: Vec<i64> = (0..ROUNDS).map(|n| (n * 7919 % count) as i64 + 1).collect();
-    let ids: Vec<AssetId> = db
-        .read(move |c| Ok(store::by_seq(c, &seqs, false)?.iter().map(|full| full.asset.id).collect()))
-        .await
-        .unwrap();
+    let ids: Vec<AssetId> =
+        db.read(move |c| Ok(store::by_seq(c, &seqs, false)?.iter().map(|full| full.asset.id).collect())).await.unwrap();
     println!("{:<46} {:>9} {:>9} {:>9} {:>9}   hits", "µs", "p50", "p99", "p50 CPU", "p99 CPU");
     let mut times = Times::default();
     for id in &ids {
@@ -179,7 +177,9 @@ async fn measure(db: &Db, count: u64) {
         times.took(at);
     }
     times.print("id look-up", 1);
-    for (name, first) in [("listing, newest 50", 0), ("listing, 50 from the middle", count / 2), ("listing, the last 50", count - 60)] {
+    for (name, first) in
+        [("listing, newest 50", 0), ("listing, 50 from the middle", count / 2), ("listing, the last 50", count - 60)]
+    {
         let mut times = Times::default();
         for n in 0..ROUNDS {
             let page = Page::new(Some((first + if first > 0 { n % 10 } else { 0 }) as u32), None, 50, 500);
@@ -214,7 +214,10 @@ async fn measure(db: &Db, count: u64) {
         ("content type (video*)", Box::new(|_| Criteria { content_type: Some("video*".to_owned()), ..all.clone() })),
         (
             "keyword, common, and content type",
-            Box::new(|n| Criteria { content_type: Some("image/png".to_owned()), ..keyword(format!("word{}", n % 10 + 1)) }),
+            Box::new(|n| Criteria {
+                content_type: Some("image/png".to_owned()),
+                ..keyword(format!("word{}", n % 10 + 1))
+            }),
         ),
         ("creator", Box::new(|n| Criteria { creator: Some(n as i64 % 20 + 1), ..all.clone() })),
         ("span of time, a day", Box::new(|n| Criteria { uploaded: day(n as i64 * 5, 1), ..all.clone() })),
@@ -223,26 +226,50 @@ async fn measure(db: &Db, count: u64) {
             "keyword, common, in an old month",
             Box::new(|n| Criteria { uploaded: day(n as i64, 30), ..keyword(format!("word{}", n % 10 + 1)) }),
         ),
-        ("size, narrow", Box::new(|n| Criteria { size_bytes: Some((Some(n * 50_000), Some(n * 50_000 + 5000))), ..all.clone() })),
+        (
+            "size, narrow",
+            Box::new(|n| Criteria { size_bytes: Some((Some(n * 50_000), Some(n * 50_000 + 5000))), ..all.clone() }),
+        ),
         ("size, wide", Box::new(|_| Criteria { size_bytes: Some((Some(5_000_000), None)), ..all.clone() })),
         ("field: event", Box::new(|n| schema(json!({"event": format!("\"event {n}\"")})))),
-        ("field: photographer and event", Box::new(|n| schema(json!({"photographer": format!("person{}", n % 200), "event": "event"})))),
+        (
+            "field: photographer and event",
+            Box::new(|n| schema(json!({"photographer": format!("person{}", n % 200), "event": "event"}))),
+        ),
         ("field: rating 5", Box::new(|_| schema(json!({"rating": 5})))),
-        ("field: rating 4 or more, photographer", Box::new(|n| schema(json!({"rating": ">=4", "photographer": format!("person{}", n % 200)})))),
+        (
+            "field: rating 4 or more, photographer",
+            Box::new(|n| schema(json!({"rating": ">=4", "photographer": format!("person{}", n % 200)}))),
+        ),
         ("field: price, narrow", Box::new(|n| schema(json!({"price": format!("{n}..{}", n + 1)})))),
         ("field: price, wide", Box::new(|_| schema(json!({"price": ">100"})))),
         (
             "keyword, common, and price, narrow",
-            Box::new(|n| Criteria { keyword: Some(format!("word{}", n % 10 + 1)), ..schema(json!({"price": format!("{n}..{}", n + 1)})) }),
+            Box::new(|n| Criteria {
+                keyword: Some(format!("word{}", n % 10 + 1)),
+                ..schema(json!({"price": format!("{n}..{}", n + 1)}))
+            }),
         ),
-        ("ranked: keyword, rare", Box::new(|n| Criteria { sort: ranked.clone(), ..keyword(format!("word{}", 5000 + n * 37)) })),
-        ("ranked: keyword, common", Box::new(|n| Criteria { sort: ranked.clone(), ..keyword(format!("word{}", n % 10 + 1)) })),
+        (
+            "ranked: keyword, rare",
+            Box::new(|n| Criteria { sort: ranked.clone(), ..keyword(format!("word{}", 5000 + n * 37)) }),
+        ),
+        (
+            "ranked: keyword, common",
+            Box::new(|n| Criteria { sort: ranked.clone(), ..keyword(format!("word{}", n % 10 + 1)) }),
+        ),
         (
             "ranked: three common",
-            Box::new(|n| Criteria { sort: ranked.clone(), ..keyword(format!("word{} OR word{} OR word{}", n % 5 + 1, n % 7 + 2, n % 11 + 3)) }),
+            Box::new(|n| Criteria {
+                sort: ranked.clone(),
+                ..keyword(format!("word{} OR word{} OR word{}", n % 5 + 1, n % 7 + 2, n % 11 + 3))
+            }),
         ),
         ("by size: everything", Box::new(|_| Criteria { sort: by_size.clone(), ..all.clone() })),
-        ("by size: keyword, common", Box::new(|n| Criteria { sort: by_size.clone(), ..keyword(format!("word{}", n % 10 + 1)) })),
+        (
+            "by size: keyword, common",
+            Box::new(|n| Criteria { sort: by_size.clone(), ..keyword(format!("word{}", n % 10 + 1)) }),
+        ),
     ];
     for (name, criteria) in &tasks {
         let (mut times, mut hits) = (Times::default(), 0);

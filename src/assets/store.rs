@@ -103,9 +103,8 @@ fn block_at(c: &Connection, offset: u32) -> Result<Option<(i64, u64)>> {
 /// Assets by their place in the order of arrival, with their conversions; those that are gone
 /// are left out, and so are those in the trash unless it is them that are wanted.
 pub fn by_seq(c: &Connection, seqs: &[i64], trashed: bool) -> Result<Vec<Full>> {
-    let mut row = c.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM asset WHERE seq = ?1 AND (trashed_at IS NOT NULL) = ?2"
-    ))?;
+    let mut row =
+        c.prepare_cached(&format!("SELECT {COLUMNS} FROM asset WHERE seq = ?1 AND (trashed_at IS NOT NULL) = ?2"))?;
     let mut found = Vec::with_capacity(seqs.len());
     for seq in seqs {
         if let Some(asset) = row.query_row(params![seq, trashed], read).optional()? {
@@ -135,7 +134,8 @@ pub fn index_anew(tx: &Tx, id: AssetId) -> Result<()> {
 
 /// Whether any asset names this schema.
 pub fn names_schema(c: &Connection, schema: i64) -> Result<bool> {
-    let mut found = c.prepare_cached("SELECT 1 FROM asset WHERE data_schema_id = ?1 AND data_schema_id <> 0 LIMIT 1")?;
+    let mut found =
+        c.prepare_cached("SELECT 1 FROM asset WHERE data_schema_id = ?1 AND data_schema_id <> 0 LIMIT 1")?;
     Ok(found.exists([schema])?)
 }
 
@@ -145,7 +145,9 @@ pub fn of_schema(c: &Connection, schema: i64, after: i64, limit: u32) -> Result<
         "SELECT seq, id FROM asset INDEXED BY asset_schema_id \
          WHERE data_schema_id = ?1 AND data_schema_id <> 0 AND seq > ?2 ORDER BY seq LIMIT ?3",
     )?;
-    Ok(rows.query_map(params![schema, after, limit], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+    Ok(rows
+        .query_map(params![schema, after, limit], |r| Ok((r.get(0)?, r.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 /// Assets that were uploaded from `from` to `to`, both included, oldest first; without the trash.

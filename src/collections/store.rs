@@ -40,7 +40,8 @@ pub fn search(c: &Connection, user: i64, filter: &Filter, page: Page) -> Result<
         order.push("changed_at DESC".to_owned());
     }
     let pattern = filter.keyword.as_ref().map(|text| {
-        let escaped: String = text.chars().flat_map(|c| if "%_\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
+        let escaped: String =
+            text.chars().flat_map(|c| if "%_\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
         format!("%{escaped}%")
     });
     let (from, to) = filter.changed;
@@ -122,7 +123,8 @@ pub fn set_assets(tx: &Tx, id: i64, assets: &[AssetId]) -> Result<()> {
 
 /// The CRC-32 of an original, if it is known, with the size it is of.
 pub fn crc32(c: &Connection, id: AssetId, revision: u32) -> Result<Option<(u32, u64)>> {
-    let mut row = c.prepare_cached("SELECT crc32, size_bytes FROM original_crc WHERE asset_id = ?1 AND revision = ?2")?;
+    let mut row =
+        c.prepare_cached("SELECT crc32, size_bytes FROM original_crc WHERE asset_id = ?1 AND revision = ?2")?;
     Ok(row.query_row(params![id, revision], |r| Ok((r.get(0)?, r.get::<_, i64>(1)? as u64))).optional()?)
 }
 

@@ -211,7 +211,10 @@ mod tests {
             assert!(refused(&json!({"$ref": to})).contains("same schema"), "{to}");
         }
         assert!(refused(&json!({"$ref": "#"})).contains("itself"));
-        assert!(refused(&json!({"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"not": {"$ref": "#/$defs/a"}}}})).contains("itself"));
+        assert!(
+            refused(&json!({"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"not": {"$ref": "#/$defs/a"}}}}))
+                .contains("itself")
+        );
         assert!(refused(&json!({"$ref": "#/$defs/none"})).contains("nowhere"));
         refused(&json!({"properties": {"a": {"$id": "http://x/", "type": "string"}}}));
         refused(&json!({"$dynamicRef": "#x"}));

@@ -122,7 +122,8 @@ pub fn searchable(schema: &Value) -> Result<Vec<NewField>> {
         let says = |word: &str| property.pointer(&format!("/filespin_properties/{word}")) == Some(&Value::Bool(true));
         let (by_field, keyword) = (says("searchable"), says("keyword_searchable"));
         let Some(kind) = kind(property).filter(|_| by_field || keyword) else { continue };
-        if name.len() > MAX_NAME_BYTES || name.is_empty() || name.chars().any(|c| c.is_control() || "\"\\".contains(c)) {
+        if name.len() > MAX_NAME_BYTES || name.is_empty() || name.chars().any(|c| c.is_control() || "\"\\".contains(c))
+        {
             return Err(Code::InvalidSchema.because(format!(
                 "`{name}` cannot be searchable: its name has to have 1 to {MAX_NAME_BYTES} bytes, without quotation marks and backslashes."
             )));
@@ -134,7 +135,9 @@ pub fn searchable(schema: &Value) -> Result<Vec<NewField>> {
         fields.push(NewField { name: name.clone(), kind, keyword, slot, ranged: by_field && kind != Kind::Text });
     }
     if slots as usize > SLOTS {
-        return Err(Code::InvalidSchema.because(format!("At most {SLOTS} text properties of a schema can be searchable.")));
+        return Err(
+            Code::InvalidSchema.because(format!("At most {SLOTS} text properties of a schema can be searchable."))
+        );
     }
     Ok(fields)
 }
@@ -200,9 +203,8 @@ mod tests {
         let both = json!({"searchable": true});
         let odd = json!({"properties": {"a\"b": {"type": "string", "filespin_properties": both}}});
         assert_eq!(searchable(&odd).unwrap_err().code, Code::InvalidSchema);
-        let many: Map<_, _> = (0..17)
-            .map(|n| (format!("p{n}"), json!({"type": "string", "filespin_properties": both})))
-            .collect();
+        let many: Map<_, _> =
+            (0..17).map(|n| (format!("p{n}"), json!({"type": "string", "filespin_properties": both}))).collect();
         assert_eq!(searchable(&json!({"properties": many})).unwrap_err().code, Code::InvalidSchema);
         for nothing in [json!(true), json!({}), json!({"properties": 5})] {
             assert_eq!(searchable(&nothing).unwrap(), []);

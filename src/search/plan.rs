@@ -42,8 +42,7 @@ const MOST_TYPES: usize = 10;
 const MOST_FIELDS: usize = 20;
 
 /// The registered families of content types.
-const FAMILIES: [&str; 9] =
-    ["application", "audio", "font", "image", "message", "model", "multipart", "text", "video"];
+const FAMILIES: [&str; 9] = ["application", "audio", "font", "image", "message", "model", "multipart", "text", "video"];
 
 /// What is looked up.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -113,7 +112,8 @@ impl Plan {
         {
             legs.push(format!("facets : {}", span::expression(from.div_euclid(span::DAY), to.div_euclid(span::DAY))));
         }
-        plan.text = (!legs.is_empty()).then(|| legs.iter().map(|leg| format!("({leg})")).collect::<Vec<_>>().join(" AND "));
+        plan.text =
+            (!legs.is_empty()).then(|| legs.iter().map(|leg| format!("({leg})")).collect::<Vec<_>>().join(" AND "));
         Ok(plan)
     }
 
@@ -143,13 +143,16 @@ fn types(text: &str) -> Result<Option<String>> {
         let taken = |c: char| c.is_ascii_alphanumeric() || "/.+-_;= ".contains(c);
         let (stem, is_prefix) = pattern.strip_suffix('*').map_or((pattern, false), |stem| (stem, true));
         if !stem.chars().all(taken) || stem.len() > 200 || (stem.is_empty() && !is_prefix) {
-            return Err(wrong(format!("content_type: `{pattern}` is neither a type, such as image/jpeg, nor the beginning of one, such as image*")));
+            return Err(wrong(format!(
+                "content_type: `{pattern}` is neither a type, such as image/jpeg, nor the beginning of one, such as image*"
+            )));
         }
         let stem = stem.to_ascii_lowercase();
         match stem.trim_end_matches('/') {
             "" => return Ok(None),
             family if is_prefix && !family.contains('/') => {
-                let begun = FAMILIES.iter().filter(|f| if stem.ends_with('/') { **f == family } else { f.starts_with(family) });
+                let begun =
+                    FAMILIES.iter().filter(|f| if stem.ends_with('/') { **f == family } else { f.starts_with(family) });
                 words.extend(begun.map(|family| format!("\"k{family}\"")));
                 if !FAMILIES.contains(&family) {
                     // One that nobody has registered.
@@ -231,7 +234,8 @@ fn range(what: &str, kind: Kind, text: &str) -> Result<(f64, f64)> {
         return Ok((f64::MIN, f64::MAX));
     }
     if let Some(inner) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
-        let (from, to) = inner.split_once(" TO ").ok_or_else(|| wrong(format!("{what}: a range is written [3 TO 7]")))?;
+        let (from, to) =
+            inner.split_once(" TO ").ok_or_else(|| wrong(format!("{what}: a range is written [3 TO 7]")))?;
         return Ok((end(from, f64::MIN)?, end(to, f64::MAX)?));
     }
     if let Some((from, to)) = text.split_once("..") {
@@ -279,7 +283,9 @@ fn one(what: &str, kind: Kind, text: &str) -> Result<f64> {
     let wanted = match kind {
         Kind::Number => "a number such as 5, or a range such as 3..7, >=3 or [3 TO 7]",
         Kind::Boolean => "true or false",
-        Kind::Date => "a date such as 2024-12-31, its beginning such as 2024-12*, or a range such as 2024-01-01..2024-06-30",
+        Kind::Date => {
+            "a date such as 2024-12-31, its beginning such as 2024-12*, or a range such as 2024-01-01..2024-06-30"
+        }
         Kind::Text => "words",
     };
     read.ok_or_else(|| wrong(format!("{what}: `{text}` is not {wanted}")))

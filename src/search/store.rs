@@ -46,7 +46,9 @@ pub enum Driver {
     /// A span of time, its latest first.
     Uploaded,
     /// Everything, by size.
-    Sizes { descending: bool },
+    Sizes {
+        descending: bool,
+    },
     /// Everything, newest first.
     Rows,
 }
@@ -161,8 +163,11 @@ pub fn texts(c: &Connection, key: i64) -> Result<Option<(String, String)>> {
 
 /// Writes a search down and lets go of all but the newest.
 pub fn keep(tx: &Tx, id: SearchId, asked: &Asked, most: i64) -> Result<()> {
-    tx.prepare_cached("INSERT INTO search (id, asked, created_at) VALUES (?1, ?2, ?3)")?
-        .execute(params![id, Json(asked), tx.now()])?;
+    tx.prepare_cached("INSERT INTO search (id, asked, created_at) VALUES (?1, ?2, ?3)")?.execute(params![
+        id,
+        Json(asked),
+        tx.now()
+    ])?;
     let number = tx.last_insert_rowid();
     tx.prepare_cached("DELETE FROM search WHERE number <= ?1")?.execute([number - most])?;
     Ok(())
@@ -245,7 +250,8 @@ pub fn statement(plan: &Plan, driver: Driver, known: &[i64], limit: usize) -> (S
         Driver::Text | Driver::Numbers(_) | Driver::FewNumbers(_) => plan.uploaded.is_some() || plan.size.is_some(),
         _ => false,
     };
-    let asset = |key: &str| if looks_at_asset { format!(" CROSS JOIN asset ON asset.seq = {key}") } else { String::new() };
+    let asset =
+        |key: &str| if looks_at_asset { format!(" CROSS JOIN asset ON asset.seq = {key}") } else { String::new() };
     let (key, from, order) = match driver {
         Driver::Text => {
             let text = sql.value(plan.text.clone().unwrap_or_default());
@@ -261,9 +267,15 @@ pub fn statement(plan: &Plan, driver: Driver, known: &[i64], limit: usize) -> (S
             }
             let index = if is_few { "" } else { " INDEXED BY search_number_key" };
             // A plus keeps a condition from being what an index is chosen for.
-            ("n.key", format!("search_number n{index}{}", asset("n.key")), if is_few { "+n.key DESC" } else { "n.key DESC" })
+            (
+                "n.key",
+                format!("search_number n{index}{}", asset("n.key")),
+                if is_few { "+n.key DESC" } else { "n.key DESC" },
+            )
         }
-        Driver::Uploaded => ("asset.seq", "asset INDEXED BY asset_uploaded".to_owned(), "asset.uploaded_at DESC, asset.seq DESC"),
+        Driver::Uploaded => {
+            ("asset.seq", "asset INDEXED BY asset_uploaded".to_owned(), "asset.uploaded_at DESC, asset.seq DESC")
+        }
         Driver::FewUploaded => ("asset.seq", "asset INDEXED BY asset_uploaded".to_owned(), "+asset.seq DESC"),
         Driver::FewSized => ("asset.seq", "asset INDEXED BY asset_size".to_owned(), "+asset.seq DESC"),
         Driver::Sizes { descending } => (
@@ -301,7 +313,9 @@ pub fn statement(plan: &Plan, driver: Driver, known: &[i64], limit: usize) -> (S
         && let Some(text) = &plan.text
     {
         let text = sql.value(text.clone());
-        sql.that(format!("EXISTS (SELECT 1 FROM search_text t WHERE t.search_text MATCH {text} AND t.rowid = {entry})"));
+        sql.that(format!(
+            "EXISTS (SELECT 1 FROM search_text t WHERE t.search_text MATCH {text} AND t.rowid = {entry})"
+        ));
     }
     for (n, numbers) in plan.numbers.iter().enumerate() {
         if matches!(driver, Driver::Numbers(walked) | Driver::FewNumbers(walked) if walked == n) {

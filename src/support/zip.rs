@@ -128,7 +128,8 @@ fn harmless(name: &str) -> String {
     let mut name: String = name.chars().map(plain).collect();
     if name.len() > MAX_NAME_BYTES {
         // The end says what kind of file it is.
-        let extension = name.rfind('.').filter(|at| name.len() - at <= 20).map_or(String::new(), |at| name.split_off(at));
+        let extension =
+            name.rfind('.').filter(|at| name.len() - at <= 20).map_or(String::new(), |at| name.split_off(at));
         while name.len() + extension.len() > MAX_NAME_BYTES {
             name.pop();
         }
@@ -293,7 +294,8 @@ mod tests {
     /// The frame of an archive of 15 GiB, written over a file full of holes, as Python reads it.
     #[test]
     fn an_archive_beyond_four_gibibytes() {
-        let entries = [entry("small", 3, 1), entry("large", 5 * GIB, 2), entry("far", 7, 3), entry("both", 10 * GIB, 4)];
+        let entries =
+            [entry("small", 3, 1), entry("large", 5 * GIB, 2), entry("far", 7, 3), entry("both", 10 * GIB, 4)];
         let layout = Layout::new(&entries);
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut at = 0;
@@ -315,7 +317,11 @@ mod tests {
         let both = far + 30 + 3 + 7;
         assert_eq!(
             lines,
-            format!("small 3 3 0 1\nlarge {0} {0} {small} 2\nfar 7 7 {far} 3\nboth {1} {1} {both} 4\n", 5 * GIB, 10 * GIB),
+            format!(
+                "small 3 3 0 1\nlarge {0} {0} {small} 2\nfar 7 7 {far} 3\nboth {1} {1} {both} 4\n",
+                5 * GIB,
+                10 * GIB
+            ),
             "{}",
             String::from_utf8_lossy(&said.stderr)
         );
@@ -324,10 +330,22 @@ mod tests {
     #[test]
     fn names_are_unique_and_stay_in_the_folder() {
         let long = format!("{}.jpeg", "é".repeat(300));
-        let made = names(["a.jpg", "A.jpg", "a.jpg", "../../etc/passwd", "a (2).jpg", ".x", ".x", "", "..", "a\0b\n", &long]);
+        let made =
+            names(["a.jpg", "A.jpg", "a.jpg", "../../etc/passwd", "a (2).jpg", ".x", ".x", "", "..", "a\0b\n", &long]);
         assert_eq!(
             made[..10],
-            ["a.jpg", "A (2).jpg", "a (3).jpg", ".._.._etc_passwd", "a (2) (2).jpg", ".x", ".x (2)", "_", "_ (2)", "a_b_"]
+            [
+                "a.jpg",
+                "A (2).jpg",
+                "a (3).jpg",
+                ".._.._etc_passwd",
+                "a (2) (2).jpg",
+                ".x",
+                ".x (2)",
+                "_",
+                "_ (2)",
+                "a_b_"
+            ]
         );
         assert!(made[10].len() <= MAX_NAME_BYTES && made[10].ends_with("é.jpeg"));
     }

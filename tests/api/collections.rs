@@ -23,9 +23,13 @@ fn a_collection_is_made_copied_changed_and_deleted() {
     let app = Appliance::start();
     let keep = |name: &str, body: &[u8]| app.saved(name, body)["id"].as_str().unwrap_or_default().to_owned();
     let (a, b) = (keep("a.jpg", &jpeg(30, 20)), keep("b.png", &png(30, 20, false)));
-    let made = send(&app, "POST", ONE, &json!({"name": "My Collection", "assets": [a, b, a], "description": "d"})).json();
+    let made =
+        send(&app, "POST", ONE, &json!({"name": "My Collection", "assets": [a, b, a], "description": "d"})).json();
     assert_eq!(made["assets"], json!([a, b]));
-    assert_eq!((&made["user_id"], &made["group_access"], &made["user_email"]), (&json!(1), &json!(false), &json!("admin@example.com")));
+    assert_eq!(
+        (&made["user_id"], &made["group_access"], &made["user_email"]),
+        (&json!(1), &json!(false), &json!("admin@example.com"))
+    );
     assert_eq!(made["extended_result"][&a]["name"], "a.jpg");
     let one = format!("{ONE}/{}", made["id"]);
     assert_eq!(app.json(&one)["assets"], made["assets"]);
@@ -38,15 +42,25 @@ fn a_collection_is_made_copied_changed_and_deleted() {
 
     for method in ["PATCH", "PUT"] {
         let changed = send(&app, method, &one, &json!({"name": "Other", "assets": [b], "group_access": true})).json();
-        assert_eq!((&changed["name"], &changed["assets"], &changed["description"]), (&json!("Other"), &json!([b]), &json!("d")));
+        assert_eq!(
+            (&changed["name"], &changed["assets"], &changed["description"]),
+            (&json!("Other"), &json!([b]), &json!("d"))
+        );
     }
-    assert_eq!(send(&app, "POST", &format!("{one}/assets"), &json!({"assets": [a, b]})).json()["assets"], json!([b, a]));
+    assert_eq!(
+        send(&app, "POST", &format!("{one}/assets"), &json!({"assets": [a, b]})).json()["assets"],
+        json!([b, a])
+    );
     assert_eq!(send(&app, "DELETE", &format!("{one}/assets"), &json!({"assets": [b]})).json()["assets"], json!([a]));
 
     let listed = |asked: Value| {
         let said = send(&app, "POST", ALL, &asked).json();
-        let names = said["collections"].as_array().into_iter().flatten().map(|c| c["name"].as_str().unwrap_or_default());
-        (names.map(|name| name.split(' ').next().unwrap_or_default().to_owned()).collect::<Vec<_>>().join(" "), said["total_collections"].clone())
+        let names =
+            said["collections"].as_array().into_iter().flatten().map(|c| c["name"].as_str().unwrap_or_default());
+        (
+            names.map(|name| name.split(' ').next().unwrap_or_default().to_owned()).collect::<Vec<_>>().join(" "),
+            said["total_collections"].clone(),
+        )
     };
     assert_eq!(listed(json!({"sort_by": "name_ASC"})), ("Collection Copy Other".to_owned(), json!(3)));
     assert_eq!(listed(json!({"sort_by": ["name_DESC"], "limit": 1, "offset": 1})), ("Copy".to_owned(), json!(3)));
@@ -72,7 +86,8 @@ fn what_a_collection_cannot_be() {
     send(&app, "POST", ALL, &json!({"sort_by": "size"})).refused(400, "INVALID_REQUEST");
     send(&app, "POST", ALL, &json!({"last_update_range": {"start": "x"}})).refused(400, "INVALID_REQUEST");
     let made = send(&app, "POST", ONE, &json!({"assets": ids[..30]})).json();
-    send(&app, "PATCH", &format!("{ONE}/{}", made["id"]), &json!({"add_assets": [ids[30]]})).refused(400, "INVALID_REQUEST");
+    send(&app, "PATCH", &format!("{ONE}/{}", made["id"]), &json!({"add_assets": [ids[30]]}))
+        .refused(400, "INVALID_REQUEST");
     let empty = send(&app, "POST", ONE, &json!({})).json();
     app.call("GET", &format!("{ONE}/{}/download", empty["id"]), &[AUTH], b"").refused(400, "EMPTY_COLLECTION");
     for id in ["99", "x", "-1", "1'"] {
@@ -92,7 +107,9 @@ fn a_collection_is_its_makers_until_it_is_shared() {
     let asset = app.keep("a.jpg", &jpeg(30, 20));
     let id = send(&app, "POST", ONE, &json!({"assets": [asset]})).json()["id"].clone();
     let one = format!("{ONE}/{id}");
-    let ask = |method: &str, body: &str| app.call(method, &one, &[other, ("Content-Type", "application/json")], body.as_bytes());
+    let ask = |method: &str, body: &str| {
+        app.call(method, &one, &[other, ("Content-Type", "application/json")], body.as_bytes())
+    };
     ask("GET", "").refused(404, "COLLECTION_NOT_FOUND");
     send(&app, "PATCH", &one, &json!({"group_access": true}));
     assert_eq!(ask("GET", "").json()["assets"], json!([asset]));
@@ -122,7 +139,12 @@ fn the_archive_opens_everywhere_and_goes_on_where_it_broke_off() {
                    print([(i.filename, i.file_size) for i in z.infolist()])";
     let said = Command::new("/usr/bin/python3").args(["-c", listing]).arg(&file).output();
     let said = said.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
-    let want = format!("[(\"Zoë's.jpg\", {}), (\"zoë's (2).JPG\", {}), ('c.png', {})]\n", picture.len(), other.len(), other.len());
+    let want = format!(
+        "[(\"Zoë's.jpg\", {}), (\"zoë's (2).JPG\", {}), ('c.png', {})]\n",
+        picture.len(),
+        other.len(),
+        other.len()
+    );
     assert_eq!(said, want);
     let unzip = Command::new("unzip").arg("-t").arg(&file).output().map(|out| out.status.success());
     assert!(unzip.unwrap_or(false), "`unzip -t` (Debian: unzip) finds it in order");

@@ -41,7 +41,11 @@ fn a_schema_is_made_read_changed_and_deleted() {
     for method in ["PUT", "PATCH"] {
         let changed = send(&app, method, &one, &json!({"name": "Goods", "status": "INACTIVE", "page": 2})).json();
         assert_eq!(changed["name"], json!({"en": "Goods"}));
-        assert_eq!((&changed["status"], &changed["schema"]), (&json!("INACTIVE"), &made["schema"]), "what is left out stays");
+        assert_eq!(
+            (&changed["status"], &changed["schema"]),
+            (&json!("INACTIVE"), &made["schema"]),
+            "what is left out stays"
+        );
     }
     let form = Form::new().file("file", "p.jpg", &jpeg(30, 20));
     app.upload(form.field("custom_metadata", &json!({"data": {}, "data_schema_id": id}).to_string()));
@@ -55,7 +59,8 @@ fn a_schema_is_made_read_changed_and_deleted() {
 #[test]
 fn a_changed_schema_is_applied_to_what_is_there() {
     let app = Appliance::start();
-    let plain = json!({"name": "x", "schema": {"properties": {"note": {"type": "string"}, "size": {"type": "number"}}}});
+    let plain =
+        json!({"name": "x", "schema": {"properties": {"note": {"type": "string"}, "size": {"type": "number"}}}});
     let id = send(&app, "POST", SCHEMAS, &plain).json()["id"].clone();
     let data = json!({"data": {"note": "green apple", "size": 5}, "data_schema_id": id});
     let form = Form::new().file("file", "p.jpg", &jpeg(30, 20)).field("custom_metadata", &data.to_string());
@@ -97,7 +102,10 @@ fn the_default_schema_is_there_and_stays() {
     assert_eq!((answer.status, &*answer.header("content-type")), (200, "application/schema+json"));
     assert_eq!(answer.json(), default["schema"]);
     let id = default["schema"]["$id"].as_str().unwrap_or_default().to_owned();
-    assert!(id.starts_with("http://") && id.ends_with("/api/v1/json-schema/Asset.CustomMetadata.v1.schema.json"), "{id}");
+    assert!(
+        id.starts_with("http://") && id.ends_with("/api/v1/json-schema/Asset.CustomMetadata.v1.schema.json"),
+        "{id}"
+    );
     send(&app, "PUT", &format!("{SCHEMAS}/0"), &products()).refused(403, "FORBIDDEN");
     send(&app, "DELETE", &format!("{SCHEMAS}/0"), &Value::Null).refused(403, "FORBIDDEN");
 }

@@ -34,8 +34,18 @@ fn assets_are_found_by_all_that_can_be_asked() {
     let schema = app.post_json("/api/v1/assetschemas", &products().to_string()).json()["id"].clone();
     let of = |data: Value| json!({"data": data, "data_schema_id": schema});
     let a = keep(&app, "Sunset beach.jpg", &jpeg(300, 200), &json!({"data": {"filespin_search_txt": "MY_ID"}}));
-    let b = keep(&app, "IMG_0042.PNG", &png(30, 20, false), &of(json!({"product_name": "Red shoe", "category": "footwear", "price": 80})));
-    let c = keep(&app, "IMG_0043.jpg", &jpeg(31, 20), &of(json!({"product_name": "Blue shirt", "category": "clothing", "price": 20.5})));
+    let b = keep(
+        &app,
+        "IMG_0042.PNG",
+        &png(30, 20, false),
+        &of(json!({"product_name": "Red shoe", "category": "footwear", "price": 80})),
+    );
+    let c = keep(
+        &app,
+        "IMG_0043.jpg",
+        &jpeg(31, 20),
+        &of(json!({"product_name": "Blue shirt", "category": "clothing", "price": 20.5})),
+    );
     for (asked, want) in [
         (json!({}), vec![&c, &b, &a]),
         (json!({"page": 2, "junk": [null]}), vec![&c, &b, &a]),
@@ -55,7 +65,10 @@ fn assets_are_found_by_all_that_can_be_asked() {
         (json!({"file_size_range": {"start": 1, "end": 100_000}, "keyword": "shoe"}), vec![&b]),
         (json!({"schema_criteria": {"data_schema_id": schema}}), vec![&c, &b]),
         (json!({"schema_criteria": {"data_schema_id": schema, "fields": {"category": "footwear"}}}), vec![&b]),
-        (json!({"schema_criteria": {"data_schema_id": schema, "fields": {"product_name": "red OR blue", "price": "..50"}}}), vec![&c]),
+        (
+            json!({"schema_criteria": {"data_schema_id": schema, "fields": {"product_name": "red OR blue", "price": "..50"}}}),
+            vec![&c],
+        ),
         (json!({"schema_criteria": {"data_schema_id": schema, "fields": {"price": "[50 TO 100]"}}}), vec![&b]),
         (json!({"sort_by": ["upload_time_range_ASC"]}), vec![&a, &b, &c]),
         (json!({"sort_by": ["file_size_range_DESC"], "limit_per_page": 1}), vec![&a]),
@@ -79,7 +92,10 @@ fn further_pages_are_asked_by_the_number_of_the_search() {
     app.keep("p.jpg", &jpeg(60, 20));
     let pages = |app: &Appliance| {
         let page = |n: u32| app.json(&format!("{SEARCH}/{search}/{n}"))["result"].clone();
-        assert_eq!([page(1), page(2), page(3), page(4)], [json!(ids[..2]), json!(ids[2..4]), json!(ids[4..]), json!([])]);
+        assert_eq!(
+            [page(1), page(2), page(3), page(4)],
+            [json!(ids[..2]), json!(ids[2..4]), json!(ids[4..]), json!([])]
+        );
     };
     pages(&app);
     app.restart();
@@ -125,7 +141,23 @@ fn what_is_not_understood_is_refused_in_a_sentence() {
         assert!(said.len() > 10, "{asked}: {said}");
     }
     // Whatever a word holds, it is a word.
-    for word in ["O'Brien", "a;b", "x' OR '1'='1", "100%", "a_b", "NEAR", "NOT", "col:x", "{a}", "-a", "a*b", "💥", "a\"\"b", "\\", "a--"] {
+    for word in [
+        "O'Brien",
+        "a;b",
+        "x' OR '1'='1",
+        "100%",
+        "a_b",
+        "NEAR",
+        "NOT",
+        "col:x",
+        "{a}",
+        "-a",
+        "a*b",
+        "💥",
+        "a\"\"b",
+        "\\",
+        "a--",
+    ] {
         let answer = app.post_json(SEARCH, &json!({"keyword": word, "file_name": word}).to_string());
         assert!(matches!(answer.status, 200 | 400), "{word}: {}", answer.text());
     }

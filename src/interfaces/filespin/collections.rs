@@ -59,10 +59,15 @@ pub fn mount(r: &mut Routes) {
         .takes(Body::json::<NewCollection>())
         .answers(200, Body::json::<CollectionData>())
         .refuses(&refused);
-    r.post("/api/v1/assetcollections", Permission::ReadAsset, search, "Searches the collections that the caller may see")
-        .takes(Body::json::<Asked>())
-        .answers(200, Body::json::<Listing>())
-        .refuses(&[Code::InvalidRequest, Code::TooLarge]);
+    r.post(
+        "/api/v1/assetcollections",
+        Permission::ReadAsset,
+        search,
+        "Searches the collections that the caller may see",
+    )
+    .takes(Body::json::<Asked>())
+    .answers(200, Body::json::<Listing>())
+    .refuses(&[Code::InvalidRequest, Code::TooLarge]);
     r.get(ONE, Permission::ReadAsset, find, "A collection")
         .answers(200, Body::json::<CollectionData>())
         .refuses(&[Code::CollectionNotFound]);
@@ -79,10 +84,15 @@ pub fn mount(r: &mut Routes) {
         .takes(Body::json::<Ids>())
         .answers(200, Body::json::<CollectionData>())
         .refuses(&refused);
-    r.delete(ASSETS, Permission::ReadAsset, remove, "Takes assets out of a collection; those that are not in it are ignored")
-        .takes(Body::json::<Ids>())
-        .answers(200, Body::json::<CollectionData>())
-        .refuses(&refused);
+    r.delete(
+        ASSETS,
+        Permission::ReadAsset,
+        remove,
+        "Takes assets out of a collection; those that are not in it are ignored",
+    )
+    .takes(Body::json::<Ids>())
+    .answers(200, Body::json::<CollectionData>())
+    .refuses(&refused);
     r.get(
         "/api/v1/assetcollection/{collection_id}/download",
         Permission::Anyone,
@@ -94,7 +104,13 @@ pub fn mount(r: &mut Routes) {
     .answers(200, ARCHIVE)
     .answers(200, Body::json::<Address>())
     .answers(206, ARCHIVE)
-    .refuses(&[Code::CollectionNotFound, Code::EmptyCollection, Code::InvalidRequest, Code::RangeNotSatisfiable, Code::Forbidden]);
+    .refuses(&[
+        Code::CollectionNotFound,
+        Code::EmptyCollection,
+        Code::InvalidRequest,
+        Code::RangeNotSatisfiable,
+        Code::Forbidden,
+    ]);
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -239,7 +255,10 @@ async fn search(
     };
     let instant = |text: Option<String>| {
         let read = |text: String| {
-            let wrong = || Code::InvalidRequest.because(format!("last_update_range: `{text}` is not a time such as 2024-05-15T15:43:02Z"));
+            let wrong = || {
+                Code::InvalidRequest
+                    .because(format!("last_update_range: `{text}` is not a time such as 2024-05-15T15:43:02Z"))
+            };
             Instant::parse(&text).ok_or_else(wrong)
         };
         text.map(read).transpose()

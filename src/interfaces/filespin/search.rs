@@ -41,9 +41,14 @@ pub fn mount(r: &mut Routes) {
         .takes(Body::json::<Asked>())
         .answers(200, Body::json::<Answer>())
         .refuses(&[Code::InvalidRequest, Code::TooLarge]);
-    r.get("/api/v1/search/{search_result_id}/{page}", Permission::ReadAsset, page, "A page of a search; the first is 1")
-        .answers(200, Body::json::<Answer>())
-        .refuses(&[Code::SearchNotFound, Code::InvalidRequest]);
+    r.get(
+        "/api/v1/search/{search_result_id}/{page}",
+        Permission::ReadAsset,
+        page,
+        "A page of a search; the first is 1",
+    )
+    .answers(200, Body::json::<Answer>())
+    .refuses(&[Code::SearchNotFound, Code::InvalidRequest]);
 }
 
 /// What is asked; all of it may be left out.
@@ -149,7 +154,9 @@ impl Asked {
                 // Without a zone it is in UTC, as all times of the contract are.
                 let read = Instant::parse(&text).or_else(|| Instant::parse(&format!("{text}Z")));
                 let read = read.or_else(|| Instant::parse(&format!("{text}T00:00:00Z")));
-                read.ok_or_else(|| wrong(format!("upload_time_range.{name}: `{text}` is not a time such as 2024-05-15T15:43:02Z")))
+                read.ok_or_else(|| {
+                    wrong(format!("upload_time_range.{name}: `{text}` is not a time such as 2024-05-15T15:43:02Z"))
+                })
             })
             .transpose()
         };
@@ -164,7 +171,9 @@ impl Asked {
             creator: self.creator_id,
             uploaded,
             size_bytes: self.file_size_range.map(|range| (range.start, range.end)),
-            schema: self.schema_criteria.map(|asked| SchemaCriteria { schema: asked.data_schema_id, fields: asked.fields }),
+            schema: self
+                .schema_criteria
+                .map(|asked| SchemaCriteria { schema: asked.data_schema_id, fields: asked.fields }),
             sort: sorts.iter().map(|text| sort(text)).collect::<Result<_>>()?,
             per_page: self.limit_per_page.unwrap_or(USUAL_PER_PAGE).clamp(1, MOST_PER_PAGE) as usize,
             trashed: self.trashed.unwrap_or(false),

@@ -185,7 +185,10 @@ mod tests {
         assert_eq!(fs::read(&paths[1]).unwrap(), segment(&[(9, 200), (8, 0)]));
         let edited = fs::read(&init).unwrap();
         let lists = within(&edited, &[b"moov", b"trak", b"edts", b"elst"]);
-        assert_eq!(&edited[lists[0].body..lists[0].end], [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 200, 0, 1, 0, 0]);
+        assert_eq!(
+            &edited[lists[0].body..lists[0].end],
+            [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 200, 0, 1, 0, 0]
+        );
         assert_eq!(within(&edited, &[b"moov", b"trak", b"mdia"])[0].end, edited.len());
         // A second time there is nothing left to do.
         begin_at_zero(&init, &paths).unwrap();
