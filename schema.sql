@@ -12,17 +12,42 @@ CREATE TABLE meta (
 
 -- People and machines that may act (accounts).
 CREATE TABLE user (
-    id            INTEGER PRIMARY KEY,
+    -- AUTOINCREMENT: a number is never given twice, because tokens and assets name people who are gone.
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
     email         TEXT NOT NULL UNIQUE COLLATE NOCASE,
     access_id     TEXT NOT NULL UNIQUE,         -- public: names the signer in signed links
     first_name    TEXT NOT NULL DEFAULT '',
     last_name     TEXT NOT NULL DEFAULT '',
+    locale        TEXT NOT NULL DEFAULT 'en',
     role          INTEGER NOT NULL CHECK (role BETWEEN 1 AND 4),
-    password_hash TEXT NOT NULL,                -- argon2id, PHC string
+    password_hash TEXT,                         -- argon2id, PHC string; absent until an invitation is accepted
     enabled       INTEGER NOT NULL DEFAULT 1,
     token_epoch   INTEGER NOT NULL DEFAULT 0,   -- raised to revoke every token issued so far
     created_at    INTEGER NOT NULL
 ) STRICT;
+
+-- Links by which somebody becomes a user, one at a time for each (accounts).
+CREATE TABLE invitation (
+    user_id    INTEGER PRIMARY KEY REFERENCES user (id) ON DELETE CASCADE,
+    lookup     BLOB NOT NULL UNIQUE,            -- HMAC-SHA-256 of the token in the link
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+-- One-time passwords beside the password (accounts).
+CREATE TABLE second_factor (
+    user_id      INTEGER PRIMARY KEY REFERENCES user (id) ON DELETE CASCADE,
+    sealed       BLOB NOT NULL,                 -- the secret in base32, sealed like a key
+    confirmed_at INTEGER,                       -- absent until a first code was right: not asked for before
+    last_step    INTEGER NOT NULL DEFAULT 0     -- half minutes since 1970; a code of this one or before is not taken
+) STRICT;
+
+-- For who lost the device; each works once (accounts).
+CREATE TABLE recovery_code (
+    user_id INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    lookup  BLOB NOT NULL,                      -- HMAC-SHA-256 of user and code
+    used_at INTEGER,
+    PRIMARY KEY (user_id, lookup)
+) STRICT, WITHOUT ROWID;
 
 -- API keys and upload keys (accounts). The text of an API key is also the key that signs
 -- links, so it must be readable again: it is sealed, not hashed. It is found by a keyed hash.
@@ -36,6 +61,14 @@ CREATE TABLE credential (
     expires_at INTEGER                          -- set when a newer key takes over
 ) STRICT;
 CREATE INDEX credential_user ON credential (user_id, kind);
+
+-- What came in by an upload key, so that the page which sent it may describe it for a while (accounts).
+CREATE TABLE handed_in (
+    asset_id      TEXT PRIMARY KEY,             -- no reference: written after the asset, and of no use without it
+    credential_id INTEGER NOT NULL REFERENCES credential (id) ON DELETE CASCADE,
+    at            INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX handed_in_credential ON handed_in (credential_id, at);
 
 -- What an administrator chose while the box ran, a section in each row (settings).
 CREATE TABLE setting (
@@ -64,11 +97,66 @@ CREATE TABLE asset (
     trashed_at     INTEGER,                     -- when its original was deleted; undeleting clears it
     upload_source  TEXT,
     data_schema_id INTEGER NOT NULL DEFAULT 0,
+    data_conforms  INTEGER NOT NULL DEFAULT 1,  -- whether data is as its schema wants it: if not, its fields are not searched
     data           TEXT NOT NULL DEFAULT '{}',  -- what people write
     facts          TEXT NOT NULL DEFAULT '{}',  -- what was read out of the original
     errors         TEXT NOT NULL DEFAULT '{}'   -- content key or 'warning' -> sentence
 ) STRICT;
+-- Listings walk the first; the second is the trash; the others answer for spans of time and size, and for a schema.
+CREATE INDEX asset_listed ON asset (seq) WHERE trashed_at IS NULL;
+CREATE INDEX asset_trashed ON asset (trashed_at) WHERE trashed_at IS NOT NULL;
 CREATE INDEX asset_uploaded ON asset (uploaded_at);
+CREATE INDEX asset_size ON asset (size_bytes);
+CREATE INDEX asset_schema_id ON asset (data_schema_id) WHERE data_schema_id <> 0;
+
+-- How many assets are not in the trash, for each 1024 that arrived one after the other (assets). A million are
+-- counted, and an offset into them is found, by adding up a thousand numbers. The triggers below keep it.
+CREATE TABLE asset_block (
+    block INTEGER PRIMARY KEY,                  -- seq / 1024
+    live  INTEGER NOT NULL
+) STRICT;
+CREATE TRIGGER asset_came AFTER INSERT ON asset WHEN new.trashed_at IS NULL BEGIN
+    INSERT INTO asset_block VALUES (new.seq >> 10, 1) ON CONFLICT (block) DO UPDATE SET live = live + 1;
+END;
+CREATE TRIGGER asset_went AFTER DELETE ON asset WHEN old.trashed_at IS NULL BEGIN
+    UPDATE asset_block SET live = live - 1 WHERE block = old.seq >> 10;
+END;
+CREATE TRIGGER asset_moved AFTER UPDATE OF trashed_at ON asset WHEN (old.trashed_at IS NULL) <> (new.trashed_at IS NULL) BEGIN
+    UPDATE asset_block SET live = live + iif(new.trashed_at IS NULL, 1, -1) WHERE block = new.seq >> 10;
+END;
+
+-- What people's data may look like (schemas). Schema 0 is there from the start and never changes.
+CREATE TABLE asset_schema (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice: assets name it
+    name       TEXT NOT NULL,                   -- JSON: language -> text
+    status     TEXT NOT NULL CHECK (status IN ('ACTIVE', 'INACTIVE')),
+    schema     TEXT NOT NULL,                   -- JSON Schema 2020-12, with filespin_properties
+    version    INTEGER NOT NULL DEFAULT 1,      -- raised by each change of the schema: compiled ones are known by it
+    creator_id INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL
+) STRICT;
+
+-- The properties of a schema that can be searched (schemas), drawn from it when it is saved.
+CREATE TABLE schema_field (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    schema_id INTEGER NOT NULL REFERENCES asset_schema (id) ON DELETE CASCADE,
+    name      TEXT NOT NULL,
+    path      TEXT NOT NULL,                    -- for json_extract: $."name"
+    kind      TEXT NOT NULL CHECK (kind IN ('text', 'number', 'date', 'boolean')),
+    keyword   INTEGER NOT NULL,                 -- its words are found by keyword
+    slot      INTEGER,                          -- of searchable text: which column of search_text, 1 to 16
+    ranged    INTEGER NOT NULL,                 -- searchable by number: what search_number is about
+    UNIQUE (schema_id, name)
+) STRICT;
+CREATE INDEX schema_field_slot ON schema_field (schema_id, slot) WHERE slot IS NOT NULL;
+
+INSERT INTO asset_schema (id, name, status, schema, creator_id, created_at, changed_at) VALUES (
+    0, '{"en":"FileSpin Asset Schema"}', 'ACTIVE',
+    '{"$schema":"https://json-schema.org/draft/2020-12/schema","$id":"/api/v1/json-schema/Asset.CustomMetadata.v1.schema.json","type":"object","properties":{"filespin_search_txt":{"type":"string","maxLength":200,"filespin_properties":{"title":{"en":"Search text"},"searchable":true,"keyword_searchable":true,"filterable":false,"facetable":false,"ui":{"order":1,"multiline":false,"readonly":false,"disabled":false,"hidden":false}}}}}',
+    0, 0, 0);
+INSERT INTO schema_field (schema_id, name, path, kind, keyword, slot, ranged)
+VALUES (0, 'filespin_search_txt', '$."filespin_search_txt"', 'text', 1, 1, 0);
 
 -- Stored derivatives of the present revision (assets).
 CREATE TABLE conversion (
@@ -76,6 +164,7 @@ CREATE TABLE conversion (
     key              TEXT NOT NULL,
     revision         INTEGER NOT NULL,
     extension        TEXT NOT NULL,
+    handed           TEXT,                      -- of one that people handed in: 16 hex digits that name its file
     content_type     TEXT NOT NULL,
     width            INTEGER,
     height           INTEGER,
@@ -144,21 +233,23 @@ CREATE TABLE attempt (
     PRIMARY KEY (delivery_seq, number)
 ) STRICT, WITHOUT ROWID;
 
--- What the API calls a job: one asked-for batch of processing (processing).
+-- What the API calls a job: one asked-for batch of work, on one asset or on many (processing).
 CREATE TABLE round (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
-    asset_id     TEXT NOT NULL REFERENCES asset (id) ON DELETE CASCADE,
-    revision     INTEGER NOT NULL,
+    asset_id     TEXT REFERENCES asset (id) ON DELETE CASCADE, -- NULL: it is about many
+    revision     INTEGER,
     creator_id   INTEGER NOT NULL,
-    kind         TEXT NOT NULL,                 -- IMAGE, VIDEO_TRANSCODE
+    kind         TEXT NOT NULL,                 -- IMAGE, VIDEO_TRANSCODE, BULK_DELETE, BULK_PROCESS, PURGE
     status       TEXT NOT NULL CHECK (status IN ('QUEUED', 'IN_PROGRESS', 'COMPLETED', 'ERROR')),
     requested_at INTEGER NOT NULL,
-    completed_at INTEGER
+    completed_at INTEGER,
+    input        TEXT NOT NULL DEFAULT '{}',    -- of one about many: what was asked for ...
+    outcome      TEXT NOT NULL DEFAULT '{}'     -- ... and what has come of it so far
 ) STRICT;
 CREATE INDEX round_asset ON round (asset_id);
 CREATE INDEX round_creator ON round (creator_id, id);
 
--- The parts of a round, one for each processing key (processing).
+-- The parts of a round: one for each processing key, or a single one (processing).
 CREATE TABLE step (
     round_id    INTEGER NOT NULL REFERENCES round (id) ON DELETE CASCADE,
     key         TEXT NOT NULL,
@@ -203,3 +294,141 @@ CREATE INDEX job_finished ON job (finished_at) WHERE finished_at IS NOT NULL;
 -- Only those that wait: a running one may have read its input before the new reason came.
 CREATE UNIQUE INDEX job_unique ON job (kind, unique_key)
     WHERE unique_key IS NOT NULL AND state IN ('scheduled', 'available');
+
+-- What is searched (search). Nobody writes here but the triggers on `asset`, so that no room has to know of it and
+-- nothing is forgotten. An entry has its asset's seq as its key; in the trash, the same below zero: so neither is
+-- ever in the other's way, and both are walked newest first.
+--
+-- The index holds words and not the texts themselves. `facets` are words of ours, each of letters and digits alone:
+--   k… the family of the content type     t… the content type, in hex       c… the creator      s… the schema
+--   d… e… h…  the day of the upload, since 1970, and the same without its last 5 and 10 bits: a span of time is a
+--             handful of these
+-- f1 to f16 are the searchable text properties of the asset's schema, by their slot.
+CREATE VIRTUAL TABLE search_text USING fts5 (
+    name, words, facets,
+    f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16,
+    content = '', contentless_delete = 1, prefix = '1 2 3', tokenize = 'unicode61 remove_diacritics 2'
+);
+
+-- Numbers, dates (as 20241231) and booleans of searchable properties (search).
+CREATE TABLE search_number (
+    field_id INTEGER NOT NULL,
+    value    REAL NOT NULL,
+    key      INTEGER NOT NULL,
+    PRIMARY KEY (field_id, value, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX search_number_key ON search_number (key, field_id, value);
+
+-- What the two above hold of an asset.
+CREATE VIEW search_entry AS SELECT
+        seq,
+        iif(trashed_at IS NULL, seq, -seq) AS key,
+        name,
+        (SELECT group_concat(d.value, ' ') FROM json_each(asset.data) d
+          WHERE d.type IN ('text', 'integer', 'real')
+            AND (d.key = 'filespin_search_txt' OR (asset.data_conforms AND EXISTS (
+                SELECT 1 FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.name = d.key AND f.keyword)))
+        ) AS words,
+        'k' || substr(content_type, 1, instr(content_type || '/', '/') - 1) || ' t' || hex(content_type)
+            || ' c' || creator_id || ' s' || data_schema_id
+            || ' d' || (max(uploaded_at, 0) / 86400000) || ' e' || (max(uploaded_at, 0) / 86400000 >> 5)
+            || ' h' || (max(uploaded_at, 0) / 86400000 >> 10) AS facets,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 1
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f1,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 2
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f2,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 3
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f3,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 4
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f4,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 5
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f5,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 6
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f6,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 7
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f7,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 8
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f8,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 9
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f9,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 10
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f10,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 11
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f11,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 12
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f12,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 13
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f13,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 14
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f14,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 15
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f15,
+        (SELECT json_extract(asset.data, f.path) FROM schema_field f WHERE f.schema_id = asset.data_schema_id AND f.slot = 16
+          AND asset.data_conforms AND json_type(asset.data, f.path) = 'text') AS f16
+    FROM asset;
+
+CREATE VIEW search_entry_number AS
+    SELECT asset.seq, f.id AS field_id, iif(asset.trashed_at IS NULL, asset.seq, -asset.seq) AS key,
+           CASE f.kind WHEN 'date' THEN CAST(replace(json_extract(asset.data, f.path), '-', '') AS REAL)
+                       ELSE CAST(json_extract(asset.data, f.path) AS REAL) END AS value
+      FROM asset JOIN schema_field f ON f.schema_id = asset.data_schema_id AND f.ranged AND asset.data_conforms
+     WHERE json_type(asset.data, f.path) IN ('integer', 'real', 'true', 'false')
+        OR (f.kind = 'date' AND json_type(asset.data, f.path) = 'text');
+
+CREATE TRIGGER search_came AFTER INSERT ON asset BEGIN
+    INSERT INTO search_text (rowid, name, words, facets, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16)
+    SELECT key, name, words, facets, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16 FROM search_entry WHERE seq = new.seq;
+    INSERT INTO search_number (field_id, value, key)
+    SELECT field_id, value, key FROM search_entry_number WHERE seq = new.seq;
+END;
+CREATE TRIGGER search_went AFTER DELETE ON asset BEGIN
+    DELETE FROM search_text WHERE rowid = iif(old.trashed_at IS NULL, old.seq, -old.seq);
+    DELETE FROM search_number WHERE key = iif(old.trashed_at IS NULL, old.seq, -old.seq);
+END;
+-- Also fires when such a column is set to what it was: that is how an entry is made anew.
+CREATE TRIGGER search_changed AFTER UPDATE OF
+    name, data, data_schema_id, data_conforms, trashed_at, content_type, creator_id, uploaded_at ON asset BEGIN
+    DELETE FROM search_text WHERE rowid = iif(old.trashed_at IS NULL, old.seq, -old.seq);
+    DELETE FROM search_number WHERE key = iif(old.trashed_at IS NULL, old.seq, -old.seq);
+    INSERT INTO search_text (rowid, name, words, facets, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16)
+    SELECT key, name, words, facets, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16 FROM search_entry WHERE seq = new.seq;
+    INSERT INTO search_number (field_id, value, key)
+    SELECT field_id, value, key FROM search_entry_number WHERE seq = new.seq;
+END;
+
+-- Searches of more than one page, so that the next page is of the same one also after a restart (search). The oldest go.
+CREATE TABLE search (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL UNIQUE,            -- 32 lower-case hex
+    asked      TEXT NOT NULL,                   -- JSON: what was asked, and the newest asset of that moment
+    created_at INTEGER NOT NULL
+) STRICT;
+
+-- Assets that somebody put together (collections).
+CREATE TABLE collection (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_id      INTEGER NOT NULL,
+    name         TEXT NOT NULL,
+    description  TEXT NOT NULL DEFAULT '',
+    group_access INTEGER NOT NULL DEFAULT 0,    -- the others may see it and download it
+    created_at   INTEGER NOT NULL,
+    changed_at   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX collection_user ON collection (user_id);
+
+CREATE TABLE collection_asset (
+    collection_id INTEGER NOT NULL REFERENCES collection (id) ON DELETE CASCADE,
+    position      INTEGER NOT NULL,             -- the order they were named in
+    asset_id      TEXT NOT NULL REFERENCES asset (id) ON DELETE CASCADE,
+    PRIMARY KEY (collection_id, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX collection_asset_asset ON collection_asset (asset_id);
+
+-- CRC-32 of originals, which an archive says before their bytes (collections). Filled when it is first needed.
+CREATE TABLE original_crc (
+    asset_id   TEXT NOT NULL REFERENCES asset (id) ON DELETE CASCADE,
+    revision   INTEGER NOT NULL,
+    crc32      INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    PRIMARY KEY (asset_id, revision)
+) STRICT, WITHOUT ROWID;

@@ -16,6 +16,9 @@ need_video_packages
 need_packages \
     'python3=test -x /usr/bin/python3' \
     'python3-requests=/usr/bin/python3 -c "import requests"' \
+    'php-cli=command -v php' \
+    'nodejs=command -v node' \
+    'unzip=command -v unzip' \
     'libjpeg-turbo-progs=command -v djpeg' \
     'pngcheck=command -v pngcheck' \
     'webp=command -v dwebp' \
@@ -25,6 +28,8 @@ need_packages \
     'gstreamer1.0-tools=command -v gst-launch-1.0'
 need_webhook_verifiers
 need_rust
+need_node
+(cd tests/scripts/node && npm ci --no-audit --no-fund --loglevel=error </dev/null)
 build_web
 say 'building'
 cargo build --locked --all-targets

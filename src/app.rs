@@ -13,13 +13,18 @@ use actix_web::web::Data;
 use actix_web::web::ServiceConfig;
 use prometheus_client::registry::Registry;
 
+use crate::accounts;
 use crate::accounts::Accounts;
 use crate::accounts::FirstAdministrator;
 use crate::accounts::Introduced;
 use crate::accounts::MasterKey;
 use crate::assets::Assets;
 use crate::assets::place;
+use crate::collections::Collections;
 use crate::config::Config;
+use crate::custody::Custody;
+use crate::custody::RunBulk;
+use crate::custody::Sweep;
 use crate::delivery::Delivery;
 use crate::error::Code;
 use crate::error::Result;
@@ -46,6 +51,9 @@ use crate::news::News;
 use crate::processing::Processing;
 use crate::processing::RunFilm;
 use crate::processing::RunStep;
+use crate::schemas::ReapplySchema;
+use crate::schemas::Schemas;
+use crate::search::Search;
 use crate::settings::Settings;
 use crate::stills::Stills;
 use crate::support::clock::Clock;
@@ -83,7 +91,11 @@ pub struct App {
     accounts: Accounts,
     assets: Assets,
     settings: Settings,
+    schemas: Schemas,
+    search: Search,
+    collections: Collections,
     processing: Processing,
+    custody: Custody,
     ingest: Ingest,
     delivery: Delivery,
     news: News,
@@ -110,10 +122,13 @@ impl App {
         let stills = Stills::new(workers.clone(), config.images.clone());
         let films = Films::new(config.films.clone(), storage.clone(), cpu.clone());
 
-        let accounts = open_accounts(&data_dir, &db, &clock, &cpu)?;
+        let accounts = open_accounts(&config.accounts, &data_dir, &db, &clock, &cpu)?;
         let journal = Journal::new(db.clone());
         let assets = Assets::new(db.clone());
         let settings = Settings::open(db.clone()).await?;
+        let schemas = Schemas::new(db.clone(), jobs.clone());
+        let search = Search::new(db.clone());
+        let collections = Collections::new(db.clone(), cpu.clone(), storage.clone());
 
         let processing = Processing::new(
             config.processing.clone(),
@@ -127,14 +142,29 @@ impl App {
             stills.clone(),
             films.clone(),
         );
+        let custody = Custody::new(
+            config.custody.clone(),
+            db.clone(),
+            cpu.clone(),
+            storage.clone(),
+            jobs.clone(),
+            assets.clone(),
+            journal.clone(),
+            processing.clone(),
+            schemas.clone(),
+        );
         let ingest = Ingest::new(
             config.ingest.clone(),
             db.clone(),
             cpu.clone(),
             storage.clone(),
             jobs.clone(),
+            assets.clone(),
             journal.clone(),
+            settings.clone(),
             processing.clone(),
+            custody.clone(),
+            schemas.clone(),
             stills.clone(),
         );
         let delivery = Delivery::new(
@@ -164,8 +194,11 @@ impl App {
         ingest.recover().await?;
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
+        jobs.register::<ReapplySchema>(Arc::new(schemas.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));
+        jobs.register::<Sweep>(Arc::new(custody.clone()));
+        jobs.register::<RunBulk>(Arc::new(custody.clone()));
         jobs.register::<ReissueCallbacks>(Arc::new(webhooks.clone()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let receiving = ingest.clone();
@@ -196,7 +229,11 @@ impl App {
             accounts,
             assets,
             settings,
+            schemas,
+            search,
+            collections,
             processing,
+            custody,
             ingest,
             delivery,
             news,
@@ -220,6 +257,7 @@ impl App {
             (Queue("save"), cores.max(2)),
             (RunStep::QUEUE_NAME, 1),
             (RunFilm::QUEUE_NAME, films),
+            (Sweep::QUEUE_NAME, 2),
             (ReissueCallbacks::QUEUE_NAME, NET_SLOTS),
         ];
         self.jobs.start(&slots).await?;
@@ -257,7 +295,11 @@ impl App {
         let accounts = Data::new(self.accounts.clone());
         let assets = Data::new(self.assets.clone());
         let settings = Data::new(self.settings.clone());
+        let schemas = Data::new(self.schemas.clone());
+        let search = Data::new(self.search.clone());
+        let collections = Data::new(self.collections.clone());
         let processing = Data::new(self.processing.clone());
+        let custody = Data::new(self.custody.clone());
         let ingest = Data::new(self.ingest.clone());
         let delivery = Data::new(self.delivery.clone());
         let news = Data::new(self.news.clone());
@@ -273,7 +315,11 @@ impl App {
             app.app_data(accounts.clone())
                 .app_data(assets.clone())
                 .app_data(settings.clone())
+                .app_data(schemas.clone())
+                .app_data(search.clone())
+                .app_data(collections.clone())
                 .app_data(processing.clone())
+                .app_data(custody.clone())
                 .app_data(ingest.clone())
                 .app_data(delivery.clone())
                 .app_data(news.clone())
@@ -296,8 +342,14 @@ pub fn database(data_dir: &Path) -> PathBuf {
 }
 
 /// The accounts alone, for the command line, which may be used beside a running server.
-pub fn open_accounts(data_dir: &Path, db: &Db, clock: &Clock, cpu: &Cpu) -> Result<Accounts> {
-    Ok(Accounts::new(db.clone(), clock.clone(), cpu.clone(), open_master(data_dir)?))
+pub fn open_accounts(
+    config: &accounts::Config,
+    data_dir: &Path,
+    db: &Db,
+    clock: &Clock,
+    cpu: &Cpu,
+) -> Result<Accounts> {
+    Ok(Accounts::new(config.clone(), db.clone(), clock.clone(), cpu.clone(), open_master(data_dir)?))
 }
 
 fn open_master(data_dir: &Path) -> Result<MasterKey> {

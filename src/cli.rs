@@ -18,7 +18,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::accounts::Accounts;
 use crate::accounts::Introduced;
+use crate::accounts::NewKey;
 use crate::accounts::Role;
+use crate::accounts::model::Change;
+use crate::accounts::model::CredentialKind;
 use crate::app;
 use crate::app::App;
 use crate::config;
@@ -64,10 +67,10 @@ enum Command {
     Serve,
     /// Validates the configuration and shows each setting with its origin
     Check,
-    /// People: list, add, enable, disable, set a password
+    /// People: list, add, enable, disable, set a password or a role, log out, end a second factor
     #[command(subcommand)]
     User(UserCommand),
-    /// API keys: show, rotate
+    /// API keys and upload keys: show, list, rotate, revoke
     #[command(subcommand)]
     Key(KeyCommand),
     /// Looks at everything a healthy box needs and says what is missing
@@ -99,6 +102,20 @@ enum UserCommand {
     Disable {
         email: String,
     },
+    /// Gives another role
+    Role {
+        email: String,
+        /// admin, manager, creator or user
+        role: String,
+    },
+    /// Ends every token of a user
+    Logout {
+        email: String,
+    },
+    /// Ends a second factor whose device and recovery codes are lost
+    DisableSecondFactor {
+        email: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -112,6 +129,22 @@ enum KeyCommand {
         /// For how many hours
         #[arg(long, default_value_t = 24)]
         grace_hours: u64,
+    },
+    /// Gives a new upload key; the old one works for a while longer
+    RotateUpload {
+        email: String,
+        /// For how many hours
+        #[arg(long, default_value_t = 24)]
+        grace_hours: u64,
+    },
+    /// Every key that is good now, with the number that `revoke` takes
+    List {
+        email: String,
+    },
+    /// Ends a key now
+    Revoke {
+        email: String,
+        id: i64,
     },
 }
 
@@ -266,7 +299,7 @@ fn accounts(config: &Config) -> Result<(Accounts, Db)> {
     }
     let clock = Clock::system();
     let db = Db::open(&path, app::SCHEMA, clock.clone(), &config.db)?;
-    Ok((app::open_accounts(&data_dir, &db, &clock, &Cpu::open(2))?, db))
+    Ok((app::open_accounts(&config.accounts, &data_dir, &db, &clock, &Cpu::open(2))?, db))
 }
 
 async fn user(config: &Config, command: UserCommand) -> Result<()> {
@@ -279,9 +312,7 @@ async fn user(config: &Config, command: UserCommand) -> Result<()> {
             }
         }
         UserCommand::Add { email, role, password } => {
-            let role = Role::from_word(&role).ok_or_else(|| {
-                Code::InvalidRequest.because(format!("`{role}` is not admin, manager, creator or user"))
-            })?;
+            let role = role_of(&role)?;
             let (password, made_up) = or_made_up(password)?;
             let (user, keys) = accounts.create(email, password.clone(), role, None).await?;
             println!("user: {} ({})\naccess id: {}", user.email, user.role.word(), user.access_id);
@@ -297,8 +328,25 @@ async fn user(config: &Config, command: UserCommand) -> Result<()> {
         }
         UserCommand::Enable { email } => accounts.set_enabled(email, true).await?,
         UserCommand::Disable { email } => accounts.set_enabled(email, false).await?,
+        UserCommand::Role { email, role } => {
+            let user = accounts.by_email(email).await?;
+            accounts.change(user.id, Change { role: Some(role_of(&role)?), ..Change::default() }).await?;
+        }
+        UserCommand::Logout { email } => {
+            let user = accounts.by_email(email).await?;
+            accounts.log_out(user.id).await?;
+        }
+        UserCommand::DisableSecondFactor { email } => {
+            let user = accounts.by_email(email).await?;
+            accounts.reset_second_factor(user.id).await?;
+        }
     }
     db.close().await
+}
+
+fn role_of(word: &str) -> Result<Role> {
+    Role::from_word(word)
+        .ok_or_else(|| Code::InvalidRequest.because(format!("`{word}` is not admin, manager, creator or user")))
 }
 
 async fn key(config: &Config, command: KeyCommand) -> Result<()> {
@@ -309,10 +357,31 @@ async fn key(config: &Config, command: KeyCommand) -> Result<()> {
             println!("API key: {}\nupload key: {}", keys.api_key, keys.upload_key);
         }
         KeyCommand::Rotate { email, grace_hours } => {
-            println!("API key: {}", accounts.rotate_api_key(email, Duration::from_hours(grace_hours)).await?);
+            rotate(&accounts, email, CredentialKind::Api, grace_hours).await?;
+        }
+        KeyCommand::RotateUpload { email, grace_hours } => {
+            rotate(&accounts, email, CredentialKind::Upload, grace_hours).await?;
+        }
+        KeyCommand::List { email } => {
+            let user = accounts.by_email(email).await?;
+            for key in accounts.list_keys(user.id).await? {
+                let until = key.expires_at.map(|at| format!("  until {}", at.iso())).unwrap_or_default();
+                println!("{:>4}  {:<6}  {}…  since {}{until}", key.id, key.kind.word(), key.hint, key.created_at.iso());
+            }
+        }
+        KeyCommand::Revoke { email, id } => {
+            let user = accounts.by_email(email).await?;
+            accounts.revoke(user.id, id).await?;
         }
     }
     db.close().await
+}
+
+async fn rotate(accounts: &Accounts, email: String, kind: CredentialKind, grace_hours: u64) -> Result<()> {
+    let user = accounts.by_email(email).await?;
+    let key = accounts.rotate(user.id, kind, NewKey::Random, Duration::from_hours(grace_hours.min(8760))).await?;
+    println!("{}: {key}", if kind == CredentialKind::Api { "API key" } else { "upload key" });
+    Ok(())
 }
 
 fn or_made_up(password: Option<String>) -> Result<(String, bool)> {

@@ -12,6 +12,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -76,8 +77,16 @@ codes! {
     AssetInvalid = "ASSET_INVALID", 400, Caller, Never;
     /// The asset is archived and can only be read.
     AssetArchived = "ASSET_ARCHIVED", 400, Caller, Never;
+    /// The data of the asset would be longer than is kept.
+    DataTooLarge = "DATA_TOO_LARGE", 400, Caller, Never;
+    /// The schema is not a JSON Schema that this box takes; the message says why.
+    InvalidSchema = "INVALID_SCHEMA", 400, Caller, Never;
+    /// The collection holds no asset that could be downloaded.
+    EmptyCollection = "EMPTY_COLLECTION", 400, Caller, Never;
     /// Who you are is not known: send a valid API key or token.
     Unauthorized = "UNAUTHORIZED", 401, Caller, Never;
+    /// The password is right, and this account asks for a one-time code as well: send it as `otp`.
+    SecondFactorRequired = "SECOND_FACTOR_REQUIRED", 401, Caller, Never;
     /// You are known, but your role may not do this.
     Forbidden = "FORBIDDEN", 403, Caller, Never;
     /// There is nothing at this address.
@@ -86,6 +95,16 @@ codes! {
     AssetNotFound = "ASSET_NOT_FOUND", 404, Caller, Never;
     /// The asset has no content under this key.
     ContentNotFound = "CONTENT_NOT_FOUND", 404, Caller, Never;
+    /// No user has this id.
+    UserNotFound = "USER_NOT_FOUND", 404, Caller, Never;
+    /// No key has this id.
+    KeyNotFound = "KEY_NOT_FOUND", 404, Caller, Never;
+    /// No schema has this id.
+    SchemaNotFound = "SCHEMA_NOT_FOUND", 404, Caller, Never;
+    /// No search has this id; those of long ago are forgotten. Search again.
+    SearchNotFound = "SEARCH_NOT_FOUND", 404, Caller, Never;
+    /// No collection of yours has this id.
+    CollectionNotFound = "COLLECTION_NOT_FOUND", 404, Caller, Never;
     /// No job has this id.
     JobNotFound = "JOB_NOT_FOUND", 404, Caller, Never;
     /// No callback has this id.
@@ -96,6 +115,8 @@ codes! {
     BodyTooSlow = "BODY_TOO_SLOW", 408, Caller, Never;
     /// Somebody else changed this at the same time. Read it again and retry.
     Conflict = "CONFLICT", 409, Caller, Never;
+    /// Assets name this schema, so it cannot be deleted.
+    SchemaInUse = "SCHEMA_IN_USE", 409, Caller, Never;
     /// The body is larger than this call takes.
     TooLarge = "TOO_LARGE", 413, Caller, Never;
     /// The body's type or encoding is not taken here.
@@ -104,6 +125,8 @@ codes! {
     RangeNotSatisfiable = "RANGE_NOT_SATISFIABLE", 416, Caller, Never;
     /// No image can be made from this content.
     NoImage = "NO_IMAGE", 404, Caller, Never;
+    /// This box does not offer that.
+    FeatureUnavailable = "FEATURE_UNAVAILABLE", 422, Caller, Never;
     /// The picture is damaged, or larger than this box decodes.
     BadImage = "BAD_IMAGE", 422, Caller, Never;
     /// The film or recording is damaged, of a kind that this box does not play, or needs more than it gives one.
@@ -127,12 +150,12 @@ codes! {
 impl Code {
     /// An error with a sentence for the caller.
     pub fn because(self, detail: impl Into<Cow<'static, str>>) -> Error {
-        Error { code: self, detail: detail.into(), source: None }
+        Error { code: self, detail: detail.into(), source: None, again_after: None }
     }
 
     /// An error that keeps what caused it, for the log.
     pub fn from(self, doing: impl Into<Cow<'static, str>>, source: impl Into<BoxError>) -> Error {
-        Error { code: self, detail: doing.into(), source: Some(source.into()) }
+        Error { code: self, detail: doing.into(), source: Some(source.into()), again_after: None }
     }
 }
 
@@ -143,13 +166,21 @@ pub struct Error {
     /// What was being done, or what is wrong with the request.
     pub detail: Cow<'static, str>,
     pub source: Option<BoxError>,
+    /// When trying again makes sense, if that is known.
+    pub again_after: Option<Duration>,
 }
 
 impl Error {
     /// The same failure for somebody else who waited for the same work. The source was logged
     /// with the first.
     pub fn again(shared: &Error) -> Error {
-        Error { code: shared.code, detail: shared.detail.clone(), source: None }
+        Error { code: shared.code, detail: shared.detail.clone(), source: None, again_after: shared.again_after }
+    }
+
+    /// The same, with the time after which to try again.
+    #[must_use]
+    pub fn again_after(self, wait: Duration) -> Error {
+        Error { again_after: Some(wait), ..self }
     }
 
     /// The sentence that may be said aloud.

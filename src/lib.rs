@@ -11,13 +11,17 @@ pub mod accounts;
 pub mod assets;
 pub mod films;
 pub mod journal;
+pub mod schemas;
 pub mod settings;
 pub mod stills;
 
+pub mod collections;
+pub mod custody;
 pub mod delivery;
 pub mod ingest;
 pub mod news;
 pub mod processing;
+pub mod search;
 pub mod webhooks;
 pub mod wire;
 

@@ -12,7 +12,11 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::Appliance;
+use harness::EMAIL;
 use harness::KEY;
+use harness::PASSWORD;
+
+const NODE_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts/node/node_modules");
 
 #[test]
 fn s1_upload_poll_serve() {
@@ -34,6 +38,59 @@ fn s2_curl_metadata() {
 fn s5_video() {
     needs("ffmpeg", &["-version"], "ffmpeg");
     python("s5_video.py");
+}
+
+#[test]
+fn s6_private_original() {
+    python("s6_private_original.py");
+}
+
+#[test]
+fn s7_signed_urls() {
+    needs("php", &["--version"], "php-cli");
+    needs("node", &["--version"], "nodejs");
+    python("s7_signed_urls.py");
+}
+
+#[test]
+fn s8_public_access() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
+    python("s8_public_access.py");
+}
+
+#[test]
+fn s9_replace() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
+    python("s9_replace.py");
+}
+
+#[test]
+fn s11_metadata_search() {
+    python("s11_metadata_search.py");
+}
+
+#[test]
+fn s11_gallery() {
+    needs_package("axios");
+    run("node", "s11_gallery.js");
+}
+
+#[test]
+fn s14_delete_undelete() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
+    python("s14_delete_undelete.py");
+}
+
+#[test]
+fn s13_jwt_spa() {
+    needs("/usr/bin/python3", &["-c", "import requests"], "python3-requests");
+    run_with("/usr/bin/python3", "s13_jwt_spa.py", &[EMAIL, PASSWORD]);
+}
+
+#[test]
+fn s13_jwt_spa_with_axios() {
+    needs_package("axios");
+    run_with("node", "s13_jwt_spa.mjs", &[EMAIL, PASSWORD]);
 }
 
 #[test]
@@ -72,18 +129,36 @@ fn python(script: &str) {
     run("/usr/bin/python3", script);
 }
 
+/// A package of npm in `tests/scripts/node`.
+fn needs_package(name: &str) {
+    needs("node", &["--version"], "nodejs");
+    let there = Path::new(NODE_PACKAGES).join(name).exists();
+    assert!(there, "this test needs {name}: run `npm ci` in tests/scripts/node");
+}
+
 fn needs(program: &str, arguments: &[&str], package: &str) {
     let found = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
     assert!(found, "this test needs `{program} {}` to work: install {package}", arguments.join(" "));
 }
 
 fn run(interpreter: &str, script: &str) {
-    run_on(&Appliance::start(), interpreter, script, &[]);
+    run_with(interpreter, script, &[]);
+}
+
+/// With more arguments behind the base address and the API key.
+fn run_with(interpreter: &str, script: &str, more: &[&str]) {
+    run_on(&Appliance::start(), interpreter, script, more);
 }
 
 fn run_on(app: &Appliance, interpreter: &str, script: &str, more: &[&str]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(script);
-    let output = Command::new(interpreter).arg(path).args([&*app.base, KEY]).args(more).output().unwrap();
+    let output = Command::new(interpreter)
+        .arg(path)
+        .args([&*app.base, KEY])
+        .args(more)
+        .env("NODE_PATH", NODE_PACKAGES)
+        .output()
+        .unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{script}:\n{}{}", said(&output.stdout), said(&output.stderr));
 }

@@ -18,9 +18,19 @@ const FLOORS: &[&[&[&str]]] = &[
         &["infra/db", "infra/storage", "infra/workers", "media/imaging", "media/video", "media/vision"],
         &["infra/jobs", "media"],
     ],
-    &[&["accounts", "assets", "films", "stills"], &["journal", "settings"]],
-    &[&["delivery", "processing"], &["ingest", "wire"], &["news"], &["webhooks"]],
-    &[&["interfaces/http"], &["interfaces/filespin", "interfaces/manual"], &["interfaces/router"]],
+    &[&["accounts", "assets", "films", "stills"], &["journal", "schemas", "settings"]],
+    &[
+        &["collections", "delivery", "processing", "search"],
+        &["custody"],
+        &["ingest", "wire"],
+        &["news"],
+        &["webhooks"],
+    ],
+    &[
+        &["interfaces/http"],
+        &["interfaces/filespin", "interfaces/invitation", "interfaces/manual"],
+        &["interfaces/router"],
+    ],
     &[&["config"], &["app"], &["cli"]],
 ];
 

@@ -7,23 +7,36 @@
 //! text of an API key. Answers are remembered for a few seconds: a key that was withdrawn by
 //! another process (the command line) stops working within `REMEMBERED`.
 
+mod attempts;
+pub mod keys;
 pub mod model;
 mod password;
+mod people;
 mod seal;
+pub mod second_factor;
 mod store;
+#[cfg(test)]
+mod tests;
 mod token;
+mod totp;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
+
+pub use keys::NewKey;
 pub use model::Caller;
+pub use model::Config;
 pub use model::Permission;
 pub use model::Role;
 pub use model::User;
 pub use seal::MasterKey;
 
+use crate::accounts::attempts::Attempts;
 use crate::accounts::model::CredentialKind;
-use crate::accounts::model::NewUser;
+use crate::accounts::model::Credentials;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Db;
@@ -31,6 +44,8 @@ use crate::infra::db::Tx;
 use crate::support::clock::Clock;
 use crate::support::cpu::Cpu;
 use crate::support::id;
+use crate::support::rate::Buckets;
+use crate::support::rate::Network;
 
 /// How long an answer about a key or a user is believed.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -38,16 +53,31 @@ const REMEMBERED: Duration = Duration::from_secs(5);
 /// How long a token is good for; the contract says 24 hours, without refresh.
 const TOKEN_LIFE: Duration = Duration::from_hours(24);
 
+/// Passwords hashed at once: each takes 19 MiB and a core.
+const HASHING: usize = 4;
+
 /// Knows users and their credentials; cheap to clone.
 #[derive(Clone)]
 pub struct Accounts {
+    config: Config,
     db: Db,
     clock: Clock,
     cpu: Cpu,
     master: Arc<MasterKey>,
-    by_key: moka::sync::Cache<[u8; 32], Option<Caller>>,
-    by_user: moka::sync::Cache<i64, Option<(Caller, i64)>>,
+    attempts: Arc<Attempts>,
+    upload_key_calls: Arc<Buckets<Network>>,
+    hashing: Arc<Semaphore>,
+    by_key: moka::sync::Cache<(CredentialKind, [u8; 32]), Option<Holder>>,
+    by_user: moka::sync::Cache<i64, Option<Holder>>,
     by_access_id: moka::sync::Cache<String, Option<Signer>>,
+}
+
+/// What is remembered of a user.
+#[derive(Clone)]
+struct Holder {
+    caller: Caller,
+    epoch: i64,
+    enabled: bool,
 }
 
 /// Whoever signs links.
@@ -89,8 +119,13 @@ pub struct Introduced {
 }
 
 impl Accounts {
-    pub fn new(db: Db, clock: Clock, cpu: Cpu, master: MasterKey) -> Accounts {
+    pub fn new(config: Config, db: Db, clock: Clock, cpu: Cpu, master: MasterKey) -> Accounts {
+        let calls = config.upload_key_calls_per_minute.max(1);
         Accounts {
+            attempts: Arc::new(Attempts::new(&config)),
+            upload_key_calls: Arc::new(Buckets::new(calls, Duration::from_mins(1) / calls)),
+            hashing: Arc::new(Semaphore::new(HASHING)),
+            config,
             db,
             clock,
             cpu,
@@ -101,22 +136,42 @@ impl Accounts {
         }
     }
 
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Who holds this API key.
     pub async fn by_api_key(&self, text: &str) -> Result<Caller> {
+        self.by_credential(CredentialKind::Api, text).await?.ok_or_else(unknown)
+    }
+
+    /// On whose behalf this upload key hands in.
+    pub async fn by_upload_key(&self, text: &str) -> Result<Caller> {
+        let found = self.by_credential(CredentialKind::Upload, text).await?;
+        found.ok_or_else(|| Code::Unauthorized.because("This upload key is not valid."))
+    }
+
+    async fn by_credential(&self, kind: CredentialKind, text: &str) -> Result<Option<Caller>> {
         if !is_key(text) {
-            return Err(unknown());
+            return Ok(None);
         }
         let lookup = self.master.lookup(text);
-        let caller = if let Some(known) = self.by_key.get(&lookup) {
+        let holder = if let Some(known) = self.by_key.get(&(kind, lookup)) {
             known
         } else {
             let now = self.clock.now();
-            let found = self.db.read(move |c| store::by_credential(c, CredentialKind::Api, &lookup, now)).await?;
-            let caller = found.map(|user| Caller::of(&user));
-            self.by_key.insert(lookup, caller.clone());
-            caller
+            let found = self.db.read(move |c| store::by_credential(c, kind, &lookup, now)).await?;
+            let holder = found.map(|(user, key_id)| {
+                let caller = match kind {
+                    CredentialKind::Api => Caller::of(&user),
+                    CredentialKind::Upload => Caller::UploadKey { user_id: user.id, role: user.role, key_id },
+                };
+                Holder { caller, epoch: user.token_epoch, enabled: user.enabled }
+            });
+            self.by_key.insert((kind, lookup), holder.clone());
+            holder
         };
-        caller.ok_or_else(unknown)
+        holder.map(let_in).transpose()
     }
 
     /// Who this token was given to, unless it has expired or been revoked.
@@ -126,11 +181,14 @@ impl Accounts {
             known
         } else {
             let user = self.db.read(move |c| store::find(c, claims.sub)).await?;
-            let known = user.filter(|u| u.enabled).map(|u| (Caller::of(&u), u.token_epoch));
+            let known = user.map(|u| Holder { caller: Caller::of(&u), epoch: u.token_epoch, enabled: u.enabled });
             self.by_user.insert(claims.sub, known.clone());
             known
         };
-        known.filter(|(_, epoch)| *epoch == claims.epoch).map(|(caller, _)| caller).ok_or_else(unknown)
+        let holder = known.ok_or_else(unknown)?;
+        let epoch = holder.epoch;
+        let caller = let_in(holder)?;
+        if epoch == claims.epoch { Ok(caller) } else { Err(unknown()) }
     }
 
     /// Who signs with this access id, and the texts of the API keys that may have been used.
@@ -160,29 +218,47 @@ impl Accounts {
         Ok((access_id, self.master.open(&sealed)?))
     }
 
-    /// Checks an e-mail and a password and gives a token for 24 hours.
-    pub async fn login(&self, email: String, password: String) -> Result<Login> {
-        let (user, sealed) = self
-            .db
-            .read(move |c| {
-                let user = store::by_email(c, &email)?;
-                let sealed = match &user {
-                    Some(user) => store::sealed(c, user.id, CredentialKind::Upload)?,
-                    None => None,
-                };
-                Ok((user, sealed))
-            })
-            .await?;
-        // An unknown e-mail costs the same work as a wrong password, so time tells nothing.
-        let hash = user.as_ref().map(|u| u.password_hash.clone());
-        let right = self.cpu.run(move || Ok(password::verify(&password, hash.as_deref()))).await?;
+    /// Checks an e-mail and a password, and a code where one is asked for, and gives a token
+    /// for 24 hours.
+    pub async fn login(&self, credentials: Credentials, from: Network) -> Result<Login> {
+        let Credentials { email, password, otp } = credentials;
+        self.attempts.password(&email, from)?;
+        let asked = email.clone();
+        let user = self.db.read(move |c| store::by_email(c, &asked)).await?;
+        let right = self.is_password_of(user.as_ref(), password).await?;
         let user = user
             .filter(|u| right && u.enabled)
             .ok_or_else(|| Code::Unauthorized.because("This e-mail and password do not belong together."))?;
+        self.attempts.right(&email, from);
+        self.pass(&user, otp).await?;
         // One that does not open any more keeps nobody from logging in: it can be rotated.
+        let id = user.id;
+        let sealed = self.db.read(move |c| store::sealed(c, id, CredentialKind::Upload)).await?;
         let upload_key = sealed.and_then(|s| self.master.open(&s).ok());
         let token = token::issue(&self.master, user.id, user.token_epoch, self.clock.now(), TOKEN_LIFE)?;
         Ok(Login { user, token, upload_key })
+    }
+
+    /// Asks a user who is known already for the password.
+    async fn prove(&self, user: i64, password: String, from: Network) -> Result<User> {
+        let user = self.db.read(move |c| store::find(c, user)?.ok_or_else(user_not_found)).await?;
+        self.attempts.password(&user.email, from)?;
+        if !self.is_password_of(Some(&user), password).await? {
+            return Err(Code::Forbidden.because("This is not the present password."));
+        }
+        self.attempts.right(&user.email, from);
+        Ok(user)
+    }
+
+    /// An unknown e-mail costs the same work as a wrong password, so time tells nothing.
+    async fn is_password_of(&self, user: Option<&User>, password: String) -> Result<bool> {
+        let hash = user.and_then(|user| user.password_hash.clone());
+        let _turn = self.hashing().await?;
+        self.cpu.run(move || Ok(password::verify(&password, hash.as_deref()))).await
+    }
+
+    async fn hashing(&self) -> Result<SemaphorePermit<'_>> {
+        self.hashing.acquire().await.map_err(|e| Code::Busy.from("hashing a password", e))
     }
 
     /// Makes the first administrator when there is no user yet.
@@ -201,85 +277,10 @@ impl Accounts {
         Ok(Some(Introduced { email, password: made_up, keys }))
     }
 
-    /// Makes a user with an API key and an upload key.
-    pub async fn create(
-        &self,
-        email: String,
-        password: String,
-        role: Role,
-        keys: Option<Keys>,
-    ) -> Result<(User, Keys)> {
-        if !email.contains('@') || email.len() > 254 || email.chars().any(char::is_whitespace) {
-            return Err(Code::InvalidRequest.because(format!("`{email}` is not an e-mail address")));
-        }
-        if password.len() < 8 {
-            return Err(Code::InvalidRequest.because("a password has at least 8 characters"));
-        }
-        let keys = match keys {
-            Some(keys) => keys,
-            None => Keys { api_key: key_or_random(None, "")?, upload_key: key_or_random(None, "")? },
-        };
-        let access_id = random_access_id()?;
-        let hash = self.cpu.run(move || password::hash(&password)).await?;
-        let master = Arc::clone(&self.master);
-        let user = self
-            .db
-            .write(move |tx| {
-                if store::by_email(tx, &email)?.is_some() {
-                    return Err(Code::Conflict.because(format!("there is a user `{email}` already")));
-                }
-                let id =
-                    store::insert(tx, &NewUser { email: &email, access_id: &access_id, role, password_hash: &hash })?;
-                give(tx, &master, id, CredentialKind::Api, &keys.api_key)?;
-                give(tx, &master, id, CredentialKind::Upload, &keys.upload_key)?;
-                let user = store::find(tx, id)?.ok_or(Code::Internal)?;
-                Ok((user, keys))
-            })
-            .await?;
-        Ok(user)
-    }
-
-    /// Every user, oldest first.
-    pub async fn users(&self) -> Result<Vec<User>> {
-        self.db.read(store::all).await
-    }
-
     /// What a user is called when it is said who did something.
     pub async fn email(&self, user: i64) -> Result<String> {
         let found = self.db.read(move |c| store::find(c, user)).await?;
         Ok(found.map_or_else(|| format!("user {user}"), |user| user.email))
-    }
-
-    /// Sets a new password and revokes the tokens given so far.
-    pub async fn set_password(&self, email: String, password: String) -> Result<()> {
-        if password.len() < 8 {
-            return Err(Code::InvalidRequest.because("a password has at least 8 characters"));
-        }
-        let hash = self.cpu.run(move || password::hash(&password)).await?;
-        self.db.write(move |tx| store::set_password(tx, known(tx, &email)?.id, &hash)).await
-    }
-
-    /// Lets a user in, or keeps a user out, keys and tokens included.
-    pub async fn set_enabled(&self, email: String, enabled: bool) -> Result<()> {
-        self.db.write(move |tx| store::set_enabled(tx, known(tx, &email)?.id, enabled)).await?;
-        self.forget();
-        Ok(())
-    }
-
-    /// Gives a user a new API key. The old one works for `grace` longer.
-    pub async fn rotate_api_key(&self, email: String, grace: Duration) -> Result<String> {
-        let text = key_or_random(None, "")?;
-        let master = Arc::clone(&self.master);
-        let given = text.clone();
-        self.db
-            .write(move |tx| {
-                let user = known(tx, &email)?;
-                store::expire(tx, user.id, CredentialKind::Api, tx.now().plus(grace))?;
-                give(tx, &master, user.id, CredentialKind::Api, &given)
-            })
-            .await?;
-        self.forget();
-        Ok(text)
     }
 
     /// The present keys of a user, opened.
@@ -294,11 +295,40 @@ impl Accounts {
         Ok(Keys { api_key: open(api)?, upload_key: open(upload)? })
     }
 
-    fn forget(&self) {
-        self.by_key.invalidate_all();
-        self.by_user.invalidate_all();
-        self.by_access_id.invalidate_all();
+    /// Seals a secret of the settings.
+    pub fn seal(&self, text: &str) -> Result<Vec<u8>> {
+        self.master.seal(text)
     }
+
+    /// Opens what [`Accounts::seal`] sealed.
+    pub fn unseal(&self, sealed: &[u8]) -> Result<String> {
+        self.master.open(sealed)
+    }
+
+    /// What makes a change hold at once, to be done when it is committed.
+    fn forgetting(&self) -> impl FnOnce() + Send + 'static {
+        let (by_key, by_user, by_access_id) = (self.by_key.clone(), self.by_user.clone(), self.by_access_id.clone());
+        move || {
+            by_key.invalidate_all();
+            by_user.invalidate_all();
+            by_access_id.invalidate_all();
+        }
+    }
+}
+
+impl Keys {
+    fn random() -> Result<Keys> {
+        Ok(Keys { api_key: id::hex(&id::random::<16>()?), upload_key: id::hex(&id::random::<16>()?) })
+    }
+}
+
+/// Whoever is disabled is known all the same, and told so.
+fn let_in(holder: Holder) -> Result<Caller> {
+    if holder.enabled { Ok(holder.caller) } else { Err(Code::Forbidden.because("This user is disabled.")) }
+}
+
+fn user_not_found() -> crate::error::Error {
+    Code::UserNotFound.because("No user has this id.")
 }
 
 fn known(c: &rusqlite::Connection, email: &str) -> Result<User> {

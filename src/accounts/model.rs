@@ -1,6 +1,12 @@
 //! Users, roles and what a role may do.
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::support::clock::Instant;
+
+/// The only group: everybody on the box, and all its assets.
+pub const GROUP: i64 = 1;
 
 /// The contract's four roles; the numbers are on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,30 +22,61 @@ pub enum Role {
 pub enum Permission {
     /// Nobody needs to be known: health, login, on-demand images.
     Anyone,
+    /// Whoever is known, about themselves.
+    OwnAccount,
+    /// An upload key, from a page that may use it.
+    HandIn,
     ReadAsset,
     CreateAsset,
     EditAsset,
+    /// As `EditAsset`; or an upload key, and then the route has to ask [`super::Accounts::may_describe`].
+    EditAssetOrHandedIn,
     DistributeAsset,
     DeleteAsset,
     PurgeAsset,
     UpdateSettings,
     AdministerUsers,
+    AdministerSchemas,
+    AdministerAssets,
 }
 
 impl Permission {
-    /// The contract's word.
+    /// The contract's ten, in its order.
+    pub const GRANTED: [Permission; 10] = [
+        Permission::CreateAsset,
+        Permission::DeleteAsset,
+        Permission::PurgeAsset,
+        Permission::EditAsset,
+        Permission::ReadAsset,
+        Permission::DistributeAsset,
+        Permission::UpdateSettings,
+        Permission::AdministerUsers,
+        Permission::AdministerSchemas,
+        Permission::AdministerAssets,
+    ];
+
+    /// The contract's word, or ours.
     pub fn word(self) -> &'static str {
         match self {
             Permission::Anyone => "ANYONE",
+            Permission::OwnAccount => "OWN_ACCOUNT",
+            Permission::HandIn => "UPLOAD_KEY",
             Permission::ReadAsset => "READ_ASSET",
             Permission::CreateAsset => "CREATE_ASSET",
-            Permission::EditAsset => "EDIT_ASSET",
+            Permission::EditAsset | Permission::EditAssetOrHandedIn => "EDIT_ASSET",
             Permission::DistributeAsset => "DISTRIBUTE_ASSET",
             Permission::DeleteAsset => "DELETE_UNDELETE_ASSET",
             Permission::PurgeAsset => "PURGE_ASSET",
             Permission::UpdateSettings => "UPDATE_SETTINGS",
             Permission::AdministerUsers => "USER_ADMIN",
+            Permission::AdministerSchemas => "SCHEMA_ADMIN",
+            Permission::AdministerAssets => "ASSET_ADMIN",
         }
+    }
+
+    /// Whether an upload key is looked for on this route; anywhere else it is nothing.
+    pub fn takes_upload_keys(self) -> bool {
+        matches!(self, Permission::HandIn | Permission::EditAssetOrHandedIn)
     }
 }
 
@@ -65,11 +102,25 @@ impl Role {
 
     pub fn may(self, what: Permission) -> bool {
         match what {
-            Permission::Anyone | Permission::ReadAsset => true,
-            Permission::DistributeAsset | Permission::CreateAsset | Permission::EditAsset => self != Role::User,
+            Permission::Anyone | Permission::OwnAccount | Permission::ReadAsset => true,
+            // That is for who brings an upload key, which is less than a role.
+            Permission::HandIn => false,
+            Permission::DistributeAsset
+            | Permission::CreateAsset
+            | Permission::EditAsset
+            | Permission::EditAssetOrHandedIn => self != Role::User,
             Permission::DeleteAsset => matches!(self, Role::Admin | Role::Manager),
-            Permission::PurgeAsset | Permission::UpdateSettings | Permission::AdministerUsers => self == Role::Admin,
+            Permission::PurgeAsset
+            | Permission::UpdateSettings
+            | Permission::AdministerUsers
+            | Permission::AdministerSchemas
+            | Permission::AdministerAssets => self == Role::Admin,
         }
+    }
+
+    /// What it may do, of what the contract names.
+    pub fn permissions(self) -> impl Iterator<Item = Permission> {
+        Permission::GRANTED.into_iter().filter(move |what| self.may(*what))
     }
 }
 
@@ -77,7 +128,16 @@ impl Role {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     Nobody,
-    Known { user_id: i64, role: Role },
+    Known {
+        user_id: i64,
+        role: Role,
+    },
+    /// A page with an upload key, on behalf of whose key it is: it hands in and reads nothing.
+    UploadKey {
+        user_id: i64,
+        role: Role,
+        key_id: i64,
+    },
 }
 
 impl Caller {
@@ -89,6 +149,9 @@ impl Caller {
         match self {
             Caller::Nobody => what == Permission::Anyone,
             Caller::Known { role, .. } => role.may(what),
+            Caller::UploadKey { role, .. } => {
+                what == Permission::Anyone || (what.takes_upload_keys() && role.may(Permission::CreateAsset))
+            }
         }
     }
 
@@ -96,7 +159,7 @@ impl Caller {
     pub fn user_id(&self) -> i64 {
         match self {
             Caller::Nobody => 0,
-            Caller::Known { user_id, .. } => *user_id,
+            Caller::Known { user_id, .. } | Caller::UploadKey { user_id, .. } => *user_id,
         }
     }
 }
@@ -110,23 +173,87 @@ pub struct User {
     pub access_id: String,
     pub first_name: String,
     pub last_name: String,
+    pub locale: String,
     pub role: Role,
-    pub password_hash: String,
+    /// Absent until an invitation is accepted.
+    pub password_hash: Option<String>,
     pub enabled: bool,
     pub token_epoch: i64,
     pub created_at: Instant,
+}
+
+/// A user and the texts of the present keys.
+#[derive(Clone, Debug)]
+pub struct Person {
+    pub user: User,
+    pub api_key: Option<String>,
+    pub upload_key: Option<String>,
 }
 
 /// A user before it has a number.
 pub struct NewUser<'a> {
     pub email: &'a str,
     pub access_id: &'a str,
+    pub first_name: &'a str,
+    pub last_name: &'a str,
+    pub locale: &'a str,
     pub role: Role,
-    pub password_hash: &'a str,
+    pub password_hash: Option<&'a str>,
+}
+
+/// What is said about somebody who is to become a user.
+#[derive(Clone, Debug)]
+pub struct Introduction {
+    pub email: String,
+    pub first_name: String,
+    pub last_name: String,
+    pub locale: String,
+    pub role: Role,
+    /// Without one they are invited.
+    pub password: Option<String>,
+}
+
+/// What is to be different about a user; absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    pub email: Option<String>,
+    pub first_name: Option<String>,
+    pub last_name: Option<String>,
+    pub locale: Option<String>,
+    pub role: Option<Role>,
+    pub enabled: Option<bool>,
+}
+
+/// The way in for somebody who was invited: shown once, then only its hash remains.
+#[derive(Clone, Debug)]
+pub struct Invitation {
+    pub token: String,
+    pub expires_at: Instant,
+}
+
+/// Which users are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Part of an e-mail address or a name.
+    pub keyword: Option<String>,
+    pub email: Option<String>,
+    pub role: Option<Role>,
+    pub enabled: Option<bool>,
+    /// Whether an invitation is still open.
+    pub invited: Option<bool>,
+}
+
+/// What logging in takes.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pub email: String,
+    pub password: String,
+    /// The code of a second factor, or a recovery code.
+    pub otp: Option<String>,
 }
 
 /// The two kinds of key a user has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CredentialKind {
     /// Full access in the user's role; signs links.
     Api,
@@ -135,10 +262,62 @@ pub enum CredentialKind {
 }
 
 impl CredentialKind {
+    pub const ALL: [CredentialKind; 2] = [CredentialKind::Api, CredentialKind::Upload];
+
     pub fn word(self) -> &'static str {
         match self {
             CredentialKind::Api => "api",
             CredentialKind::Upload => "upload",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Option<CredentialKind> {
+        CredentialKind::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+}
+
+/// A key that is good now, without its text.
+#[derive(Clone, Debug)]
+pub struct Key {
+    pub id: i64,
+    pub kind: CredentialKind,
+    /// Its first four characters, to tell it from others.
+    pub hint: String,
+    pub created_at: Instant,
+    /// Set when a newer one has taken over.
+    pub expires_at: Option<Instant>,
+}
+
+/// How accounts are guarded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Failed logins that one account takes from one address in a minute.
+    pub logins_per_account: u32,
+    /// Failed logins that one address may make at once; then one a minute.
+    pub logins_per_address: u32,
+    /// A key that was replaced works for so long, unless the caller says otherwise.
+    pub old_key_seconds: u64,
+    /// How long an invitation can be accepted.
+    pub invitation_seconds: u64,
+    /// Calls with upload keys that one address may make in a minute.
+    pub upload_key_calls_per_minute: u32,
+    /// The largest body that comes in by an upload key.
+    pub upload_key_max_bytes: u64,
+    /// What came in by an upload key may be described by it for so long.
+    pub upload_key_describe_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            logins_per_account: 5,
+            logins_per_address: 20,
+            old_key_seconds: 24 * 3600,
+            invitation_seconds: 7 * 24 * 3600,
+            upload_key_calls_per_minute: 120,
+            upload_key_max_bytes: 4 << 30,
+            upload_key_describe_seconds: 3600,
         }
     }
 }
@@ -148,33 +327,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_may_what_the_roles_below_it_may() {
-        use Permission::AdministerUsers;
-        use Permission::Anyone;
-        use Permission::CreateAsset;
-        use Permission::DeleteAsset;
-        use Permission::DistributeAsset;
-        use Permission::EditAsset;
-        use Permission::PurgeAsset;
-        use Permission::ReadAsset;
-        use Permission::UpdateSettings;
-        let all = [
-            Anyone,
-            ReadAsset,
-            CreateAsset,
-            EditAsset,
-            DistributeAsset,
-            DeleteAsset,
-            PurgeAsset,
-            UpdateSettings,
-            AdministerUsers,
-        ];
+    fn roles_hold_what_the_contract_lists() {
+        let words = |role: Role| role.permissions().map(Permission::word).collect::<Vec<_>>();
+        assert_eq!(words(Role::User), ["READ_ASSET"]);
+        assert_eq!(words(Role::Creator), ["CREATE_ASSET", "EDIT_ASSET", "READ_ASSET", "DISTRIBUTE_ASSET"]);
+        assert_eq!(
+            words(Role::Manager),
+            ["CREATE_ASSET", "DELETE_UNDELETE_ASSET", "EDIT_ASSET", "READ_ASSET", "DISTRIBUTE_ASSET"]
+        );
+        assert_eq!(words(Role::Admin).len(), 10);
         for pair in Role::ALL.windows(2) {
-            for what in all {
+            for what in Permission::GRANTED {
                 assert!(pair[0].may(what) || !pair[1].may(what), "{pair:?} {what:?}");
             }
         }
-        assert!(!Role::User.may(CreateAsset));
-        assert!(!Caller::Nobody.may(ReadAsset));
+        assert!(Role::User.may(Permission::OwnAccount));
+        assert!(!Caller::Nobody.may(Permission::ReadAsset));
+        assert!(!Caller::Nobody.may(Permission::OwnAccount));
+    }
+
+    #[test]
+    fn an_upload_key_hands_in_and_nothing_else() {
+        let with = |role| Caller::UploadKey { user_id: 7, role, key_id: 3 };
+        for role in Role::ALL {
+            assert_eq!(with(role).may(Permission::HandIn), role != Role::User, "{role:?}");
+            assert_eq!(with(role).may(Permission::EditAssetOrHandedIn), role != Role::User, "{role:?}");
+            assert!(!with(role).may(Permission::OwnAccount));
+            for what in Permission::GRANTED {
+                assert!(!with(role).may(what), "{role:?} {what:?}");
+            }
+            assert!(!Caller::Known { user_id: 7, role }.may(Permission::HandIn), "a role is not an upload key");
+        }
     }
 }

@@ -89,6 +89,60 @@ mod tests {
         }
     }
 
+    /// Signed as ours are, so that only what is inside is judged.
+    fn signed(header: &str, body: &str) -> String {
+        let text = format!("{}.{}", BASE64.encode(header), BASE64.encode(body));
+        let signature = hmac::sign(&key().token, text.as_bytes());
+        format!("{text}.{}", BASE64.encode(signature))
+    }
+
+    #[test]
+    fn only_one_kind_of_token_is_read() {
+        const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+        let body = format!(r#"{{"sub":1,"epoch":0,"iat":{0},"exp":{0},"jti":"x"}}"#, NOON.unix_seconds());
+        assert!(verify(&key(), &signed(HS256, &body), NOON).is_some(), "the same in every way");
+        for header in [
+            r#"{"alg":"none","typ":"JWT"}"#,
+            r#"{"alg":"HS512","typ":"JWT"}"#,
+            r#"{"alg":"RS256","typ":"JWT"}"#,
+            r#"{"typ":"JWT","alg":"HS256"}"#,
+            r#"{"alg":"HS256","typ":"JWT","kid":"../../dev/null"}"#,
+            "{}",
+            "",
+        ] {
+            assert!(verify(&key(), &signed(header, &body), NOON).is_none(), "{header}");
+        }
+        for body in [
+            "",
+            "[]",
+            "null",
+            "1",
+            r#"["sub",1]"#,
+            &format!("[{body}]"),
+            &body.replace(r#""exp""#, r#""nbf""#),
+            &body.replace(r#""sub":1"#, r#""sub":"1""#),
+            &body.replace(r#""sub":1"#, r#""sub":1.5"#),
+            &body.replace(r#""sub":1"#, r#""sub":[1]"#),
+            &body.replace(r#""sub":1,"#, ""),
+            &body.replace(r#""jti":"x""#, r#""jti":null"#),
+            &body.replace(r#","jti":"x""#, ""),
+            &body.replace(r#""exp":"#, r#""exp":1e400,"x":"#),
+            &body.replace(r#""exp":"#, r#""exp":-"#),
+            &body.replace(r#"{"sub":1"#, r#"{"sub":1,"sub":2"#),
+        ] {
+            assert!(verify(&key(), &signed(HS256, body), NOON).is_none(), "{body}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_a_token(text in "\\PC{0,200}", start in 0..3_usize) {
+            let head = ["", HEADER, "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."][start];
+            let whole = head.to_owned() + &text;
+            proptest::prop_assert!(verify(&key(), &whole, NOON).is_none());
+        }
+    }
+
     #[test]
     fn foreign_tokens_are_refused() {
         let none = format!("{}.{}.", BASE64.encode(r#"{"alg":"none"}"#), BASE64.encode(r#"{"sub":1}"#));

@@ -5,11 +5,14 @@
 //! (`processing`) or hand them out (`delivery`): those rooms write here, in their own
 //! transactions, through [`store`].
 
+pub mod data;
 pub mod model;
 pub mod place;
 pub mod store;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -29,6 +32,7 @@ pub use model::WAVEFORM;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Db;
+use crate::infra::db::Tx;
 use crate::support::page::Page;
 
 /// How long a remembered asset is believed without looking again. Whoever changes what may be
@@ -40,6 +44,8 @@ const REMEMBERED: Duration = Duration::from_secs(1);
 pub struct Assets {
     db: Db,
     remembered: moka::sync::Cache<AssetId, Arc<Full>>,
+    /// How often something was forgotten: what was read before is not remembered after.
+    forgotten: Arc<AtomicU64>,
     changed: Arc<Notify>,
 }
 
@@ -60,7 +66,7 @@ impl Full {
 impl Assets {
     pub fn new(db: Db) -> Assets {
         let remembered = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build();
-        Assets { db, remembered, changed: Arc::default() }
+        Assets { db, remembered, forgotten: Arc::default(), changed: Arc::default() }
     }
 
     /// The same as [`Assets::find`] for those who ask thousands of times a second.
@@ -68,9 +74,13 @@ impl Assets {
         if let Some(known) = self.remembered.get(&id) {
             return Ok(known);
         }
+        let before = self.forgotten.load(Ordering::Acquire);
         let found = Arc::new(self.find(id).await?);
         if found.asset.status == Status::Ok {
             self.remembered.insert(id, Arc::clone(&found));
+            if self.forgotten.load(Ordering::Acquire) != before {
+                self.remembered.invalidate(&id);
+            }
         }
         Ok(found)
     }
@@ -83,8 +93,15 @@ impl Assets {
 
     /// What is remembered of this asset is no longer true. Whoever waits for a change looks again.
     pub fn forget(&self, id: AssetId) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.remembered.invalidate(&id);
         self.changed.notify_waiters();
+    }
+
+    /// The same, once the change is committed.
+    pub fn forget_after(&self, tx: &Tx, id: AssetId) {
+        let this = self.clone();
+        tx.after_commit(move || this.forget(id));
     }
 
     /// Resolves after some asset was forgotten. Register before reading, then read.
@@ -92,7 +109,7 @@ impl Assets {
         Arc::clone(&self.changed)
     }
 
-    /// The asset and its conversions, or [`Code::AssetNotFound`].
+    /// The asset and its conversions, or [`Code::AssetNotFound`], as when it is in the trash.
     pub async fn find(&self, id: AssetId) -> Result<Full> {
         self.db.read(move |c| full(c, id)).await
     }
@@ -129,6 +146,7 @@ impl Assets {
 
 /// The same, for rooms that are inside a transaction.
 pub fn full(c: &rusqlite::Connection, id: AssetId) -> Result<Full> {
-    let asset = store::find(c, id)?.ok_or_else(|| Code::AssetNotFound.because(format!("no asset {id}")))?;
+    let found = store::find(c, id)?.filter(|asset| asset.trashed_at.is_none());
+    let asset = found.ok_or_else(|| Code::AssetNotFound.because(format!("no asset {id}")))?;
     Ok(Full { conversions: store::conversions(c, id)?, asset })
 }

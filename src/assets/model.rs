@@ -4,6 +4,9 @@
 //! QUEUED ──fetched──▶ NOT_READY ──saved──▶ OK ◀──▶ ARCHIVED
 //!    └──────refused──────▶ ERROR ◀── not readable, at once or when it is decoded
 //! ```
+//!
+//! Replacing the original starts again at NOT_READY, with the next revision. Being in the trash
+//! is no status: an asset comes out of it as it went in.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +19,8 @@ use rusqlite::types::ValueRef;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::error::Code;
+use crate::error::Result;
 use crate::support::clock::Instant;
 
 crate::hex_id!(
@@ -101,6 +106,8 @@ pub struct Asset {
     pub updater_id: i64,
     pub uploaded_at: Instant,
     pub updated_at: Instant,
+    /// When its original was deleted: it is in the trash, where only few may find it.
+    pub trashed_at: Option<Instant>,
     pub upload_source: Option<String>,
     pub data_schema_id: i64,
     /// What people write.
@@ -112,6 +119,21 @@ pub struct Asset {
 }
 
 impl Asset {
+    /// That it is whole and may be worked on, or why not.
+    pub fn ready(&self) -> Result<()> {
+        match self.status {
+            Status::Ok => Ok(()),
+            Status::Archived => Err(Code::AssetArchived.into()),
+            Status::Error => Err(Code::AssetInvalid.into()),
+            Status::NotReady | Status::Queued => Err(Code::AssetNotReady.into()),
+        }
+    }
+
+    /// That it may be changed, or why not.
+    pub fn writable(&self) -> Result<()> {
+        if self.status == Status::Archived { Err(Code::AssetArchived.into()) } else { Ok(()) }
+    }
+
     /// Whether it is a picture, or pages that can be drawn.
     pub fn has_picture(&self) -> bool {
         self.content_type.starts_with("image/") || self.content_type == PDF
@@ -142,6 +164,8 @@ pub struct Conversion {
     pub key: String,
     pub revision: u32,
     pub extension: String,
+    /// Of one that people handed in: what names its file, which no other making ever has.
+    pub handed: Option<String>,
     pub content_type: String,
     pub width: Option<u32>,
     pub height: Option<u32>,
@@ -153,6 +177,11 @@ pub struct Conversion {
 }
 
 impl Conversion {
+    /// What follows its key in the name of its file.
+    pub fn suffix(&self) -> &str {
+        self.handed.as_deref().unwrap_or(&self.extension)
+    }
+
     /// Whether it is for this box alone and not listed among an asset's conversions.
     pub fn is_internal(&self) -> bool {
         matches!(&*self.key, BASE | POSTER | WAVEFORM)

@@ -4,15 +4,18 @@
 //! originals/{ab}/{id}.{revision}                     bytes as received; never rewritten
 //! conversions/{ab}/{id}/{revision}/{key}.{ext}       a conversion of one file
 //! conversions/{ab}/{id}/{revision}/{key}/{file}      one of many files: of a stream or a storyboard
+//! conversions/{ab}/{id}/{revision}/{key}.{handed}    a conversion that people handed in
 //! odi/{ab}/{id}/{revision}/{digest}.{ext}            on-demand images; disposable
 //! settings/watermark-{digest}.png                    marks that were laid over pictures
 //! staging/{id}.{revision}                            bytes on their way in; disposable
+//! staging/{id}.{revision}.{key}.{handed}             a conversion on its way in; disposable
 //! ```
 //!
 //! `{ab}` is the first two digits of the id. An original is one directory entry in a folder
 //! that exists from the start, so that taking it in costs one directory flush and not four.
 //! A user's file name never enters a path. The revision in the path makes replacement atomic
-//! and lets stale links fail cleanly.
+//! and lets stale links fail cleanly. `{handed}` is 16 random hex digits: what people hand in under
+//! one key twice are two files, of which the row names one.
 //!
 //! A stream's `{file}` is `playlist.m3u8`, which leads to the others, or
 //! `{variant}/{name}.m3u8`, `.mp4` or `.m4s`; a storyboard's is `storyboard.vtt`, `sprite.jpg`,
@@ -29,6 +32,8 @@ use crate::infra::storage::ObjectPath;
 
 /// The folder of originals; its shards are made at the start.
 pub const ORIGINALS: &str = "originals";
+/// The folder of conversions.
+pub const CONVERSIONS: &str = "conversions";
 /// The folder of on-demand images; may be deleted while the box is stopped.
 pub const ON_DEMAND: &str = "odi";
 
@@ -50,6 +55,18 @@ pub fn parse_original_name(name: &str) -> Option<(AssetId, u32)> {
     Some((id.parse().ok()?, revision.parse().ok()?))
 }
 
+/// The name in staging of a conversion that people hand in.
+pub fn handed_name(id: AssetId, revision: u32, key: &str, handed: &str) -> String {
+    format!("{id}.{revision}.{key}.{handed}")
+}
+
+/// Reads [`handed_name`] back: id, revision, key and what names the file.
+pub fn parse_handed_name(name: &str) -> Option<(AssetId, u32, &str, &str)> {
+    let mut parts = name.split('.');
+    let found = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+    parts.next().is_none().then_some(found)
+}
+
 pub fn original(id: AssetId, revision: u32) -> Result<ObjectPath> {
     ObjectPath::new(format!("{ORIGINALS}/{}/{}", shard(id), original_name(id, revision)))
 }
@@ -59,13 +76,13 @@ pub fn conversion(id: AssetId, revision: u32, key: &str, extension: &str) -> Res
     match key {
         HLS => part(id, revision, key, PLAYLIST),
         STORYBOARD => part(id, revision, key, CUES),
-        _ => ObjectPath::new(format!("conversions/{}/{id}/{revision}/{key}.{extension}", shard(id))),
+        _ => ObjectPath::new(format!("{CONVERSIONS}/{}/{id}/{revision}/{key}.{extension}", shard(id))),
     }
 }
 
 /// The folder of a conversion of many files.
 pub fn folder(id: AssetId, revision: u32, key: &str) -> Result<ObjectPath> {
-    ObjectPath::new(format!("conversions/{}/{id}/{revision}/{key}", shard(id)))
+    ObjectPath::new(format!("{CONVERSIONS}/{}/{id}/{revision}/{key}", shard(id)))
 }
 
 /// A file of a conversion of many; `/` stands between its folder there and its name.
@@ -75,6 +92,22 @@ pub fn part(id: AssetId, revision: u32, key: &str, file: &str) -> Result<ObjectP
 
 pub fn on_demand(id: AssetId, revision: u32, digest: &str, extension: &str) -> Result<ObjectPath> {
     ObjectPath::new(format!("{ON_DEMAND}/{}/{id}/{revision}/{digest}.{extension}", shard(id)))
+}
+
+/// Everything that was made of a revision.
+pub fn conversions(id: AssetId, revision: u32) -> Result<ObjectPath> {
+    ObjectPath::new(format!("conversions/{}/{id}/{revision}", shard(id)))
+}
+
+/// Every on-demand image of a revision.
+pub fn on_demand_images(id: AssetId, revision: u32) -> Result<ObjectPath> {
+    ObjectPath::new(format!("{ON_DEMAND}/{}/{id}/{revision}", shard(id)))
+}
+
+/// The folders that hold everything that was made of an asset, whatever its revision.
+pub fn folders(id: AssetId) -> Result<[ObjectPath; 2]> {
+    let shard = shard(id);
+    Ok([ObjectPath::new(format!("conversions/{shard}/{id}"))?, ObjectPath::new(format!("{ON_DEMAND}/{shard}/{id}"))?])
 }
 
 /// A mark, by the digest of its image.
@@ -107,6 +140,10 @@ mod tests {
         assert_eq!(part(id, 1, HLS, "720p/init.mp4").unwrap().as_str(), format!("{folder}hls-video/720p/init.mp4"));
         assert_eq!(parse_original_name(&original_name(id, 7)), Some((id, 7)));
         assert_eq!(parse_original_name("tmp-123"), None);
+        let name = handed_name(id, 3, "web-500", "0123456789abcdef");
+        assert_eq!(parse_original_name(&name), None);
+        assert_eq!(parse_handed_name(&name), Some((id, 3, "web-500", "0123456789abcdef")));
+        assert_eq!(parse_handed_name(&original_name(id, 7)), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use rusqlite::params;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::assets::Full;
 use crate::assets::model::Asset;
 use crate::assets::model::AssetId;
 use crate::assets::model::Conversion;
@@ -22,7 +23,7 @@ use crate::support::clock::Instant;
 use crate::support::page::Page;
 
 const COLUMNS: &str = "id, revision, status, name, size_bytes, md5, sha256, content_type, public, on_demand, creator_id, \
-     updater_id, uploaded_at, updated_at, upload_source, data_schema_id, data, facts, errors";
+     updater_id, uploaded_at, updated_at, trashed_at, upload_source, data_schema_id, data, facts, errors";
 
 pub fn insert(tx: &Tx, asset: &Asset) -> Result<()> {
     tx.prepare_cached(
@@ -42,18 +43,39 @@ pub fn insert(tx: &Tx, asset: &Asset) -> Result<()> {
     Ok(())
 }
 
+/// An asset, also one in the trash.
 pub fn find(c: &Connection, id: AssetId) -> Result<Option<Asset>> {
     Ok(c.prepare_cached(&format!("SELECT {COLUMNS} FROM asset WHERE id = ?1"))?.query_row([id], read).optional()?)
 }
 
-/// Whether this very revision is on record: what recovery asks about a file in staging.
-pub fn has_revision(c: &Connection, id: AssetId, revision: u32) -> Result<bool> {
-    Ok(c.prepare_cached("SELECT 1 FROM asset WHERE id = ?1 AND revision = ?2")?.exists(params![id, revision])?)
+/// An asset that is not in the trash, with its conversions.
+pub fn shown(c: &Connection, id: AssetId) -> Result<Option<Full>> {
+    let mut row = c.prepare_cached(&format!("SELECT {COLUMNS} FROM asset WHERE id = ?1 AND trashed_at IS NULL"))?;
+    let Some(asset) = row.query_row([id], read).optional()? else { return Ok(None) };
+    Ok(Some(Full { conversions: conversions(c, id)?, asset }))
 }
 
+/// The revision on record: what recovery asks about a file in staging.
+pub fn revision(c: &Connection, id: AssetId) -> Result<Option<u32>> {
+    Ok(c.prepare_cached("SELECT revision FROM asset WHERE id = ?1")?.query_row([id], |r| r.get(0)).optional()?)
+}
+
+/// Whether this is the content that everybody sees: neither replaced nor in the trash.
+pub fn is_present(c: &Connection, id: AssetId, revision: u32) -> Result<bool> {
+    let mut found = c.prepare_cached("SELECT 1 FROM asset WHERE id = ?1 AND revision = ?2 AND trashed_at IS NULL")?;
+    Ok(found.exists(params![id, revision])?)
+}
+
+/// A page of the assets that are not in the trash, newest first. An offset skips whole blocks
+/// and is walked only inside the last one, so a late page costs no more than the first.
 pub fn newest(c: &Connection, page: Page) -> Result<Vec<Asset>> {
-    let mut rows = c.prepare_cached(&format!("SELECT {COLUMNS} FROM asset ORDER BY seq DESC LIMIT ?1 OFFSET ?2"))?;
-    let assets = rows.query_map(params![page.limit, page.offset], read)?.collect::<rusqlite::Result<_>>()?;
+    let Some((block, skipped)) = block_at(c, page.offset)? else { return Ok(Vec::new()) };
+    let mut rows = c.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM asset WHERE seq IN (SELECT seq FROM asset INDEXED BY asset_listed \
+         WHERE trashed_at IS NULL AND seq < (?1 + 1) << 10 ORDER BY seq DESC LIMIT ?2 OFFSET ?3) ORDER BY seq DESC"
+    ))?;
+    let left = u64::from(page.offset) - skipped;
+    let assets = rows.query_map(params![block, page.limit, left as i64], read)?.collect::<rusqlite::Result<_>>()?;
     Ok(assets)
 }
 
@@ -76,8 +98,176 @@ pub fn arrived(
     Ok(found)
 }
 
+/// How many assets are not in the trash.
 pub fn count(c: &Connection) -> Result<u64> {
-    Ok(c.prepare_cached("SELECT count(*) FROM asset")?.query_row([], |r| r.get::<_, i64>(0))? as u64)
+    let mut sum = c.prepare_cached("SELECT coalesce(sum(live), 0) FROM asset_block")?;
+    Ok(sum.query_row([], |r| r.get::<_, i64>(0))? as u64)
+}
+
+/// The block that holds the asset at this offset, and how many assets newer blocks hold.
+fn block_at(c: &Connection, offset: u32) -> Result<Option<(i64, u64)>> {
+    let mut rows = c.prepare_cached("SELECT block, live FROM asset_block ORDER BY block DESC")?;
+    let mut rows = rows.query([])?;
+    let mut skipped = 0;
+    while let Some(row) = rows.next()? {
+        let live = row.get::<_, i64>(1)? as u64;
+        if skipped + live > u64::from(offset) {
+            return Ok(Some((row.get(0)?, skipped)));
+        }
+        skipped += live;
+    }
+    Ok(None)
+}
+
+/// Assets by their place in the order of arrival, with their conversions; those that are gone
+/// are left out, and so are those in the trash unless it is them that are wanted.
+pub fn by_seq(c: &Connection, seqs: &[i64], trashed: bool) -> Result<Vec<Full>> {
+    let mut row =
+        c.prepare_cached(&format!("SELECT {COLUMNS} FROM asset WHERE seq = ?1 AND (trashed_at IS NOT NULL) = ?2"))?;
+    let mut found = Vec::with_capacity(seqs.len());
+    for seq in seqs {
+        if let Some(asset) = row.query_row(params![seq, trashed], read).optional()? {
+            found.push(Full { conversions: conversions(c, asset.id)?, asset });
+        }
+    }
+    Ok(found)
+}
+
+/// The place of the newest asset in the order of arrival; 0 when there is none.
+pub fn last_seq(c: &Connection) -> Result<i64> {
+    Ok(c.prepare_cached("SELECT coalesce(max(seq), 0) FROM asset")?.query_row([], |r| r.get(0))?)
+}
+
+/// Records whether an asset's data is as its schema wants it.
+pub fn set_conforms(tx: &Tx, id: AssetId, conforms: bool) -> Result<()> {
+    tx.prepare_cached("UPDATE asset SET data_conforms = ?2 WHERE id = ?1 AND data_conforms <> ?2")?
+        .execute(params![id, conforms])?;
+    Ok(())
+}
+
+/// Has an asset indexed anew, as its schema is now: the trigger does not ask what has changed.
+pub fn index_anew(tx: &Tx, id: AssetId) -> Result<()> {
+    tx.prepare_cached("UPDATE asset SET data_conforms = data_conforms WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+/// Whether any asset names this schema.
+pub fn names_schema(c: &Connection, schema: i64) -> Result<bool> {
+    let mut found =
+        c.prepare_cached("SELECT 1 FROM asset WHERE data_schema_id = ?1 AND data_schema_id <> 0 LIMIT 1")?;
+    Ok(found.exists([schema])?)
+}
+
+/// Assets that name this schema, after one in the order of arrival.
+pub fn of_schema(c: &Connection, schema: i64, after: i64, limit: u32) -> Result<Vec<(i64, AssetId)>> {
+    let mut rows = c.prepare_cached(
+        "SELECT seq, id FROM asset INDEXED BY asset_schema_id \
+         WHERE data_schema_id = ?1 AND data_schema_id <> 0 AND seq > ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    Ok(rows
+        .query_map(params![schema, after, limit], |r| Ok((r.get(0)?, r.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?)
+}
+
+/// Assets that were uploaded from `from` to `to`, both included, oldest first; without the trash.
+pub fn uploaded_between(c: &Connection, from: Instant, to: Instant, limit: u32) -> Result<Vec<AssetId>> {
+    let mut rows = c.prepare_cached(
+        "SELECT id FROM asset INDEXED BY asset_uploaded WHERE uploaded_at BETWEEN ?1 AND ?2 AND trashed_at IS NULL \
+         ORDER BY uploaded_at, seq LIMIT ?3",
+    )?;
+    Ok(rows.query_map(params![from, to, limit], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Assets that were in the trash at an instant, those that went there first in front.
+pub fn trashed(c: &Connection, until: Instant, limit: u32) -> Result<Vec<AssetId>> {
+    let mut rows = c.prepare_cached(
+        "SELECT id FROM asset INDEXED BY asset_trashed WHERE trashed_at <= ?1 ORDER BY trashed_at, seq LIMIT ?2",
+    )?;
+    Ok(rows.query_map(params![until, limit], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// How many assets were in the trash at an instant, and the bytes of their originals.
+pub fn count_trashed(c: &Connection, until: Instant) -> Result<(u64, u64)> {
+    let mut row = c.prepare_cached(
+        "SELECT count(*), coalesce(sum(size_bytes), 0) FROM asset INDEXED BY asset_trashed WHERE trashed_at <= ?1",
+    )?;
+    Ok(row.query_row([until], |r| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64)))?)
+}
+
+/// Writes what people say about an asset.
+pub fn set_data(tx: &Tx, id: AssetId, data: &Map<String, Value>, data_schema_id: i64, user: i64) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE asset SET data = ?2, data_schema_id = ?3, updater_id = ?4, updated_at = ?5 WHERE id = ?1",
+    )?
+    .execute(params![id, Json(data), data_schema_id, user, tx.now()])?;
+    Ok(())
+}
+
+/// Gives an asset its next content: everything that follows from the content is as after an
+/// upload. False when a later revision is there already.
+pub fn replace(tx: &Tx, new: &Asset) -> Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE asset SET revision = :revision, status = :status, name = :name, size_bytes = :size_bytes, md5 = :md5, \
+                    sha256 = :sha256, content_type = :content_type, on_demand = 0, updater_id = :updater_id, \
+                    uploaded_at = :uploaded_at, updated_at = :updated_at, upload_source = :upload_source, \
+                    data_schema_id = :data_schema_id, data = :data, facts = '{}', errors = '{}' \
+             WHERE id = :id AND revision < :revision",
+        )?
+        .execute(named_params! {
+            ":id": new.id, ":revision": new.revision, ":status": new.status, ":name": new.name,
+            ":size_bytes": new.size_bytes as i64, ":md5": new.md5, ":sha256": new.sha256,
+            ":content_type": new.content_type, ":updater_id": new.updater_id, ":uploaded_at": new.uploaded_at,
+            ":updated_at": new.updated_at, ":upload_source": new.upload_source,
+            ":data_schema_id": new.data_schema_id, ":data": Json(&new.data),
+        })?;
+    Ok(changed == 1)
+}
+
+/// Moves an asset into the trash, or out of it. In the trash nothing can be cut from it.
+pub fn set_trashed(tx: &Tx, id: AssetId, trashed: bool, user: i64) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE asset SET trashed_at = ?2, on_demand = 0, updater_id = ?3, updated_at = ?4 WHERE id = ?1",
+    )?
+    .execute(params![id, trashed.then(|| tx.now()), user, tx.now()])?;
+    Ok(())
+}
+
+/// Archives an asset, or takes that back.
+pub fn set_status(tx: &Tx, id: AssetId, status: Status, user: i64) -> Result<()> {
+    tx.prepare_cached("UPDATE asset SET status = ?2, updater_id = ?3, updated_at = ?4 WHERE id = ?1")?
+        .execute(params![id, status, user, tx.now()])?;
+    Ok(())
+}
+
+/// Forgets an asset that is in the trash, with all that is known of it. Its last revision; `None`
+/// when it is not there.
+pub fn forget(tx: &Tx, id: AssetId) -> Result<Option<u32>> {
+    let mut gone =
+        tx.prepare_cached("DELETE FROM asset WHERE id = ?1 AND trashed_at IS NOT NULL RETURNING revision")?;
+    Ok(gone.query_row([id], |r| r.get(0)).optional()?)
+}
+
+/// Says who has changed something of an asset, and when.
+pub fn touch(tx: &Tx, id: AssetId, user: i64) -> Result<()> {
+    tx.prepare_cached("UPDATE asset SET updater_id = ?2, updated_at = ?3 WHERE id = ?1")?.execute(params![
+        id,
+        user,
+        tx.now()
+    ])?;
+    Ok(())
+}
+
+/// Takes a conversion off the record.
+pub fn remove_conversion(tx: &Tx, id: AssetId, key: &str) -> Result<()> {
+    tx.prepare_cached("DELETE FROM conversion WHERE asset_id = ?1 AND key = ?2")?.execute(params![id, key])?;
+    Ok(())
+}
+
+/// Takes all conversions off the record.
+pub fn remove_conversions(tx: &Tx, id: AssetId) -> Result<()> {
+    tx.prepare_cached("DELETE FROM conversion WHERE asset_id = ?1")?.execute([id])?;
+    Ok(())
 }
 
 /// Records what looking at the original brought. False when that revision is gone.
@@ -164,11 +354,19 @@ pub fn refuse(tx: &Tx, id: AssetId, revision: u32, sentence: &str) -> Result<()>
     Ok(())
 }
 
+/// Puts a conversion on record, in place of the one that had its key. What people handed in is
+/// not overwritten by what is made.
 pub fn put_conversion(tx: &Tx, id: AssetId, conversion: &Conversion) -> Result<()> {
     tx.prepare_cached(
-        "INSERT OR REPLACE INTO conversion (asset_id, key, revision, extension, content_type, width, height, \
-                 duration_seconds, size_bytes, public, watermarked, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT INTO conversion (asset_id, key, revision, extension, content_type, width, height, duration_seconds, \
+                 size_bytes, public, watermarked, created_at, handed) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+         ON CONFLICT (asset_id, key) DO UPDATE SET revision = excluded.revision, extension = excluded.extension, \
+                 content_type = excluded.content_type, width = excluded.width, height = excluded.height, \
+                 duration_seconds = excluded.duration_seconds, size_bytes = excluded.size_bytes, \
+                 public = excluded.public, watermarked = excluded.watermarked, created_at = excluded.created_at, \
+                 handed = excluded.handed \
+         WHERE conversion.handed IS NULL OR excluded.handed IS NOT NULL",
     )?
     .execute(params![
         id,
@@ -183,6 +381,7 @@ pub fn put_conversion(tx: &Tx, id: AssetId, conversion: &Conversion) -> Result<(
         conversion.public,
         conversion.watermarked,
         conversion.created_at,
+        conversion.handed,
     ])?;
     Ok(())
 }
@@ -190,7 +389,7 @@ pub fn put_conversion(tx: &Tx, id: AssetId, conversion: &Conversion) -> Result<(
 pub fn conversions(c: &Connection, id: AssetId) -> Result<Vec<Conversion>> {
     let mut rows = c.prepare_cached(
         "SELECT key, revision, extension, content_type, width, height, duration_seconds, size_bytes, public, watermarked, \
-                created_at FROM conversion WHERE asset_id = ?1 ORDER BY key",
+                created_at, handed FROM conversion WHERE asset_id = ?1 ORDER BY key",
     )?;
     let found = rows
         .query_map([id], |r| {
@@ -206,6 +405,7 @@ pub fn conversions(c: &Connection, id: AssetId) -> Result<Vec<Conversion>> {
                 public: r.get(8)?,
                 watermarked: r.get(9)?,
                 created_at: r.get(10)?,
+                handed: r.get(11)?,
             })
         })?
         .collect::<rusqlite::Result<_>>()?;
@@ -228,10 +428,11 @@ fn read(r: &Row<'_>) -> rusqlite::Result<Asset> {
         updater_id: r.get(11)?,
         uploaded_at: r.get(12)?,
         updated_at: r.get(13)?,
-        upload_source: r.get(14)?,
-        data_schema_id: r.get(15)?,
-        data: r.get::<_, Json<_>>(16)?.0,
-        facts: r.get::<_, Json<_>>(17)?.0,
-        errors: r.get::<_, Json<_>>(18)?.0,
+        trashed_at: r.get(14)?,
+        upload_source: r.get(15)?,
+        data_schema_id: r.get(16)?,
+        data: r.get::<_, Json<_>>(17)?.0,
+        facts: r.get::<_, Json<_>>(18)?.0,
+        errors: r.get::<_, Json<_>>(19)?.0,
     })
 }

@@ -14,9 +14,11 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::accounts;
 use crate::accounts::FirstAdministrator;
 use crate::config::layers::Effective;
 use crate::config::layers::Layers;
+use crate::custody;
 use crate::delivery;
 use crate::error::Code;
 use crate::error::Result;
@@ -53,12 +55,14 @@ pub struct Config {
     pub log_format: String,
     pub http: http::Config,
     pub db: db::Config,
+    pub accounts: accounts::Config,
     pub storage: storage::Config,
     pub workers: workers::Config,
     pub images: imaging::Limits,
     pub films: films::Config,
     pub ingest: ingest::Config,
     pub processing: processing::Config,
+    pub custody: custody::Config,
     pub delivery: delivery::Config,
     pub net: fetch::Config,
     pub webhooks: webhooks::Config,
@@ -123,6 +127,7 @@ mod tests {
         );
         assert_eq!(config.images, imaging::Limits::default());
         assert_eq!(config.db, db::Config::default());
+        assert_eq!(config.accounts, accounts::Config::default());
         let mut explained = false;
         for line in DEFAULTS.lines().map(str::trim) {
             let setting = line.contains('=') && !line.starts_with('#');

@@ -66,7 +66,7 @@ impl Delivery {
         let known = Key { id, revision: asset.revision, content: key.to_owned(), made_at };
         let place = || match conversion {
             None => place::original(id, asset.revision),
-            Some(c) => place::conversion(id, asset.revision, key, &c.extension),
+            Some(c) => place::conversion(id, asset.revision, key, c.suffix()),
         };
         let told = |file, size_bytes| match conversion {
             None => Content {

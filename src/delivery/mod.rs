@@ -55,6 +55,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long after its upload the picture that stands for a film is waited for at all.
 const STILL_COMES_WITHIN: Duration = Duration::from_secs(30);
 
+/// How long a file that nobody reads is held open: until then, one that was deleted takes room.
+const HELD_OPEN: Duration = Duration::from_mins(5);
+
 /// How this process delivers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,7 +116,7 @@ impl Delivery {
         Ok(Delivery {
             presets: Arc::new(presets),
             cache: Arc::new(Cache::new(&config, storage.clone())),
-            open: moka::sync::Cache::builder().max_capacity(config.open_files).build(),
+            open: moka::sync::Cache::builder().max_capacity(config.open_files).time_to_idle(HELD_OPEN).build(),
             rendering: SingleFlight::new(cpu.handle().clone()),
             examples: moka::sync::Cache::new(64),
             config,

@@ -121,7 +121,7 @@ impl Delivery {
         }
         let source = match &from {
             Some(Stored { key: name, file: Some(file), .. }) => place::part(key.id, key.revision, name, file)?,
-            Some(Stored { key: name, extension, .. }) => place::conversion(key.id, key.revision, name, extension)?,
+            Some(Stored { key: name, suffix, .. }) => place::conversion(key.id, key.revision, name, suffix)?,
             None => source(full, &order.recipe)?,
         };
         let (storage, name) = (self.storage.clone(), source.as_str().to_owned());
@@ -141,7 +141,7 @@ impl Delivery {
         let settings = self.settings.now();
         let has_alpha = asset.facts.contains_key("has_alpha");
         let kind = match stored {
-            Some((still, None)) if !asset.has_picture() => &still.content_type,
+            Some((still, None)) if still.handed.is_some() || !asset.has_picture() => &still.content_type,
             _ => &asset.content_type,
         };
         let kind = if kind == "image/png" { SourceFormat::Png } else { SourceFormat::Jpeg };
@@ -170,7 +170,7 @@ impl Delivery {
         let key = Key { id: asset.id, revision: asset.revision, recipe: name, format };
         let from = stored.map(|(from, file)| Stored {
             key: from.key.clone(),
-            extension: from.extension.clone(),
+            suffix: from.suffix().to_owned(),
             file: file.map(str::to_owned),
         });
         Ok(Task { key, from, order: Order { recipe, format, ceiling, focus }, mark })
@@ -189,7 +189,7 @@ struct Task {
 /// A conversion, or one file of it.
 struct Stored {
     key: String,
-    extension: String,
+    suffix: String,
     file: Option<String>,
 }
 
@@ -246,7 +246,7 @@ fn source(full: &Full, recipe: &Recipe) -> Result<ObjectPath> {
     let asset = &full.asset;
     match full.conversion("smart_imaging") {
         Some(base) if !keeps_moving(asset, recipe) && fits(base, recipe) => {
-            place::conversion(asset.id, asset.revision, &base.key, &base.extension)
+            place::conversion(asset.id, asset.revision, &base.key, base.suffix())
         }
         _ => place::original(asset.id, asset.revision),
     }

@@ -47,6 +47,8 @@ const FLUSH_EVERY_BYTES: u64 = 64 << 20;
 
 /// One file being received.
 pub struct Intake {
+    id: AssetId,
+    revision: u32,
     staged: Staged,
     name: String,
     cpu: Cpu,
@@ -68,7 +70,13 @@ pub struct Taken {
     pub name: String,
     pub content_type: String,
     pub checksums: Checksums,
-    _staged: Staged,
+    staged: Staged,
+}
+
+impl Taken {
+    pub(super) fn staged_name(&self) -> &str {
+        &self.staged.name
+    }
 }
 
 struct Sink {
@@ -81,13 +89,12 @@ struct Sink {
 /// The name in staging; removed when dropped.
 struct Staged {
     storage: Storage,
-    id: AssetId,
-    revision: u32,
+    name: String,
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        self.storage.unstage(&place::original_name(self.id, self.revision));
+        self.storage.unstage(&self.name);
     }
 }
 
@@ -104,22 +111,34 @@ impl Ingest {
     /// Starts to receive a file under a new id. `declared_bytes` is what the sender announced;
     /// that much is set aside on the disk, or refused.
     pub async fn begin(&self, name: &str, declared_bytes: u64) -> Result<Intake> {
-        self.begin_as(AssetId::random()?, 1, name, declared_bytes).await
+        let id = AssetId::random()?;
+        self.begin_as(id, 1, place::original_name(id, 1), name, declared_bytes).await
     }
 
-    async fn begin_as(&self, id: AssetId, revision: u32, name: &str, declared_bytes: u64) -> Result<Intake> {
+    /// The same for a content of this asset and revision; fails with [`Code::Conflict`] when the
+    /// name in staging is taken.
+    pub(super) async fn begin_as(
+        &self,
+        id: AssetId,
+        revision: u32,
+        staged_name: String,
+        name: &str,
+        declared_bytes: u64,
+    ) -> Result<Intake> {
         let (storage, md5) = (self.storage.clone(), self.md5.clone());
         let (staged, sink, reserved) = self
             .cpu
             .run(move || {
                 let reserved = storage.reserve(declared_bytes)?;
-                let file = storage.stage(&place::original_name(id, revision))?;
-                let staged = Staged { storage: storage.clone(), id, revision };
+                let file = storage.stage(&staged_name)?;
+                let staged = Staged { storage: storage.clone(), name: staged_name };
                 Ok((staged, Sink { file, digester: Digester::new(&md5), unflushed_bytes: 0, storage }, reserved))
             })
             .await?;
         self.under_way.fetch_add(1, Ordering::Relaxed);
         Ok(Intake {
+            id,
+            revision,
             staged,
             name: name::clean(name),
             cpu: self.cpu.clone(),
@@ -170,12 +189,12 @@ impl Intake {
         }
         let kind = mime::refined(mime::sniff(&self.head), &self.name);
         Ok(Taken {
-            id: self.staged.id,
-            revision: self.staged.revision,
+            id: self.id,
+            revision: self.revision,
             name: self.name,
             content_type: kind.content_type.to_owned(),
             checksums,
-            _staged: self.staged,
+            staged: self.staged,
         })
     }
 

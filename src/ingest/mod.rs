@@ -6,15 +6,18 @@
 //! ```text
 //! begin ─▶ write … ─▶ finish        staging/{id}.{revision}, hashed and flushed     (intake.rs)
 //! keep  ─▶ final name, flushed ─▶ one transaction: asset NOT_READY + job `save`  ─▶ the caller is answered
+//!          or the next revision of one that is there (replace.rs), or a conversion (hand_in.rs)
 //! save  ─▶ sniffed and probed ─▶ one transaction: OK, file-saved, a round of processing (save.rs)
 //! ```
 //!
 //! Invariant: whoever was given an id finds the same bytes under it after any crash; bytes
 //! whose id nobody was given are never visible. Recovery looks at staging alone (`recover.rs`).
 
+mod hand_in;
 mod intake;
 mod name;
 mod recover;
+mod replace;
 mod save;
 
 use std::collections::BTreeMap;
@@ -33,9 +36,13 @@ pub use save::SaveOriginal;
 
 use crate::accounts::Caller;
 use crate::assets::Asset;
+use crate::assets::Assets;
 use crate::assets::Status;
+use crate::assets::data;
+use crate::assets::data::Mode;
 use crate::assets::place;
 use crate::assets::store;
+use crate::custody::Custody;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Db;
@@ -44,6 +51,8 @@ use crate::infra::jobs::Jobs;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
 use crate::processing::Processing;
+use crate::schemas::Schemas;
+use crate::settings::Settings;
 use crate::stills::Stills;
 use crate::support::checksum::Lanes;
 use crate::support::clock::Instant;
@@ -66,8 +75,12 @@ pub struct Ingest {
     cpu: Cpu,
     storage: Storage,
     jobs: Jobs,
+    assets: Assets,
     journal: Journal,
+    settings: Settings,
     processing: Processing,
+    custody: Custody,
+    schemas: Schemas,
     stills: Stills,
     md5: Lanes,
     config: Config,
@@ -92,12 +105,30 @@ impl Ingest {
         cpu: Cpu,
         storage: Storage,
         jobs: Jobs,
+        assets: Assets,
         journal: Journal,
+        settings: Settings,
         processing: Processing,
+        custody: Custody,
+        schemas: Schemas,
         stills: Stills,
     ) -> Ingest {
-        let md5 = Lanes::start();
-        Ingest { db, cpu, storage, jobs, journal, processing, stills, md5, config, under_way: Arc::default() }
+        Ingest {
+            db,
+            cpu,
+            storage,
+            jobs,
+            assets,
+            journal,
+            settings,
+            processing,
+            custody,
+            schemas,
+            stills,
+            md5: Lanes::start(),
+            config,
+            under_way: Arc::default(),
+        }
     }
 
     pub fn config(&self) -> &Config {
@@ -116,6 +147,7 @@ impl Ingest {
         if taken.is_empty() {
             return Err(Code::NoFile.because("The upload holds no file: send at least one file part."));
         }
+        let note = Note { data: data::merged(Map::new(), note.data, Mode::Replace)?, ..note };
         let (this, user) = (self.clone(), caller.user_id());
         let keeping = self.cpu.handle().spawn(async move { this.keep_all(user, taken, note).await });
         keeping.await.map_err(|e| Code::Internal.from("keeping an upload", e))?
@@ -127,7 +159,7 @@ impl Ingest {
             .cpu
             .run(move || {
                 for (n, file) in taken.iter().enumerate() {
-                    if let Err(e) = storage.commit(&file.staged_name(), &file.place()?) {
+                    if let Err(e) = storage.commit(file.staged_name(), &file.place()?) {
                         for done in taken.iter().take(n) {
                             storage.uncommit(&done.place()?);
                         }
@@ -138,7 +170,7 @@ impl Ingest {
             })
             .await?;
         let taken = Arc::new(placed);
-        let (rows, jobs) = (Arc::clone(&taken), self.jobs.clone());
+        let (rows, jobs, schemas) = (Arc::clone(&taken), self.jobs.clone(), self.schemas.clone());
         let written = self
             .db
             .write(move |tx| {
@@ -146,7 +178,8 @@ impl Ingest {
                     .map(|file| {
                         let asset = new_asset(file, user, &note, tx.now());
                         store::insert(tx, &asset)?;
-                        jobs.enqueue(tx, &SaveOriginal { id: asset.id, revision: asset.revision }, Enqueue::default())?;
+                        schemas.settle(tx, asset.id)?;
+                        jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
                         Ok(asset)
                     })
                     .collect::<Result<Vec<_>>>()
@@ -180,6 +213,7 @@ fn new_asset(file: &Taken, user: i64, note: &Note, now: Instant) -> Asset {
         updater_id: user,
         uploaded_at: now,
         updated_at: now,
+        trashed_at: None,
         upload_source: note.source.clone(),
         data_schema_id: note.data_schema_id,
         data: note.data.clone(),
@@ -189,10 +223,6 @@ fn new_asset(file: &Taken, user: i64, note: &Note, now: Instant) -> Asset {
 }
 
 impl Taken {
-    pub(super) fn staged_name(&self) -> String {
-        place::original_name(self.id, self.revision)
-    }
-
     fn place(&self) -> Result<crate::infra::storage::ObjectPath> {
         place::original(self.id, self.revision)
     }

@@ -44,6 +44,15 @@ const INVALID: &str = "Original file appears to be invalid!";
 pub struct SaveOriginal {
     pub id: AssetId,
     pub revision: u32,
+    /// What the content that was there before had, and is made of this one, too.
+    #[serde(default)]
+    pub again: Vec<String>,
+}
+
+impl SaveOriginal {
+    pub fn of(asset: &Asset) -> SaveOriginal {
+        SaveOriginal { id: asset.id, revision: asset.revision, again: Vec::new() }
+    }
 }
 
 impl Job for SaveOriginal {
@@ -64,20 +73,20 @@ struct Verdict {
 
 impl Run<SaveOriginal> for Ingest {
     async fn run(&self, job: SaveOriginal, at: &Attempt) -> Result<()> {
-        let SaveOriginal { id, revision } = job;
+        let SaveOriginal { id, revision, again } = job;
         let Some(asset) = self.db.read(move |c| store::find(c, id)).await?.filter(|a| a.revision == revision) else {
             return Ok(());
         };
         let verdict = self.look(&asset).await?;
-        self.settle(asset, verdict, Some(at.clone())).await
+        self.settle(asset, verdict, again, Some(at.clone())).await
     }
 
     async fn gave_up(&self, job: SaveOriginal, error: &Error) {
-        let SaveOriginal { id, revision } = job;
+        let SaveOriginal { id, revision, .. } = job;
         let found = self.db.read(move |c| store::find(c, id)).await;
         let Ok(Some(asset)) = found.map(|a| a.filter(|a| a.revision == revision)) else { return };
         let errors = BTreeMap::from([("original".to_owned(), error.public().to_owned())]);
-        if let Err(e) = self.settle(asset, Verdict { errors, ..Verdict::default() }, None).await {
+        if let Err(e) = self.settle(asset, Verdict { errors, ..Verdict::default() }, Vec::new(), None).await {
             tracing::error!(asset.id = %id, error = %e, "an asset's failure could not be recorded");
         }
     }
@@ -142,8 +151,9 @@ impl Ingest {
         }
     }
 
-    /// Writes the verdict and everything that follows from it, in one transaction.
-    async fn settle(&self, mut asset: Asset, verdict: Verdict, at: Option<Attempt>) -> Result<()> {
+    /// Writes the verdict and everything that follows from it, in one transaction. Of one that went
+    /// to the trash meanwhile nothing is told or made; that is done when it is fetched back.
+    async fn settle(&self, mut asset: Asset, verdict: Verdict, again: Vec<String>, at: Option<Attempt>) -> Result<()> {
         let (journal, processing) = (self.journal.clone(), self.processing.clone());
         self.db
             .write(move |tx| {
@@ -152,10 +162,11 @@ impl Ingest {
                     content_type.clone_into(&mut asset.content_type);
                     store::set_content_type(tx, asset.id, asset.revision, content_type)?;
                 }
-                if store::looked_at(tx, asset.id, asset.revision, status, &verdict.facts, &verdict.errors)? {
+                let is_new = store::looked_at(tx, asset.id, asset.revision, status, &verdict.facts, &verdict.errors)?;
+                if is_new && store::is_present(tx, asset.id, asset.revision)? {
                     journal.tell(tx, asset.id, Event::FileSaved, &json!({ "revision": asset.revision }))?;
                     if status == Status::Ok {
-                        processing.open_automatic(tx, &asset)?;
+                        processing.open_automatic(tx, &asset, &again)?;
                     }
                 }
                 at.map_or(Ok(()), |at| at.complete(tx))

@@ -2,5 +2,6 @@
 
 pub mod filespin;
 pub mod http;
+pub mod invitation;
 pub mod manual;
 pub mod router;

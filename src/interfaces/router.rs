@@ -13,6 +13,7 @@ use crate::interfaces::http::observe::RequestId;
 use crate::interfaces::http::openapi;
 use crate::interfaces::http::table;
 use crate::interfaces::http::table::Body;
+use crate::interfaces::invitation;
 use crate::interfaces::manual;
 
 /// Puts everything that is served into an application.
@@ -23,6 +24,7 @@ pub fn mount(app: &mut ServiceConfig) {
         .route("/openapi.json", web::get().to(document))
         .route("/manual/images", web::get().to(manual::images))
         .route("/manual/images/{name}", web::get().to(manual::picture))
+        .route("/invitation", web::get().to(invitation::page))
         .route("/", web::get().to(welcome));
     filespin::routes().mount(app);
     app.default_service(web::to(nowhere));

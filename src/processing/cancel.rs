@@ -3,11 +3,16 @@
 //! Steps that have ended keep how they ended; the others end as failed, with who cancelled them
 //! as the reason, which is all that the contract has a word for. One owed job may do several
 //! steps; it is told to stop after the commit, and can record nothing any more.
+//!
+//! The same happens to all rounds of an asset whose content is deleted or replaced: what is made
+//! of the old one must not appear beside the new one.
 
 use serde_json::json;
 
+use crate::assets::AssetId;
 use crate::error::Code;
 use crate::error::Result;
+use crate::infra::db::Tx;
 use crate::journal::Event;
 use crate::processing::Processing;
 use crate::processing::Round;
@@ -25,16 +30,31 @@ impl Processing {
                 if before.completed_at.is_some() {
                     return Err(Code::Conflict.because("This job has ended already."));
                 }
-                for job in store::open_jobs(tx, round)? {
-                    this.jobs.cancel(tx, job)?;
+                this.end_early(tx, round, &sentence)?;
+                if let Some(asset) = before.asset_id {
+                    let detail = json!({ "job_id": round, "revision": before.revision });
+                    this.journal.tell(tx, asset, Event::FileProcessed, &detail)?;
+                    this.assets.forget_after(tx, asset);
                 }
-                store::cancel(tx, round, &sentence)?;
-                let detail = json!({ "job_id": round, "revision": before.revision });
-                this.journal.tell(tx, before.asset_id, Event::FileProcessed, &detail)?;
                 store::find(tx, round)?.ok_or_else(missing)
             })
             .await?;
-        self.assets.forget(cancelled.asset_id);
         Ok(cancelled)
+    }
+
+    /// Ends all that is under way or waiting for an asset; `sentence` says why. Nothing that was begun
+    /// before can be recorded after this commit.
+    pub fn abandon(&self, tx: &Tx, id: AssetId, sentence: &str) -> Result<()> {
+        for round in store::open_rounds(tx, id)? {
+            self.end_early(tx, round, sentence)?;
+        }
+        Ok(())
+    }
+
+    fn end_early(&self, tx: &Tx, round: i64, sentence: &str) -> Result<()> {
+        for job in store::open_jobs(tx, round)? {
+            self.jobs.cancel(tx, job)?;
+        }
+        store::cancel(tx, round, sentence)
     }
 }

@@ -190,8 +190,10 @@ impl Processing {
         let (this, job, id) = (self.clone(), job.clone(), asset.id);
         self.db
             .write(move |tx| {
-                // Cancelled at this very moment: nothing comes of it.
-                if !store::open_steps(tx, job.round)?.iter().any(|open| names.contains(open)) {
+                // Cancelled, deleted or replaced at this very moment: nothing comes of it.
+                if !store::open_steps(tx, job.round)?.iter().any(|open| names.contains(open))
+                    || !asset_store::is_present(tx, job.id, job.revision)?
+                {
                     return Err(Code::Conflict.because("the job was cancelled"));
                 }
                 let Done { conversions, notes, warning, facts, on_demand } = done;
@@ -438,6 +440,7 @@ fn conversion(key: &str, asset: &Asset, extension: &str, content_type: &str, now
         key: key.to_owned(),
         revision: asset.revision,
         extension: extension.to_owned(),
+        handed: None,
         content_type: content_type.to_owned(),
         width: None,
         height: None,

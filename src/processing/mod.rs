@@ -2,7 +2,8 @@
 //!
 //! A *round* is one asked-for batch (the API calls it a job); its *steps* are processing
 //! keys. Opening a round writes it, its steps and one owed job for each step in a single
-//! transaction; the last step to end closes the round and tells `file-processed`.
+//! transaction; the last step to end closes the round and tells `file-processed`. Rounds about
+//! many assets are kept here, too; other rooms do their work ([`Processing::open_bulk`]).
 //!
 //! A new processing key is one file in [`keys`] and one line in [`keys::all`].
 
@@ -15,8 +16,11 @@ mod store;
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
 
 pub use film::RunFilm;
+pub use model::Bulk;
 pub use model::Round;
 pub use model::RoundStatus;
 pub use model::Step;
@@ -27,13 +31,15 @@ use crate::assets;
 use crate::assets::Asset;
 use crate::assets::AssetId;
 use crate::assets::Assets;
-use crate::assets::Status;
 use crate::error::Code;
 use crate::error::Result;
 use crate::films::Films;
+use crate::infra::db::Conn;
 use crate::infra::db::Db;
 use crate::infra::db::Tx;
 use crate::infra::jobs::Enqueue;
+use crate::infra::jobs::Job;
+use crate::infra::jobs::JobId;
 use crate::infra::jobs::Jobs;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
@@ -42,6 +48,7 @@ use crate::processing::keys::Work;
 use crate::settings::Settings;
 use crate::settings::Values;
 use crate::stills::Stills;
+use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
 use crate::support::page::Page;
 
@@ -85,11 +92,12 @@ impl Processing {
         Processing { config, db, cpu, storage, jobs, assets, journal, settings, stills, films }
     }
 
-    /// Opens the round that follows saving, inside the transaction that saved.
-    pub fn open_automatic(&self, tx: &Tx, asset: &Asset) -> Result<()> {
+    /// Opens the round that follows saving, inside the transaction that saved: what the settings
+    /// ask for, and what the content that was here before had (`again`).
+    pub fn open_automatic(&self, tx: &Tx, asset: &Asset, again: &[String]) -> Result<()> {
         let settings = self.settings.now();
         let keys = applicable(asset, &settings, |name| {
-            self.config.automatic.iter().any(|n| n == name) || settings.makes(name)
+            self.config.automatic.iter().chain(again).any(|n| n == name) || settings.makes(name)
         });
         if keys.is_empty() { Ok(()) } else { self.open(tx, asset, asset.creator_id, &keys).map(|_| ()) }
     }
@@ -101,17 +109,61 @@ impl Processing {
         self.db
             .write(move |tx| {
                 let asset = assets::full(tx, id)?.asset;
-                match asset.status {
-                    Status::Ok => {}
-                    Status::Archived => return Err(Code::AssetArchived.into()),
-                    Status::Error => return Err(Code::AssetInvalid.into()),
-                    Status::NotReady | Status::Queued => return Err(Code::AssetNotReady.into()),
-                }
-                let settings = this.settings.now();
-                let keys = applicable(&asset, &settings, |name| keys.iter().any(|n| n == name));
-                if keys.is_empty() { Ok(None) } else { this.open(tx, &asset, user, &keys).map(Some) }
+                this.ask_within(tx, &asset, user, &keys)
             })
             .await
+    }
+
+    /// The same, inside a transaction.
+    pub fn ask_within(&self, tx: &Tx, asset: &Asset, user: i64, keys: &[String]) -> Result<Option<i64>> {
+        asset.ready()?;
+        let settings = self.settings.now();
+        let keys = applicable(asset, &settings, |name| keys.iter().any(|n| n == name));
+        if keys.is_empty() { Ok(None) } else { self.open(tx, asset, user, &keys).map(Some) }
+    }
+
+    /// Opens a round about many assets, with the one job that does it. `job` is given its number.
+    pub fn open_bulk<J: Job>(
+        &self,
+        tx: &Tx,
+        user: i64,
+        kind: Bulk,
+        input: &Map<String, Value>,
+        job: impl FnOnce(i64) -> J,
+    ) -> Result<i64> {
+        let round = store::insert_bulk(tx, user, kind.word(), input)?;
+        let job = self.jobs.enqueue(tx, &job(round), Enqueue::default())?;
+        store::insert_step(tx, round, kind.step(), job)?;
+        Ok(round)
+    }
+
+    /// What has come of a round about many so far; fails when it has ended.
+    pub fn outcome(&self, c: &Conn, round: i64) -> Result<Map<String, Value>> {
+        let found = store::find(c, round)?.filter(|round| round.completed_at.is_none());
+        found.map(|round| round.outcome).ok_or_else(|| Code::Conflict.because("This job has ended already."))
+    }
+
+    /// Writes down how far a round about many is.
+    pub fn bulk_moved(&self, tx: &Tx, round: i64, kind: Bulk, percent: u8, outcome: &Map<String, Value>) -> Result<()> {
+        store::set_outcome(tx, round, outcome)?;
+        store::progress(tx, round, &[kind.step()], percent)?;
+        Ok(())
+    }
+
+    /// Ends a round about many.
+    pub fn end_bulk(&self, tx: &Tx, round: i64, kind: Bulk, started: Instant, failure: Option<&str>) -> Result<()> {
+        store::end_step(tx, round, kind.step(), started, failure).map(|_| ())
+    }
+
+    /// Whether something is to be made of an asset, or is being made.
+    pub fn is_busy(&self, c: &Conn, id: AssetId) -> Result<bool> {
+        Ok(!store::open_rounds(c, id)?.is_empty())
+    }
+
+    /// The jobs that are making something of an asset's content, or of any that it has had, right
+    /// now, whether it is wanted any more or not: until they end, files may appear.
+    pub fn makers(&self, c: &Conn, id: AssetId, revision: Option<u32>) -> Result<Vec<JobId>> {
+        Ok(store::jobs_of(c, id, revision)?.into_iter().filter(|job| self.jobs.is_under_way(*job)).collect())
     }
 
     pub async fn find(&self, round: i64) -> Result<Round> {

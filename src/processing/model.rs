@@ -1,4 +1,7 @@
 //! Rounds and steps.
+//!
+//! Most rounds are about one asset and have a step for each processing key. One about many has a
+//! single step, and an outcome that grows with it.
 
 use rusqlite::types::FromSql;
 use rusqlite::types::FromSqlError;
@@ -6,6 +9,9 @@ use rusqlite::types::FromSqlResult;
 use rusqlite::types::ToSql;
 use rusqlite::types::ToSqlOutput;
 use rusqlite::types::ValueRef;
+
+use serde_json::Map;
+use serde_json::Value;
 
 use crate::assets::AssetId;
 use crate::support::clock::Instant;
@@ -45,22 +51,55 @@ impl FromSql for RoundStatus {
     }
 }
 
-/// One asked-for batch of processing.
+/// What can be asked for of many assets at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bulk {
+    Delete,
+    Process,
+    Purge,
+}
+
+impl Bulk {
+    /// What such a round is called on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Bulk::Delete => "BULK_DELETE",
+            Bulk::Process => "BULK_PROCESS",
+            Bulk::Purge => "PURGE",
+        }
+    }
+
+    /// The key of its one step.
+    pub fn step(self) -> &'static str {
+        match self {
+            Bulk::Delete => "delete",
+            Bulk::Process => "process",
+            Bulk::Purge => "purge",
+        }
+    }
+}
+
+/// One asked-for batch of work.
 #[derive(Clone, Debug)]
 pub struct Round {
     pub id: i64,
-    pub asset_id: AssetId,
-    pub revision: u32,
+    /// `None`: it is about many.
+    pub asset_id: Option<AssetId>,
+    pub revision: Option<u32>,
     pub creator_id: i64,
-    /// `IMAGE` or `VIDEO_TRANSCODE`.
+    /// `IMAGE` or `VIDEO_TRANSCODE`; of one about many, [`Bulk::word`].
     pub kind: String,
     pub status: RoundStatus,
     pub requested_at: Instant,
     pub completed_at: Option<Instant>,
+    /// Of one about many: what was asked for.
+    pub input: Map<String, Value>,
+    /// Of one about many: what has come of it so far.
+    pub outcome: Map<String, Value>,
     pub steps: Vec<Step>,
 }
 
-/// One processing key of a round.
+/// One part of a round, mostly a processing key.
 #[derive(Clone, Debug)]
 pub struct Step {
     pub key: String,

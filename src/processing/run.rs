@@ -54,8 +54,8 @@ impl Run<RunStep> for Processing {
     async fn run(&self, job: RunStep, at: &Attempt) -> Result<()> {
         let started = self.db.clock().now();
         let id = job.id;
-        let asset = match self.db.read(move |c| assets::full(c, id)).await {
-            Ok(full) if full.asset.revision == job.revision => full.asset,
+        let full = match self.db.read(move |c| assets::full(c, id)).await {
+            Ok(full) if full.asset.revision == job.revision => full,
             // Deleted or replaced meanwhile: nobody waits for this any more.
             Ok(_) => return Ok(()),
             Err(e) if e.code == Code::AssetNotFound => return Ok(()),
@@ -71,14 +71,19 @@ impl Run<RunStep> for Processing {
             now: started,
         };
         let key = keys::in_force(&settings).find(|key| key.name() == job.key);
-        let made = match key.map(ProcessingKey::work) {
-            Some(Work::Still(key)) => key.run(&asset, &bench).await?,
-            // Taken out of the settings meanwhile.
+        let was_handed_in = full.conversion(&job.key).is_some_and(|made| made.handed.is_some());
+        let made = match key.filter(|_| !was_handed_in).map(ProcessingKey::work) {
+            Some(Work::Still(key)) => key.run(&full.asset, &bench).await?,
+            // Taken out of the settings meanwhile, or made by people.
             Some(Work::Film(_)) | None => Made::default(),
         };
         let (this, at) = (self.clone(), at.clone());
         self.db
             .write(move |tx| {
+                // Deleted or replaced at this very moment: nothing comes of it.
+                if !asset_store::is_present(tx, job.id, job.revision)? {
+                    return at.complete(tx);
+                }
                 for conversion in &made.conversions {
                     asset_store::put_conversion(tx, job.id, conversion)?;
                 }

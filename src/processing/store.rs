@@ -4,10 +4,14 @@ use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::params;
+use serde_json::Map;
+use serde_json::Value;
 
 use crate::assets::Asset;
+use crate::assets::AssetId;
 use crate::error::Result;
 use crate::infra::db::Tx;
+use crate::infra::db::types::Json;
 use crate::infra::jobs::JobId;
 use crate::processing::keys::Family;
 use crate::processing::model::Round;
@@ -16,7 +20,7 @@ use crate::processing::model::Step;
 use crate::support::clock::Instant;
 use crate::support::page::Page;
 
-const COLUMNS: &str = "id, asset_id, revision, creator_id, kind, status, requested_at, completed_at";
+const COLUMNS: &str = "id, asset_id, revision, creator_id, kind, status, requested_at, completed_at, input, outcome";
 
 pub fn insert(tx: &Tx, asset: &Asset, user: i64, kind: Family) -> Result<i64> {
     tx.prepare_cached(
@@ -24,6 +28,25 @@ pub fn insert(tx: &Tx, asset: &Asset, user: i64, kind: Family) -> Result<i64> {
     )?
     .execute(params![asset.id, asset.revision, user, kind.word(), RoundStatus::Queued, tx.now()])?;
     Ok(tx.last_insert_rowid())
+}
+
+/// Opens a round about many assets; `kind` is its word.
+pub fn insert_bulk(tx: &Tx, user: i64, kind: &str, input: &Map<String, Value>) -> Result<i64> {
+    tx.prepare_cached("INSERT INTO round (creator_id, kind, status, requested_at, input) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![user, kind, RoundStatus::Queued, tx.now(), Json(input)])?;
+    Ok(tx.last_insert_rowid())
+}
+
+/// Writes down what has come of a round about many.
+pub fn set_outcome(tx: &Tx, round: i64, outcome: &Map<String, Value>) -> Result<()> {
+    tx.prepare_cached("UPDATE round SET outcome = ?2 WHERE id = ?1")?.execute(params![round, Json(outcome)])?;
+    Ok(())
+}
+
+/// The rounds of an asset that have not ended.
+pub fn open_rounds(c: &Connection, asset: AssetId) -> Result<Vec<i64>> {
+    let mut rows = c.prepare_cached("SELECT id FROM round WHERE asset_id = ?1 AND completed_at IS NULL")?;
+    Ok(rows.query_map([asset], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Adds a step, and which owed job does it; several steps may have the same.
@@ -56,6 +79,16 @@ pub fn open_jobs(c: &Connection, round: i64) -> Result<Vec<JobId>> {
         "SELECT DISTINCT job_id FROM step WHERE round_id = ?1 AND finished_at IS NULL AND job_id IS NOT NULL",
     )?;
     Ok(rows.query_map([round], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Every owed job that there ever was for the steps of an asset's content, or of all it has had;
+/// most of them are gone.
+pub fn jobs_of(c: &Connection, asset: AssetId, revision: Option<u32>) -> Result<Vec<JobId>> {
+    let mut rows = c.prepare_cached(
+        "SELECT DISTINCT step.job_id FROM round JOIN step ON step.round_id = round.id \
+         WHERE round.asset_id = ?1 AND (?2 IS NULL OR round.revision = ?2) AND step.job_id IS NOT NULL",
+    )?;
+    Ok(rows.query_map(params![asset, revision], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Records that steps are under way, and how far; never goes back. False when none of them is
@@ -160,6 +193,8 @@ fn read(r: &Row<'_>) -> rusqlite::Result<Round> {
         status: r.get(5)?,
         requested_at: r.get(6)?,
         completed_at: r.get(7)?,
+        input: r.get::<_, Json<_>>(8)?.0,
+        outcome: r.get::<_, Json<_>>(9)?.0,
         steps: Vec::new(),
     })
 }

@@ -8,6 +8,8 @@
 //!
 //! A new section is a type in [`model`] or in a file of its own, a field of [`Values`] and a name in `store`.
 
+pub mod addons;
+pub mod auth;
 pub mod model;
 mod store;
 pub mod videos;
@@ -17,6 +19,8 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
+pub use addons::Addons;
+pub use auth::Auth;
 pub use model::DEEPZOOM;
 pub use model::DeepZoom;
 pub use model::Images;
@@ -67,6 +71,18 @@ impl Settings {
         self.change(move |values| values.watermark = watermark).await
     }
 
+    /// Chooses which pages may use upload keys.
+    pub async fn set_auth(&self, auth: Auth) -> Result<()> {
+        let auth = auth.checked()?;
+        self.change(move |values| values.auth = auth).await
+    }
+
+    /// Keeps what is said about add-ons.
+    pub async fn set_addons(&self, addons: Addons) -> Result<()> {
+        let addons = addons::checked(addons)?;
+        self.change(move |values| values.addons = addons).await
+    }
+
     /// Changes something together with what depends on it: for rooms that are inside a transaction.
     pub fn edit(&self, tx: &Tx, edit: impl FnOnce(&mut Values)) -> Result<()> {
         // Read inside the transaction: writes come one at a time, so no edit is lost.
@@ -107,7 +123,11 @@ mod tests {
         settings.set_watermark(Some(mark.clone())).await.unwrap();
         let videos = Videos { hls_watermark: true, ..Videos::default() };
         settings.set_videos(videos.clone()).await.unwrap();
-        let expected = Values { images, videos, watermark: Some(mark), ..Values::default() };
+        let auth = Auth { authorized_domains: vec!["example.com".to_owned()], ..Auth::default() };
+        settings.set_auth(auth.clone()).await.unwrap();
+        let addons = Addons::from_iter([("AUTO_TAGS".to_owned(), serde_json::json!({"enabled": false}))]);
+        settings.set_addons(addons.clone()).await.unwrap();
+        let expected = Values { images, videos, watermark: Some(mark), auth, addons, ..Values::default() };
         assert_eq!(*settings.now(), expected);
         assert_eq!(*Settings::open(db).await.unwrap().now(), expected);
     }

@@ -11,6 +11,8 @@ use crate::error::Result;
 use crate::media::imaging::OutputFormat;
 use crate::media::imaging::params::watermark::Mark;
 pub use crate::media::imaging::params::watermark::Placement;
+use crate::settings::addons::Addons;
+use crate::settings::auth::Auth;
 use crate::settings::videos::Videos;
 use crate::settings::webhook::Webhook;
 
@@ -32,6 +34,8 @@ pub struct Values {
     pub images: Images,
     pub videos: Videos,
     pub watermark: Option<Watermark>,
+    pub auth: Auth,
+    pub addons: Addons,
     pub webhook: Webhook,
 }
 

@@ -16,6 +16,8 @@ pub fn all(c: &Connection) -> Result<Values> {
         images: get(c, "images")?,
         videos: get(c, "videos")?,
         watermark: get(c, "watermark")?,
+        auth: get(c, "auth")?,
+        addons: get(c, "addons")?,
         webhook: webhook(c)?,
     })
 }
@@ -28,6 +30,8 @@ pub fn put(tx: &Tx, values: &Values) -> Result<()> {
     set(tx, "images", &values.images)?;
     set(tx, "videos", &values.videos)?;
     set(tx, "watermark", &values.watermark)?;
+    set(tx, "auth", &values.auth)?;
+    set(tx, "addons", &values.addons)?;
     set(tx, "webhook", &values.webhook)
 }
 

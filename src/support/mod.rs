@@ -8,5 +8,7 @@ pub mod id;
 pub mod mime;
 pub mod page;
 pub mod range;
+pub mod rate;
 pub mod secret;
 pub mod single_flight;
+pub mod zip;

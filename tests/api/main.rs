@@ -9,16 +9,30 @@ mod harness;
 
 /// Who may call what: keys, tokens, roles, other origins.
 mod access;
+/// What people put together, and take along.
+mod collections;
 /// Originals as they are stored: whole, in ranges, for those who may.
 mod contents;
 /// On-demand images: parameters, formats, caching.
 mod images;
 /// Processing and its jobs.
 mod jobs;
+/// What people change, delete, fetch back and replace.
+mod keeping;
+/// Every route for every kind of caller.
+mod matrix;
 /// Callbacks and their log, the feed, the changes.
 mod news;
 /// The process itself: health, configuration, signals, certificates, restarts.
 mod operations;
+/// Users, keys, the second factor.
+mod people;
+/// Pages with an upload key.
+mod picker;
+/// What metadata may look like.
+mod schemas;
+/// What is found.
+mod search;
 /// What an administrator chooses, and what follows from it.
 mod settings;
 /// Links and public access.

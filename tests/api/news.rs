@@ -181,7 +181,7 @@ fn what_is_owed_outlives_a_crash() {
     assert_eq!(webhook(&app, &json!([receiver.url])).status, 200);
     app.keep("p.bin", b"something that is no picture");
     let first = receiver.next();
-    app.crash();
+    app.crash(|_| {});
     let again = loop {
         let came = receiver.next();
         if came.header("webhook-id") == first.header("webhook-id") {

@@ -44,7 +44,10 @@ fn a_section_is_replaced_whole_and_survives_a_restart() {
     let mut app = Appliance::start();
     let before = app.json("/api/v1/user/settings");
     assert_eq!(before["image"], json!({"is_on_demand_private": false, "conversions": []}));
-    assert_eq!(before.as_object().unwrap().keys().collect::<Vec<_>>(), ["image", "video", "webhook"], "no mark is set");
+    for section in ["storage", "auth", "webhook", "database", "image", "video", "addons"] {
+        assert!(before[section].is_object(), "{section}");
+    }
+    assert!(before.get("watermark").is_none(), "no mark is set");
     let value = json!({"is_on_demand_private": true, "focal_point": {"x": 0.25, "y": 0.5}, "conversions": [
         {"key": "web500", "value": {"format": "jpg", "watermark": false, "enabled": true, "public": true,
                                     "width": 500, "height": 300, "dpi": 300}},
@@ -56,7 +59,6 @@ fn a_section_is_replaced_whole_and_survives_a_restart() {
     assert_eq!(app.json("/api/v1/user/settings")["image"], value);
 
     for (body, word) in [
-        (json!({"key": "image", "value": {}}), "is_on_demand_private"),
         (json!({"key": "nonsense", "value": {}}), "nonsense"),
         (json!({"key": "image", "value": {"is_on_demand_private": 1, "conversions": []}}), "boolean"),
         (json!({"key": "watermark", "value": {"watermarkPlacement": "left", "watermarkScale": 1}}), "top-left"),
@@ -66,6 +68,9 @@ fn a_section_is_replaced_whole_and_survives_a_restart() {
         let detail = answer.refused(400, "INVALID_REQUEST");
         assert!(detail.contains(word), "{body}: {detail}");
     }
+    let body = json!({"key": "image", "value": {"conversions": []}}).to_string();
+    let detail = app.call("PATCH", UPDATE, &[AUTH], body.as_bytes()).refused(400, "MISSING_MANDATORY_PARAMETERS");
+    assert!(detail.contains("is_on_demand_private"), "{detail}");
     assert_eq!(app.json("/api/v1/user/settings")["image"], value, "nothing changed");
 }
 

@@ -180,6 +180,13 @@ impl Storage {
         self.flushed(rustix::fs::fsync(&to))
     }
 
+    /// The same for a place whose folder may have to be made first.
+    pub fn commit_deep(&self, staged: &str, place: &ObjectPath) -> Result<()> {
+        self.make_folder(place.split().0)?;
+        self.commit(staged, place)?;
+        self.settle(place)
+    }
+
     /// Undoes [`Storage::commit`] when the row was not committed after it.
     pub fn uncommit(&self, place: &ObjectPath) {
         let (folder, name) = place.split();
@@ -204,13 +211,19 @@ impl Storage {
 
     /// Removes an object; it need not exist.
     pub async fn delete(&self, place: &ObjectPath) -> Result<()> {
-        Ok(self.inner.operator.delete(place.as_str()).await?)
+        gone(self.inner.operator.delete(place.as_str()).await).map(|_| ())
     }
 
     /// Removes a folder with all that is in it; it need not exist.
     pub async fn delete_folder(&self, folder: &ObjectPath) -> Result<()> {
         let path = format!("{}/", folder.as_str());
-        Ok(self.inner.operator.delete_with(&path).recursive(true).await?)
+        // Somebody else may be removing the same at the same time.
+        while !gone(self.inner.operator.delete_with(&path).recursive(true).await)? {
+            if !self.inner.root.join(folder.as_str()).exists() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn replace(&self, place: &ObjectPath, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
@@ -273,6 +286,15 @@ impl Storage {
             tracing::error!(error = %e, "the disk failed to flush; uploads are refused until the box is restarted");
             io(e)
         })
+    }
+}
+
+/// Whether all of it was removed just now; what was not there is no failure.
+fn gone(removed: Result<(), opendal::Error>) -> Result<bool> {
+    match removed {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == opendal::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -346,6 +368,34 @@ mod tests {
         assert_eq!(storage.reserve(u64::MAX / 2).err().unwrap().code, Code::DiskFull);
     }
 
+    #[test]
+    fn what_is_set_aside_is_gone_from_its_place() {
+        let (dir, storage) = storage();
+        let file = place("conversions/ab/x/1/base.jpg");
+        storage.put(&file, b"one").unwrap();
+        storage.put(&place("conversions/ab/x/1/hls-video/a/b.m4s"), b"two").unwrap();
+        for there in ["conversions/ab/x/1/base.jpg", "conversions/ab/x/1/hls-video"] {
+            let name = storage.set_aside(&place(there)).unwrap().unwrap();
+            assert!(!dir.path().join(there).exists());
+            storage.unstage(&name);
+            assert_eq!(storage.set_aside(&place(there)).unwrap(), None);
+        }
+        assert!(storage.staged().unwrap().is_empty());
+        assert_eq!(storage.set_aside(&place("conversions/cd/y/1/base.jpg")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_deep_commit_makes_its_folders_and_a_staged_name_is_taken_once() {
+        let (_dir, storage) = storage();
+        storage.stage("x.1.web.00").unwrap().write_all(b"one").unwrap();
+        assert_eq!(storage.stage("x.1.web.00").unwrap_err().code, Code::Conflict);
+        storage.commit_deep("x.1.web.00", &place("conversions/ab/x/1/web.00")).unwrap();
+        assert!(storage.is_linked("x.1.web.00"));
+        let mut text = String::new();
+        storage.open_staged("x.1.web.00").unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one");
+    }
+
     #[tokio::test]
     async fn what_is_not_there_is_not_found_and_deleting_it_is_fine() {
         let (_dir, storage) = storage();
@@ -354,6 +404,16 @@ mod tests {
         storage.put(&place("odi/ab/x/1/d.jpg"), b"x").unwrap();
         storage.delete_folder(&place("odi/ab/x")).await.unwrap();
         assert!(storage.open_file(&place("odi/ab/x/1/d.jpg")).is_err());
+        for n in 0..50 {
+            storage.put(&place(&format!("odi/ab/x/{n}/d.jpg")), b"x").unwrap();
+        }
+        let two = std::array::from_fn::<_, 4, _>(|_| {
+            let storage = storage.clone();
+            tokio::spawn(async move { storage.delete_folder(&place("odi/ab/x")).await })
+        });
+        for each in two {
+            each.await.unwrap().unwrap();
+        }
         storage.delete_folder(&place("odi/ab/x")).await.unwrap();
     }
 }

@@ -11,9 +11,12 @@ use rustix::fs::AtFlags;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::error::Code;
 use crate::error::Result;
+use crate::infra::storage::ObjectPath;
 use crate::infra::storage::Storage;
 use crate::infra::storage::io;
+use crate::support::id;
 
 pub const FOLDER: &str = "staging";
 /// Whole uploads that nobody was told about. Looked at by people, never deleted in recovery.
@@ -21,9 +24,34 @@ pub const QUARANTINE: &str = "quarantine";
 pub const TEMPORARY: &str = "tmp-";
 
 impl Storage {
-    /// Creates a staged file; its name must be new.
+    /// Creates a staged file; fails with [`Code::Conflict`] if its name is taken.
     pub fn stage(&self, name: &str) -> Result<File> {
-        self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL).map_err(io)
+        match self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL) {
+            Err(Errno::EXIST) => Err(Code::Conflict.because("this name is taken in staging")),
+            other => other.map_err(io),
+        }
+    }
+
+    /// Opens a staged file to look at it.
+    pub fn open_staged(&self, name: &str) -> Result<File> {
+        self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDONLY).map_err(io)
+    }
+
+    /// Takes an object, or a folder with all that is in it, away from its place at once: what is
+    /// left to do, [`Storage::unstage`] of the name that is answered, may take its time or be left to
+    /// the next start. `None` when nothing is there.
+    pub fn set_aside(&self, place: &ObjectPath) -> Result<Option<String>> {
+        let name = format!("{TEMPORARY}{}", id::hex(&id::random::<8>()?));
+        let (folder, from) = place.split();
+        let folder = match self.open_at(folder, OFlags::DIRECTORY | OFlags::RDONLY) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.map_err(io)?,
+        };
+        match rustix::fs::renameat(&folder, from, self.folder(FOLDER)?, &*name) {
+            Ok(()) => Ok(Some(name)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(io(e)),
+        }
     }
 
     /// Makes what was written to a staged file survive a power cut.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::assets::Assets;
+use crate::assets::ORIGINAL;
 use crate::delivery::Delivery;
 use crate::error::Code;
 use crate::interfaces::filespin::links;
@@ -27,6 +28,7 @@ use crate::wire::filespin::AssetData;
 const ANY: Body = Body::Other("*/*", "The bytes, whole or the ranges asked for.");
 
 pub fn mount(r: &mut Routes) {
+    mount_download(r);
     r.get("/api/v1/assets", Permission::ReadAsset, list, "Lists assets, newest first")
         .query([("offset", "Rows to skip"), ("limit", "Rows to answer: 50, at most 500")])
         .answers(200, Body::json::<Listing>())
@@ -41,6 +43,15 @@ pub fn mount(r: &mut Routes) {
         .answers(206, ANY)
         .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden]);
     r.get("/api/v1/assets/{id}/content/{key}/download", Permission::Anyone, download, "A content, as a file to keep")
+        .query(links::PARAMETERS)
+        .answers(200, ANY)
+        .answers(206, ANY)
+        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden]);
+}
+
+fn mount_download(r: &mut Routes) {
+    r.get("/api/v1/assets/{id}/download", Permission::Anyone, download_by_query, "The same, its key in the query")
+        .query([("key", "A content key: `original` (as usual), a conversion, a transcode")])
         .query(links::PARAMETERS)
         .answers(200, ANY)
         .answers(206, ANY)
@@ -86,6 +97,20 @@ async fn download(
     id: Id,
 ) -> Reply<HttpResponse> {
     send(&caller, &delivery, &cpu, &request, &id, Disposition::Download).await
+}
+
+async fn download_by_query(
+    caller: Caller,
+    delivery: Data<Delivery>,
+    cpu: Data<Cpu>,
+    request: HttpRequest,
+    id: Id,
+    query: Pairs,
+) -> Reply<HttpResponse> {
+    let key = query.get("key").unwrap_or(ORIGINAL);
+    let ground = links::ground(&delivery, &caller, &request).await?;
+    let content = delivery.content(ground, id.0, key).await?;
+    Ok(respond::content(&request, &cpu, &content, Disposition::Download)?)
 }
 
 async fn send(

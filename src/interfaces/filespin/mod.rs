@@ -2,14 +2,20 @@
 //!
 //! Handlers translate and pass on; no rule of the domain lives here.
 
+mod account;
 mod assets;
 mod callbacks;
+mod collections;
 mod feed;
 mod images;
 mod jobs;
+mod keeping;
 mod links;
+mod picker;
 mod processing;
 pub mod reply;
+mod schemas;
+mod search;
 mod settings;
 mod sharing;
 mod uploads;
@@ -21,15 +27,21 @@ use crate::interfaces::http::table::Routes;
 /// Every row of this dialect.
 pub fn routes() -> Routes {
     let mut routes = Routes::new(reply::tell);
+    account::mount(&mut routes);
     users::mount(&mut routes);
     uploads::mount(&mut routes);
+    picker::mount(&mut routes);
     assets::mount(&mut routes);
+    keeping::mount(&mut routes);
     processing::mount(&mut routes);
     jobs::mount(&mut routes);
     images::mount(&mut routes);
     sharing::mount(&mut routes);
     videos::mount(&mut routes);
     settings::mount(&mut routes);
+    schemas::mount(&mut routes);
+    search::mount(&mut routes);
+    collections::mount(&mut routes);
     callbacks::mount(&mut routes);
     feed::mount(&mut routes);
     routes

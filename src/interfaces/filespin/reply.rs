@@ -5,7 +5,9 @@ use std::future::ready;
 
 use actix_web::FromRequest;
 use actix_web::HttpRequest;
+use actix_web::HttpResponse;
 use actix_web::dev::Payload;
+use actix_web::http::header;
 use actix_web::web;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -37,6 +39,11 @@ pub fn tell(error: &Error, request_id: &str) -> Value {
         request_id: request_id.to_owned(),
     };
     serde_json::to_value(refusal).unwrap_or_else(|_| json!({ "status": "ERROR" }))
+}
+
+/// An answer that nobody keeps: it holds secrets, or is about people.
+pub fn private(body: &impl Serialize) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body)
 }
 
 /// The origin under which the caller reached us, or the configured one.

@@ -1,32 +1,43 @@
 //! Settings: all of them, and one section at a time.
 //!
 //! Shapes: <https://developers.filespin.io/reference/update-image>, `update-video`,
-//! `update-watermark` and `webhook-update`. The vendor's words for the sections are `image`,
-//! `video`, `watermark` and `webhook`; `focal_point` is ours.
+//! `update-watermark`, `webhook-update` and `user-update-addons-settings`. `focal_point` and
+//! `valid_old_seconds` are ours.
+//!
+//! Keys in the section `auth` are the caller's; everything else is the box's.
 
+use actix_web::HttpResponse;
 use actix_web::web::Data;
-use actix_web::web::Json;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::accounts::Accounts;
+use crate::accounts::Caller;
+use crate::accounts::NewKey;
 use crate::accounts::Permission;
 use crate::assets::AssetId;
 use crate::delivery::Delivery;
 use crate::error::Code;
 use crate::error::Result;
+use crate::interfaces::filespin::account;
+use crate::interfaces::filespin::reply::private;
 use crate::interfaces::http::extract::JsonBody;
 use crate::interfaces::http::extract::Pairs;
 use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
+use crate::settings::Auth;
 use crate::settings::Placement;
 use crate::settings::Settings;
 use crate::webhooks::Webhooks;
 use crate::wire::filespin::callbacks::WebhookUpdate;
+use crate::wire::filespin::settings::AuthUpdate;
 use crate::wire::filespin::settings::ImageSettings;
 use crate::wire::filespin::settings::SettingsData;
+use crate::wire::filespin::settings::StorageSettings;
+use crate::wire::filespin::settings::addons;
 use crate::wire::filespin::videos::VideoSettings;
 
 pub fn mount(r: &mut Routes) {
@@ -40,19 +51,31 @@ pub fn mount(r: &mut Routes) {
             update,
             "Replaces one section of the settings",
         )
-        .query([("update_key", "The section, when the body does not say: `image`, `video`, `watermark` or `webhook`")])
+        .query([("update_key", "The section, when the body does not say")])
         .takes(Body::json::<Update>())
         .answers(200, Body::json::<SettingsData>())
-        .refuses(&[Code::InvalidRequest, Code::MissingParameter, Code::AssetNotFound, Code::UrlNotAllowed]);
+        .refuses(&[
+            Code::InvalidRequest,
+            Code::MissingParameter,
+            Code::AssetNotFound,
+            Code::Conflict,
+            Code::FeatureUnavailable,
+            Code::UrlNotAllowed,
+            Code::TooLarge,
+            Code::UploadIncomplete,
+            Code::BodyTooSlow,
+        ]);
     }
 }
 
 /// A section and what it is to be, whole.
 #[derive(Deserialize, JsonSchema)]
 struct Update {
-    /// `image`, `video`, `watermark` or `webhook`
+    /// `storage`, `auth`, `webhook`, `database`, `image`, `video`, `addons` or `watermark`
     key: Option<String>,
-    value: Value,
+    /// The section, whole. `null` takes the watermark away.
+    #[serde(default, deserialize_with = "present")]
+    value: Option<Value>,
 }
 
 /// The section `watermark`.
@@ -68,35 +91,118 @@ struct WatermarkUpdate {
     watermark_scale: f64,
 }
 
-async fn all(settings: Data<Settings>) -> Json<SettingsData> {
-    Json(SettingsData::from(&*settings.now()))
+async fn all(accounts: Data<Accounts>, settings: Data<Settings>, caller: Caller) -> Reply<HttpResponse> {
+    shown(&accounts, &settings, &caller).await
 }
 
 async fn update(
+    accounts: Data<Accounts>,
     settings: Data<Settings>,
     delivery: Data<Delivery>,
+    caller: Caller,
     webhooks: Data<Webhooks>,
     query: Pairs,
     body: JsonBody<Update>,
-) -> Reply<Json<SettingsData>> {
+) -> Reply<HttpResponse> {
     let Update { key, value } = body.0;
     let key = key.as_deref().or(query.get("update_key"));
+    let key = key.ok_or_else(|| Code::MissingParameter.because("key: which section of the settings?"))?;
+    let value = value.ok_or_else(|| Code::MissingParameter.because("value: what is the section to be?"))?;
+    if let Some((_, mandatory)) = MANDATORY.iter().find(|(section, _)| *section == key) {
+        whole(&value, mandatory)?;
+    }
     match key {
-        Some("image") => settings.set_images(read::<ImageSettings>(value)?.into_domain()?).await?,
-        Some("video") => {
+        "storage" => read::<StorageSettings>(value)?.judge()?,
+        "auth" => set_auth(&accounts, &settings, &caller, read(value)?).await?,
+        "database" => no_database(&value)?,
+        "image" => settings.set_images(read::<ImageSettings>(value)?.into_domain()?).await?,
+        "video" => {
             let before = settings.now();
             settings.set_videos(read::<VideoSettings>(value)?.into_domain(&before.videos)?).await?;
         }
-        Some("watermark") if value.is_null() => settings.set_watermark(None).await?,
-        Some("watermark") => set_watermark(&delivery, read(value)?).await?,
-        Some("webhook") => {
+        "addons" => settings.set_addons(addons(value)?).await?,
+        "watermark" if value.is_null() => settings.set_watermark(None).await?,
+        "watermark" => set_watermark(&delivery, read(value)?).await?,
+        "webhook" => {
             let update = read::<WebhookUpdate>(value)?;
             webhooks.configure(update.web_urls.into_list(), update.callback_events.into()).await?;
         }
-        Some(other) => return Err(Code::InvalidRequest.because(format!("there is no section `{other}`")).into()),
-        None => return Err(Code::MissingParameter.because("key: which section of the settings?").into()),
+        other => {
+            let other: String = other.chars().take(40).collect();
+            return Err(Code::InvalidRequest.because(format!("there is no section `{other}`")).into());
+        }
     }
-    Ok(Json(SettingsData::from(&*settings.now())))
+    shown(&accounts, &settings, &caller).await
+}
+
+/// Sections whose sub-keys all have to be there.
+const MANDATORY: &[(&str, &[&str])] = &[
+    (
+        "storage",
+        &[
+            "originals_root",
+            "originals_root_folder",
+            "derivatives_root",
+            "derivatives_root_folder",
+            "transcodes_root",
+            "transcodes_root_folder",
+        ],
+    ),
+    ("auth", &["upload_key", "authorized_domains", "dropbox_app_key", "dropbox_app_secret", "api_key"]),
+    ("image", &["is_on_demand_private", "conversions"]),
+];
+
+fn whole(value: &Value, mandatory: &[&str]) -> Result<()> {
+    let Some(given) = value.as_object() else {
+        return Err(Code::InvalidRequest.because("value: has to be an object"));
+    };
+    let missing: Vec<&str> = mandatory.iter().copied().filter(|name| !given.contains_key(*name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Code::MissingParameter.because(format!("value: a section is replaced whole; missing: {}", missing.join(", "))))
+}
+
+async fn shown(accounts: &Accounts, settings: &Settings, caller: &Caller) -> Reply<HttpResponse> {
+    let values = settings.now();
+    let person = accounts.person(caller.user_id()).await?;
+    let sealed = &values.auth.dropbox_app_secret;
+    let secret = if sealed.is_empty() { String::new() } else { accounts.unseal(sealed).unwrap_or_default() };
+    Ok(private(&SettingsData::new(&values, &person, secret)))
+}
+
+/// Keys belong to the caller, the rest to the box.
+async fn set_auth(accounts: &Accounts, settings: &Settings, caller: &Caller, update: AuthUpdate) -> Result<()> {
+    let secret = update.dropbox_app_secret.filter(|secret| !secret.is_empty());
+    let auth = Auth {
+        authorized_domains: update.authorized_domains,
+        dropbox_app_key: update.dropbox_app_key.unwrap_or_default(),
+        dropbox_app_secret: secret.map(|secret| accounts.seal(&secret)).transpose()?.unwrap_or_default(),
+    };
+    // Judged before any key is replaced.
+    let auth = auth.checked()?;
+    let valid_old = account::old_key_life(accounts, update.valid_old_seconds)?;
+    let (api, upload) = (NewKey::of(update.api_key), NewKey::of(update.upload_key));
+    accounts.set_keys(caller.user_id(), api, upload, valid_old).await?;
+    settings.set_auth(auth).await
+}
+
+/// Whatever names a database is refused; naming none is what is.
+fn no_database(value: &Value) -> Result<()> {
+    fn names_nothing(value: &Value) -> bool {
+        match value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Object(object) => object.values().all(names_nothing),
+            _ => false,
+        }
+    }
+    if names_nothing(value) {
+        return Ok(());
+    }
+    Err(Code::FeatureUnavailable.because(
+        "This box exports to no database. Follow its webhooks, or read the API, to keep another database up to date.",
+    ))
 }
 
 async fn set_watermark(delivery: &Delivery, update: WatermarkUpdate) -> Result<()> {
@@ -113,6 +219,11 @@ async fn set_watermark(delivery: &Delivery, update: WatermarkUpdate) -> Result<(
         .map(|key| key.parse::<AssetId>().map_err(|()| Code::AssetNotFound.because(format!("no asset `{key}`"))))
         .transpose()?;
     delivery.set_watermark(asset, placement, scale).await
+}
+
+/// Tells `null` from nothing.
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {

@@ -103,13 +103,21 @@ struct Keys {
     keys: Vec<String>,
 }
 
+/// Which contents a call has changed.
 #[derive(Serialize, JsonSchema)]
-struct Changed {
+pub(super) struct Changed {
     /// `OK`
     status: &'static str,
     message: &'static str,
     /// Those that are there.
     keys: Vec<String>,
+}
+
+impl Changed {
+    pub(super) fn of(keys: Vec<String>) -> Changed {
+        let message = if keys.is_empty() { "None of the keys is there" } else { "Done" };
+        Changed { status: "OK", message, keys }
+    }
 }
 
 /// What is asked of a link.
@@ -169,9 +177,7 @@ async fn remove_public(assets: Data<Assets>, id: Id, body: JsonBody<Keys>) -> Re
 }
 
 async fn publish(assets: &Assets, id: Id, body: JsonBody<Keys>, public: bool) -> Reply<Json<Changed>> {
-    let keys = assets.set_public(id.0, body.0.keys, public).await?;
-    let message = if keys.is_empty() { "None of the keys is there" } else { "Done" };
-    Ok(Json(Changed { status: "OK", message, keys }))
+    Ok(Json(Changed::of(assets.set_public(id.0, body.0.keys, public).await?)))
 }
 
 async fn wanted(caller: &Caller, accounts: &Accounts, query: &Pairs) -> Result<Wanted> {
@@ -232,14 +238,14 @@ async fn sign(
 
 /// Where a content is served, below its asset; `None` is the original.
 fn address(conversion: Option<&Conversion>) -> String {
-    let Some(Conversion { key, extension, content_type, .. }) = conversion else {
+    let Some(Conversion { key, extension, content_type, handed, .. }) = conversion else {
         return format!("content/{ORIGINAL}");
     };
     match &**key {
         HLS => "transcodes/playlist.m3u8".to_owned(),
         STORYBOARD => "storyboard/storyboard.vtt".to_owned(),
         DEEPZOOM => "conversions/deepzoom/deepzoom.dzi".to_owned(),
-        _ if content_type.starts_with("image/") => format!("conversions/{key}"),
+        _ if content_type.starts_with("image/") || handed.is_some() => format!("conversions/{key}"),
         _ => format!("transcodes/{key}.{extension}"),
     }
 }

@@ -1,83 +1,245 @@
-//! Login and token validation.
+//! Users, groups and invitations, for those who administer them.
+//!
+//! The shape of a user is the vendor's (<https://developers.filespin.io/reference/user-api>);
+//! the addresses are ours, because theirs are not documented.
 
 use actix_web::HttpResponse;
-use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::web::Json;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::Serialize;
 
 use crate::accounts::Accounts;
-use crate::accounts::Caller;
 use crate::accounts::Permission;
+use crate::accounts::Role;
+use crate::accounts::model::Change;
+use crate::accounts::model::Filter;
+use crate::accounts::model::GROUP;
+use crate::accounts::model::Introduction;
 use crate::error::Code;
+use crate::error::Result;
+use crate::interfaces::filespin::account;
+use crate::interfaces::filespin::account::Done;
+use crate::interfaces::filespin::reply::Origin;
+use crate::interfaces::filespin::reply::private;
 use crate::interfaces::http::extract::JsonBody;
+use crate::interfaces::http::extract::KeyId;
 use crate::interfaces::http::extract::Pairs;
+use crate::interfaces::http::extract::UserId;
 use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
+use crate::support::page::Page;
+use crate::wire::filespin::users::GroupData;
+use crate::wire::filespin::users::GroupList;
+use crate::wire::filespin::users::InvitationData;
+use crate::wire::filespin::users::KeyList;
+use crate::wire::filespin::users::MadeUser;
+use crate::wire::filespin::users::UserData;
+use crate::wire::filespin::users::UserList;
 
 pub fn mount(r: &mut Routes) {
-    r.post("/api/v1/login", Permission::Anyone, login, "Gives a bearer token for 24 hours")
-        .takes(Body::json::<Credentials>())
-        .answers(200, Body::json::<LoggedIn>())
-        .refuses(&[Code::InvalidRequest, Code::TooLarge]);
-    for method in [Routes::get, Routes::post] {
-        method(r, "/api/v1/auth/validate", Permission::Anyone, validate, "Tells whether a token is valid")
-            .query([("_jwt", "The token, when it is not in the Authorization header")])
-            .answers(200, Body::json::<Valid>());
+    let admin = Permission::AdministerUsers;
+    let unreadable = [Code::InvalidRequest, Code::TooLarge, Code::UploadIncomplete, Code::BodyTooSlow];
+    r.get("/api/v1/users", admin, list, "Lists users, oldest first")
+        .query([("offset", "Rows to skip"), ("limit", "Rows to answer: 50, at most 500")])
+        .answers(200, Body::json::<UserList>())
+        .refuses(&[Code::InvalidRequest]);
+    r.post("/api/v1/users", admin, create, "Makes a user, or invites one by a link")
+        .takes(Body::json::<NewUser>())
+        .answers(200, Body::json::<MadeUser>())
+        .refuses(&unreadable)
+        .refuses(&[Code::MissingParameter, Code::Conflict]);
+    r.post("/api/v1/users/search", admin, search, "Finds users")
+        .takes(Body::json::<Search>())
+        .answers(200, Body::json::<UserList>())
+        .refuses(&unreadable);
+    r.get("/api/v1/users/{user_id}", admin, find, "A user")
+        .answers(200, Body::json::<UserData>())
+        .refuses(&[Code::UserNotFound]);
+    for method in [Routes::patch, Routes::put] {
+        method(r, "/api/v1/users/{user_id}", admin, update, "Changes what is given; the rest stays")
+            .takes(Body::json::<UserUpdate>())
+            .answers(200, Body::json::<UserData>())
+            .refuses(&unreadable)
+            .refuses(&[Code::UserNotFound, Code::Conflict]);
+    }
+    r.delete("/api/v1/users/{user_id}", admin, remove, "Forgets a user and all keys; what they handed in stays")
+        .answers(200, Body::json::<Done>())
+        .refuses(&[Code::UserNotFound, Code::Conflict]);
+    r.post("/api/v1/users/{user_id}/invitation", admin, invite, "Makes a new invitation; the old link ends")
+        .answers(200, Body::json::<InvitationData>())
+        .refuses(&[Code::UserNotFound, Code::Conflict]);
+    r.post("/api/v1/users/{user_id}/logout", admin, log_out, "Ends every token of a user")
+        .answers(200, Body::json::<Done>())
+        .refuses(&[Code::UserNotFound]);
+    r.delete("/api/v1/users/{user_id}/second_factor", admin, reset, "Ends a second factor whose device is lost")
+        .answers(200, Body::json::<Done>())
+        .refuses(&[Code::NotFound]);
+    r.get("/api/v1/users/{user_id}/keys", admin, keys, "The keys of a user that are good now, without their texts")
+        .answers(200, Body::json::<KeyList>())
+        .refuses(&[Code::UserNotFound]);
+    r.delete("/api/v1/users/{user_id}/keys/{key_id}", admin, revoke, "Ends a key of a user now")
+        .answers(200, Body::json::<Done>())
+        .refuses(&[Code::UserNotFound, Code::KeyNotFound]);
+    r.get("/api/v1/groups", Permission::ReadAsset, groups, "The groups: one, which is the whole box")
+        .answers(200, Body::json::<GroupList>());
+    r.get("/api/v1/groups/{group_id}", Permission::ReadAsset, group, "A group")
+        .answers(200, Body::json::<GroupData>())
+        .refuses(&[Code::NotFound]);
+}
+
+/// A user to be made.
+#[derive(Deserialize, JsonSchema)]
+struct NewUser {
+    email: Option<String>,
+    /// Without one they are invited: the answer holds a link.
+    password: Option<String>,
+    #[serde(default)]
+    first_name: String,
+    #[serde(default)]
+    last_name: String,
+    /// 1 ADMIN, 2 MANAGER, 3 CREATOR, 4 USER
+    role_id: Option<i64>,
+    role_name: Option<String>,
+    /// 1, the only one.
+    group_id: Option<i64>,
+    /// A language tag; `en` when absent.
+    locale: Option<String>,
+}
+
+/// What is to be different.
+#[derive(Deserialize, JsonSchema)]
+struct UserUpdate {
+    email: Option<String>,
+    first_name: Option<String>,
+    last_name: Option<String>,
+    role_id: Option<i64>,
+    role_name: Option<String>,
+    group_id: Option<i64>,
+    locale: Option<String>,
+    enabled: Option<bool>,
+}
+
+/// What all found users have in common.
+#[derive(Deserialize, JsonSchema)]
+struct Search {
+    /// Part of an e-mail address or a name.
+    keyword: Option<String>,
+    email: Option<String>,
+    role_id: Option<i64>,
+    enabled: Option<bool>,
+    /// `REQUESTED` or `REGISTERED`
+    invite_status: Option<String>,
+    offset: Option<u32>,
+    limit: Option<u32>,
+}
+
+async fn list(accounts: Data<Accounts>, query: Pairs) -> Reply<HttpResponse> {
+    let page = Page::new(query.number("offset")?, query.number("limit")?, 50, 500);
+    let (people, total) = accounts.people(Filter::default(), page).await?;
+    Ok(private(&UserList::new(&people, total, page.offset, page.limit)))
+}
+
+async fn search(accounts: Data<Accounts>, body: JsonBody<Search>) -> Reply<HttpResponse> {
+    let Search { keyword, email, role_id, enabled, invite_status, offset, limit } = body.0;
+    let invited = match invite_status.as_deref() {
+        None => None,
+        Some("REQUESTED") => Some(true),
+        Some("REGISTERED") => Some(false),
+        Some(_) => return Err(Code::InvalidRequest.because("invite_status: REQUESTED or REGISTERED").into()),
+    };
+    let page = Page::new(offset, limit, 50, 500);
+    let filter = Filter { keyword, email, role: role(role_id, None)?, enabled, invited };
+    let (people, total) = accounts.people(filter, page).await?;
+    Ok(private(&UserList::new(&people, total, page.offset, page.limit)))
+}
+
+async fn create(accounts: Data<Accounts>, origin: Origin, body: JsonBody<NewUser>) -> Reply<HttpResponse> {
+    let NewUser { email, password, first_name, last_name, role_id, role_name, group_id, locale } = body.0;
+    in_group(group_id)?;
+    let missing = |what: &'static str| Code::MissingParameter.because(what);
+    let said = Introduction {
+        email: email.ok_or_else(|| missing("email"))?,
+        first_name,
+        last_name,
+        locale: locale.unwrap_or_else(|| "en".to_owned()),
+        role: role(role_id, role_name.as_deref())?.ok_or_else(|| missing("role_id"))?,
+        password,
+    };
+    let (person, invitation) = accounts.introduce_person(said).await?;
+    Ok(private(&MadeUser::new(&person, invitation.as_ref(), &origin.0)))
+}
+
+async fn find(accounts: Data<Accounts>, user: UserId) -> Reply<HttpResponse> {
+    Ok(private(&UserData::from(&accounts.person(user.0).await?)))
+}
+
+async fn update(accounts: Data<Accounts>, user: UserId, body: JsonBody<UserUpdate>) -> Reply<HttpResponse> {
+    let UserUpdate { email, first_name, last_name, role_id, role_name, group_id, locale, enabled } = body.0;
+    in_group(group_id)?;
+    let role = role(role_id, role_name.as_deref())?;
+    let change = Change { email, first_name, last_name, locale, role, enabled };
+    Ok(private(&UserData::from(&accounts.change(user.0, change).await?)))
+}
+
+async fn remove(accounts: Data<Accounts>, user: UserId) -> Reply<Json<Done>> {
+    accounts.remove(user.0).await?;
+    Ok(Done::said("The user is forgotten."))
+}
+
+async fn invite(accounts: Data<Accounts>, origin: Origin, user: UserId) -> Reply<HttpResponse> {
+    Ok(private(&InvitationData::new(&accounts.invite_again(user.0).await?, &origin.0)))
+}
+
+async fn log_out(accounts: Data<Accounts>, user: UserId) -> Reply<Json<Done>> {
+    accounts.person(user.0).await?;
+    accounts.log_out(user.0).await?;
+    Ok(Done::said("Every token of this user has ended."))
+}
+
+async fn reset(accounts: Data<Accounts>, user: UserId) -> Reply<Json<Done>> {
+    accounts.reset_second_factor(user.0).await?;
+    Ok(Done::said("The second factor is gone."))
+}
+
+async fn keys(accounts: Data<Accounts>, user: UserId) -> Reply<Json<KeyList>> {
+    account::key_list(&accounts, user.0).await
+}
+
+async fn revoke(accounts: Data<Accounts>, user: UserId, key: KeyId) -> Reply<Json<Done>> {
+    accounts.revoke(user.0, key.0).await?;
+    Ok(Done::said("The key has ended."))
+}
+
+async fn groups() -> Json<GroupList> {
+    Json(GroupList::only())
+}
+
+async fn group(path: actix_web::web::Path<String>) -> Reply<Json<GroupData>> {
+    if path.as_str() == GROUP.to_string() {
+        return Ok(Json(GroupData::only()));
+    }
+    Err(Code::NotFound.because("There is one group, 1.").into())
+}
+
+fn role(number: Option<i64>, word: Option<&str>) -> Result<Option<Role>> {
+    let unknown = || Code::InvalidRequest.because("role_id: 1 (ADMIN), 2 (MANAGER), 3 (CREATOR) or 4 (USER)");
+    match (number, word) {
+        (None, None) => Ok(None),
+        (Some(number), None) => Role::from_number(number).map(Some).ok_or_else(unknown),
+        (None, Some(word)) => Role::from_word(word).map(Some).ok_or_else(unknown),
+        (Some(number), Some(word)) => {
+            Role::from_number(number).filter(|role| Role::from_word(word) == Some(*role)).map(Some).ok_or_else(|| {
+                Code::InvalidRequest.because("role_id and role_name do not name the same role: send one of them")
+            })
+        }
     }
 }
 
-#[derive(Deserialize, JsonSchema)]
-struct Credentials {
-    email: String,
-    password: String,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct LoggedIn {
-    user_id: i64,
-    user_email: String,
-    username: String,
-    /// Send it as `Authorization: Bearer …`.
-    jwt: String,
-    role_id: i64,
-    role_name: &'static str,
-    uploadkey: String,
-    notifications: Vec<String>,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct Valid {
-    status: &'static str,
-    message: &'static str,
-    user_id: i64,
-}
-
-async fn login(accounts: Data<Accounts>, body: JsonBody<Credentials>) -> Reply<HttpResponse> {
-    let login = accounts.login(body.0.email, body.0.password).await?;
-    let username = format!("{} {}", login.user.first_name, login.user.last_name).trim().to_owned();
-    let answer = LoggedIn {
-        user_id: login.user.id,
-        user_email: login.user.email,
-        username,
-        jwt: login.token,
-        role_id: login.user.role as i64,
-        role_name: login.user.role.word(),
-        uploadkey: login.upload_key.unwrap_or_default(),
-        notifications: Vec::new(),
-    };
-    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(answer))
-}
-
-/// The door has checked a token in the header; one in the query is checked here.
-async fn validate(accounts: Data<Accounts>, caller: Caller, query: Pairs) -> Reply<Json<Valid>> {
-    let caller = match (caller, query.get("_jwt")) {
-        (Caller::Nobody, Some(token)) => accounts.by_token(token).await?,
-        (Caller::Nobody, None) => return Err(Code::Unauthorized.because("Send a token to validate.").into()),
-        (known, _) => known,
-    };
-    Ok(Json(Valid { status: "OK", message: "The token is valid.", user_id: caller.user_id() }))
+fn in_group(number: Option<i64>) -> Result<()> {
+    match number {
+        None | Some(GROUP) => Ok(()),
+        Some(_) => Err(Code::InvalidRequest.because("group_id: there is one group, 1")),
+    }
 }

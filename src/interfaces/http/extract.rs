@@ -84,30 +84,80 @@ impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
     type Future = Pin<Box<dyn Future<Output = Result<JsonBody<T>, Failure>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        let pace = request.app_data::<web::Data<Pace>>().map(|p| p.as_ref().clone());
-        let mut payload = payload.take();
+        let body = body(request, payload);
+        Box::pin(async move { Ok(JsonBody(parsed(&body.await?)?)) })
+    }
+}
+
+/// The same for a call that may come without a body.
+pub struct MaybeJson<T>(pub Option<T>);
+
+impl<T: DeserializeOwned + 'static> FromRequest for MaybeJson<T> {
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<MaybeJson<T>, Failure>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = body(request, payload);
         Box::pin(async move {
-            let too_large = || Code::TooLarge.because(format!("A JSON body may have at most {MAX_JSON_BYTES} bytes."));
-            if declared.is_some_and(|length: usize| length > MAX_JSON_BYTES) {
-                return Err(too_large().into());
-            }
-            let mut watch = pace.unwrap_or_default().watch();
-            let mut body = Vec::new();
-            while let Some(chunk) = watch.next(payload.next()).await? {
-                let chunk = chunk.map_err(|e| {
-                    Code::UploadIncomplete.from("The body ended early.", std::io::Error::other(e.to_string()))
-                })?;
-                watch.came(chunk.len());
-                if body.len() + chunk.len() > MAX_JSON_BYTES {
-                    return Err(too_large().into());
-                }
-                body.extend_from_slice(&chunk);
-            }
-            let value = serde_json::from_slice(&body)
-                .map_err(|e| Code::InvalidRequest.because(format!("The body is not the JSON this call takes: {e}.")))?;
-            Ok(JsonBody(value))
+            let body = body.await?;
+            if body.is_empty() { Ok(MaybeJson(None)) } else { Ok(MaybeJson(Some(parsed(&body)?))) }
         })
+    }
+}
+
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body)
+        .map_err(|e| Code::InvalidRequest.because(format!("The body is not the JSON this call takes: {e}.")))
+}
+
+fn body(request: &HttpRequest, payload: &mut Payload) -> impl Future<Output = Result<Vec<u8>>> + use<> {
+    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let pace = request.app_data::<web::Data<Pace>>().map(|p| p.as_ref().clone());
+    let mut payload = payload.take();
+    async move {
+        let too_large = || Code::TooLarge.because(format!("A JSON body may have at most {MAX_JSON_BYTES} bytes."));
+        if declared.is_some_and(|length: usize| length > MAX_JSON_BYTES) {
+            return Err(too_large());
+        }
+        let mut watch = pace.unwrap_or_default().watch();
+        let mut body = Vec::new();
+        while let Some(chunk) = watch.next(payload.next()).await? {
+            let chunk = chunk.map_err(|e| {
+                Code::UploadIncomplete.from("The body ended early.", std::io::Error::other(e.to_string()))
+            })?;
+            watch.came(chunk.len());
+            if body.len() + chunk.len() > MAX_JSON_BYTES {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+/// The `{user_id}` of the path. Anything else cannot be a user: 404.
+pub struct UserId(pub i64);
+
+impl FromRequest for UserId {
+    type Error = Failure;
+    type Future = Ready<Result<UserId, Failure>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let text = request.match_info().get("user_id").unwrap_or_default();
+        ready(text.parse().map(UserId).map_err(|_| Failure(Code::UserNotFound.because("No user has this id."))))
+    }
+}
+
+/// The `{key_id}` of the path. Anything else cannot be a key: 404.
+pub struct KeyId(pub i64);
+
+impl FromRequest for KeyId {
+    type Error = Failure;
+    type Future = Ready<Result<KeyId, Failure>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let text = request.match_info().get("key_id").unwrap_or_default();
+        ready(text.parse().map(KeyId).map_err(|_| Failure(Code::KeyNotFound.because("No key has this id."))))
     }
 }
 

@@ -34,6 +34,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::interfaces::http::caller;
+use crate::settings::Settings;
+use crate::settings::auth::host_of;
+
+/// Where pages hand in with an upload key.
+pub const PICKER: &str = "/api/v1/upload";
+
 /// Names a request in the log and in the answer.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);
@@ -115,11 +122,22 @@ pub struct Cors {
 impl Cors {
     fn allowed(&self, request: &ServiceRequest) -> Option<header::HeaderValue> {
         let origin = request.headers().get(header::ORIGIN)?;
+        if uses_upload_key(request) {
+            // Named, so that a page elsewhere learns nothing of what an upload key is answered.
+            let settings = request.app_data::<web::Data<Settings>>()?;
+            let host = host_of(origin.to_str().ok()?);
+            return settings.now().auth.admits(host.as_deref()).then(|| origin.clone());
+        }
         if self.origins.iter().any(|o| o == "*") {
             return Some(header::HeaderValue::from_static("*"));
         }
         self.origins.iter().any(|o| o.as_bytes() == origin.as_bytes()).then(|| origin.clone())
     }
+}
+
+/// Whether the authorised domains decide, and not the origins of the configuration.
+fn uses_upload_key(request: &ServiceRequest) -> bool {
+    request.path() == PICKER || caller::upload_key(request.request()).is_some()
 }
 
 /// The middleware around everything.
@@ -206,7 +224,8 @@ fn preflight(request: ServiceRequest) -> ServiceResponse<BoxBody> {
         .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE"))
         .insert_header((
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "Authorization, Content-Type, Range, If-Range, If-None-Match, X-FileSpin-Api-Key, X-Request-Id",
+            "Authorization, Content-Type, Range, If-Range, If-None-Match, X-FileSpin-Api-Key, \
+             X-FileSpin-Upload-Key, X-Requested-With, X-Request-Id",
         ))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
         .insert_header((header::ALLOW, "GET, HEAD, POST, OPTIONS"))

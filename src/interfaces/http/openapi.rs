@@ -12,7 +12,10 @@ use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Row;
 
 /// Codes that any route with a caller may answer.
-const COMMON: &[Code] = &[Code::Internal, Code::Busy];
+const COMMON: &[Code] = &[Code::Internal, Code::Busy, Code::UnsupportedMedia];
+
+/// Codes that any route with a body may answer.
+const OF_BODIES: &[Code] = &[Code::InvalidRequest, Code::UploadIncomplete, Code::BodyTooSlow, Code::TooLarge];
 
 /// The whole document. `error` is the schema of the dialect's refusal.
 pub fn document(rows: &[Row], error: Body) -> Value {
@@ -51,6 +54,7 @@ pub fn document(rows: &[Row], error: Body) -> Value {
             "schemas": generator.take_definitions(true),
             "securitySchemes": {
                 "ApiKey": { "type": "apiKey", "in": "header", "name": "X-FileSpin-Api-Key" },
+                "UploadKey": { "type": "apiKey", "in": "query", "name": "upload_key" },
                 "Token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
             },
         },
@@ -60,13 +64,25 @@ pub fn document(rows: &[Row], error: Body) -> Value {
 fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Value) -> Value {
     let mut answers = Map::new();
     for (status, body) in &row.answers {
-        answers.insert(status.to_string(), json!({ "description": row.summary, "content": describe(*body) }));
+        let content = describe(*body);
+        // One status may have several media types.
+        let known = answers.get_mut(&status.to_string()).and_then(|known| known.pointer_mut("/content"));
+        match (known.and_then(Value::as_object_mut), content) {
+            (Some(known), Value::Object(more)) => known.extend(more),
+            (_, content) => {
+                answers.insert(status.to_string(), json!({ "description": row.summary, "content": content }));
+            }
+        }
     }
     let denied: &[Code] = match row.permission {
         Permission::Anyone => &[Code::Unauthorized],
         _ => &[Code::Unauthorized, Code::Forbidden],
     };
-    for code in row.refuses.iter().chain(denied).chain(COMMON) {
+    let paced: &[Code] = if row.permission.takes_upload_keys() { &[Code::TooManyRequests] } else { &[] };
+    let of_body = if row.takes.is_some() { OF_BODIES } else { &[] };
+    let own = row.refuses.iter().chain(denied).chain(paced);
+    let general = of_body.iter().chain(COMMON).filter(|code| !row.refuses.contains(code));
+    for code in own.chain(general) {
         let status = code.http().to_string();
         let line = format!("`{}`: {}", code.wire(), code.help());
         match answers.get_mut(&status).and_then(|known| known.get_mut("description")) {
@@ -92,11 +108,16 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         "x-permission": row.permission.word(),
     });
     if let Some(operation) = operation.as_object_mut() {
-        if row.permission != Permission::Anyone {
-            operation.insert("security".into(), json!([{ "ApiKey": [] }, { "Token": [] }]));
-        }
+        let ways = match row.permission {
+            Permission::Anyone => json!([]),
+            Permission::HandIn => json!([{ "UploadKey": [] }]),
+            Permission::EditAssetOrHandedIn => json!([{ "ApiKey": [] }, { "Token": [] }, { "UploadKey": [] }]),
+            _ => json!([{ "ApiKey": [] }, { "Token": [] }]),
+        };
+        operation.insert("security".into(), ways);
         if let Some(body) = row.takes {
-            operation.insert("requestBody".into(), json!({ "required": true, "content": describe(body) }));
+            operation
+                .insert("requestBody".into(), json!({ "required": !row.body_is_optional, "content": describe(body) }));
         }
     }
     operation

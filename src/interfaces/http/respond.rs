@@ -31,6 +31,7 @@ use percent_encoding::utf8_percent_encode;
 use rustix::io::Errno;
 use rustix::io::ReadWriteFlags;
 
+use crate::collections::Archive;
 use crate::delivery::Content;
 use crate::delivery::Shown;
 use crate::delivery::Text;
@@ -44,6 +45,7 @@ use crate::support::mime;
 use crate::support::range;
 use crate::support::range::Piece;
 use crate::support::range::Ranges;
+use crate::support::zip;
 
 /// How much of a file is read at once: small enough to stay in the processor's cache until
 /// it has been copied to the socket.
@@ -163,7 +165,7 @@ fn sent(
     let kind = if inline { "inline" } else { "attachment" };
     answer.insert_header((header::CONTENT_DISPOSITION, disposition(kind, &content.name)));
 
-    match asked_ranges(request, content) {
+    match asked_ranges(request, &content.etag, &modified, size) {
         Ranges::Full => Ok(answer.body(FileBody::new(content, cpu, 0..size))),
         Ranges::Unsatisfiable => {
             answer.insert_header((header::CONTENT_RANGE, range::unsatisfied(size)));
@@ -184,13 +186,43 @@ fn sent(
     }
 }
 
-fn asked_ranges(request: &HttpRequest, content: &Content) -> Ranges {
+fn asked_ranges(request: &HttpRequest, etag: &str, modified: &str, size_bytes: u64) -> Ranges {
     let text = |name| request.headers().get(name).and_then(|v: &header::HeaderValue| v.to_str().ok());
     let Some(asked) = text(header::RANGE).filter(|_| *request.method() == Method::GET) else { return Ranges::Full };
-    let modified = http_date(content.modified_at.unix_seconds());
     match text(header::IF_RANGE) {
-        Some(condition) if !range::if_range_holds(condition, Some(&content.etag), Some(&modified)) => Ranges::Full,
-        _ => range::parse(asked, content.size_bytes),
+        Some(condition) if !range::if_range_holds(condition, Some(etag), Some(modified)) => Ranges::Full,
+        _ => range::parse(asked, size_bytes),
+    }
+}
+
+/// An archive, whole or from where a download broke off. Several ranges at once are answered
+/// with the whole.
+pub fn archive(request: &HttpRequest, cpu: &Cpu, archive: &Archive, name: &str) -> HttpResponse {
+    let size = archive.layout.size_bytes;
+    let modified = http_date(archive.modified_at.unix_seconds());
+    let mut answer = HttpResponse::Ok();
+    answer
+        .insert_header((header::ETAG, &*archive.etag))
+        .insert_header((header::LAST_MODIFIED, &*modified))
+        .insert_header((header::ACCEPT_RANGES, "bytes"))
+        .insert_header((header::CACHE_CONTROL, PRIVATE));
+    if not_modified(request, &archive.etag) {
+        return answer.status(StatusCode::NOT_MODIFIED).finish();
+    }
+    content_headers(&mut answer, "application/zip");
+    answer.insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")));
+    match asked_ranges(request, &archive.etag, &modified, size) {
+        Ranges::Unsatisfiable => {
+            answer.insert_header((header::CONTENT_RANGE, range::unsatisfied(size)));
+            answer.insert_header((header::CACHE_CONTROL, "no-store"));
+            answer.status(StatusCode::RANGE_NOT_SATISFIABLE).finish()
+        }
+        Ranges::Satisfiable(ranges) if ranges.len() == 1 => {
+            let only = ranges.into_iter().next().unwrap_or_default();
+            answer.insert_header((header::CONTENT_RANGE, range::content_range(&only, size)));
+            answer.status(StatusCode::PARTIAL_CONTENT).body(FileBody::archive(archive, cpu, only))
+        }
+        Ranges::Full | Ranges::Satisfiable(_) => answer.body(FileBody::archive(archive, cpu, 0..size)),
     }
 }
 
@@ -239,38 +271,48 @@ fn http_date(unix_seconds: i64) -> String {
     header::HttpDate::from(at).to_string()
 }
 
-/// Parts of one file, with texts between them.
+/// Parts of files, with other bytes between them.
 struct FileBody {
-    file: Arc<File>,
     cpu: Cpu,
-    /// In reverse: the next piece is the last.
-    pieces: Vec<Piece>,
+    /// In reverse: the next slice is the last.
+    slices: Vec<Slice>,
     left: u64,
     reading: Option<BoxFuture<'static, Result<Bytes>>>,
+}
+
+/// What comes next in a body.
+enum Slice {
+    Ready(Bytes),
+    Of(Arc<File>, Range<u64>),
 }
 
 impl FileBody {
     fn new(content: &Content, cpu: &Cpu, bytes: Range<u64>) -> FileBody {
         let left = bytes.end - bytes.start;
-        FileBody {
-            file: Arc::clone(&content.file),
-            cpu: cpu.clone(),
-            pieces: vec![Piece::Bytes(bytes)],
-            left,
-            reading: None,
-        }
+        FileBody::of(cpu, [Slice::Of(Arc::clone(&content.file), bytes)], left)
     }
 
     fn pieces(content: &Content, cpu: &Cpu, parts: &range::Multipart) -> FileBody {
-        let mut pieces: Vec<_> = parts.pieces().collect();
-        pieces.reverse();
-        FileBody {
-            file: Arc::clone(&content.file),
-            cpu: cpu.clone(),
-            pieces,
-            left: parts.content_length(),
-            reading: None,
-        }
+        let slice = |piece| match piece {
+            Piece::Text(text) => Slice::Ready(text.into()),
+            Piece::Bytes(bytes) => Slice::Of(Arc::clone(&content.file), bytes),
+        };
+        FileBody::of(cpu, parts.pieces().map(slice), parts.content_length())
+    }
+
+    fn archive(archive: &Archive, cpu: &Cpu, bytes: Range<u64>) -> FileBody {
+        let left = bytes.end - bytes.start;
+        let slice = |part| match part {
+            zip::Part::Bytes(bytes) => Some(Slice::Ready(bytes)),
+            zip::Part::File(n, bytes) => Some(Slice::Of(Arc::clone(archive.files.get(n)?), bytes)),
+        };
+        FileBody::of(cpu, archive.layout.slice(bytes).into_iter().filter_map(slice), left)
+    }
+
+    fn of(cpu: &Cpu, slices: impl IntoIterator<Item = Slice>, left: u64) -> FileBody {
+        let mut slices: Vec<_> = slices.into_iter().collect();
+        slices.reverse();
+        FileBody { cpu: cpu.clone(), slices, left, reading: None }
     }
 }
 
@@ -289,22 +331,22 @@ impl MessageBody for FileBody {
                 this.reading = None;
                 return Poll::Ready(Some(read.map_err(std::io::Error::other)));
             }
-            match this.pieces.pop() {
+            match this.slices.pop() {
                 None => return Poll::Ready(None),
-                Some(Piece::Text(text)) => return Poll::Ready(Some(Ok(text.into()))),
-                Some(Piece::Bytes(bytes)) => {
+                Some(Slice::Ready(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+                Some(Slice::Of(file, bytes)) => {
                     let end = bytes.end.min(bytes.start + READ_BYTES);
                     if end < bytes.end {
-                        this.pieces.push(Piece::Bytes(end..bytes.end));
+                        this.slices.push(Slice::Of(Arc::clone(&file), end..bytes.end));
                     }
                     let wanted = (end - bytes.start) as usize;
                     if wanted == 0 {
                         continue;
                     }
-                    if let Some(read) = read_cached(&this.file, bytes.start, wanted) {
+                    if let Some(read) = read_cached(&file, bytes.start, wanted) {
                         return Poll::Ready(Some(Ok(read)));
                     }
-                    let (file, cpu, at) = (Arc::clone(&this.file), this.cpu.clone(), bytes.start);
+                    let (cpu, at) = (this.cpu.clone(), bytes.start);
                     this.reading = Some(Box::pin(async move {
                         cpu.run(move || {
                             let mut buffer = vec![0; wanted];

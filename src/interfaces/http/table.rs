@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use actix_web::FromRequest;
 use actix_web::Handler;
@@ -44,6 +45,10 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::interfaces::http::caller;
 use crate::interfaces::http::observe::RequestId;
+use crate::settings::Settings;
+
+/// When to try again, unless the error knows better.
+const USUAL_WAIT: Duration = Duration::from_secs(2);
 
 /// How a dialect tells an error: the body, given the request's id.
 pub type Tell = fn(&Error, &str) -> serde_json::Value;
@@ -64,6 +69,8 @@ pub struct Row {
     /// Query parameters: name and meaning.
     pub query: Vec<(&'static str, &'static str)>,
     pub takes: Option<Body>,
+    /// Whether the body may be left out.
+    pub body_is_optional: bool,
     pub answers: Vec<(u16, Body)>,
     pub refuses: Vec<Code>,
     mount: Arc<dyn Fn() -> ActixRoute + Send + Sync>,
@@ -177,6 +184,7 @@ impl Routes {
             summary,
             query: Vec::new(),
             takes: None,
+            body_is_optional: false,
             answers: Vec::new(),
             refuses: Vec::new(),
             mount: Arc::new(mount),
@@ -229,6 +237,12 @@ impl Row {
         self
     }
 
+    /// The same for a body that may be left out.
+    pub fn may_take(&mut self, body: Body) -> &mut Row {
+        self.body_is_optional = true;
+        self.takes(body)
+    }
+
     pub fn answers(&mut self, status: u16, body: Body) -> &mut Row {
         self.answers.push((status, body));
         self
@@ -276,9 +290,11 @@ pub fn refuse(tell: Tell, error: &Error, request_id: &str) -> HttpResponse {
     let mut answer = HttpResponse::build(status);
     answer.insert_header((header::CACHE_CONTROL, "no-store"));
     if matches!(error.code.http(), 429 | 503) {
-        answer.insert_header((header::RETRY_AFTER, "2"));
+        let wait = error.again_after.unwrap_or(USUAL_WAIT);
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        answer.insert_header((header::RETRY_AFTER, seconds.max(1).to_string()));
     }
-    if error.code == Code::Unauthorized {
+    if error.code.http() == 401 {
         answer.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"cloakroom\""));
     }
     answer.json(tell(error, request_id))
@@ -358,7 +374,8 @@ async fn check(request: &ServiceRequest, permission: Permission) -> Result<crate
         return Err(Code::UnsupportedMedia.because("Send the body without Content-Encoding."));
     }
     let accounts = request.app_data::<web::Data<Accounts>>().ok_or(Code::Internal)?;
-    caller::admit(accounts, request.headers(), permission).await
+    let settings = request.app_data::<web::Data<Settings>>().ok_or(Code::Internal)?;
+    caller::admit(accounts, settings, request.request(), permission).await
 }
 
 fn told(tell: Tell, error: &Error, request: &actix_web::HttpRequest) -> HttpResponse {

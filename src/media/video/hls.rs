@@ -26,6 +26,7 @@ use gstreamer as gst;
 
 use super::MadeHls;
 use super::VideoError;
+use super::cmaf;
 use super::ladder::Rate;
 
 /// Length of a segment that is aimed at; groups of pictures add up to it.
@@ -98,6 +99,16 @@ impl Track {
         }
     }
 
+    /// Has its pictures begin when its sound does, whoever reads them. Everything is written.
+    fn settle(&self) -> Result<(), VideoError> {
+        let mut written = self.lock();
+        let header = self.folder.join("init.mp4");
+        let segments: Vec<_> = (0..written.segments.len()).map(|at| self.folder.join(file_name(at))).collect();
+        cmaf::begin_at_zero(&header, &segments).map_err(|error| unwritable(&self.folder, &error))?;
+        written.init_bytes = fs::metadata(&header).map_err(|error| unwritable(&header, &error))?.len();
+        Ok(())
+    }
+
     /// Why nothing could be written.
     pub fn fault(&self) -> Option<String> {
         self.lock().fault.clone()
@@ -147,6 +158,9 @@ pub fn finish(
         size_bytes: 0,
         files: Vec::new(),
     };
+    for variant in variants {
+        variant.track.settle()?;
+    }
     let named = variants.iter().map(|variant| (rung(variant.lines), variant.track));
     let tracks: Vec<_> = named.chain(sound.map(|track| ("audio".to_owned(), track))).collect();
     let mut lists = Vec::new();

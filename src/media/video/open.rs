@@ -33,6 +33,7 @@ use gstreamer_video::VideoOrientationMethod;
 
 use super::Missing;
 use super::VideoError;
+use super::plugins;
 
 /// What files may be, as typefinding names it.
 const CONTAINERS: &[&str] = &[
@@ -405,7 +406,7 @@ impl Notes {
     fn nothing_decoded(&self) -> VideoError {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         match noted.unknown.iter().max_by_key(|(picture, _)| *picture) {
-            Some((picture, name)) => VideoError::Invalid(unknown_codec(*picture, name)),
+            Some((picture, name)) => unreadable(unknown_codec(*picture, name)),
             None => invalid("The file holds nothing that can be shown or played."),
         }
     }
@@ -905,6 +906,8 @@ fn check_file(source: &Path) -> Result<(), VideoError> {
     Ok(())
 }
 
+const NOTHING_KNOWN: &str = "This is no film and no recording of a kind that can be read here.";
+
 /// What is wrong with a file of this kind, if it is none that is opened here.
 fn refused(container: &str) -> Option<VideoError> {
     if CONTAINERS.contains(&container) {
@@ -923,7 +926,7 @@ fn refused(container: &str) -> Option<VideoError> {
             "This is a text, neither a film nor a recording."
         }
         kind if ENCRYPTED.contains(&kind) => return Some(encrypted()),
-        _ => return Some(nothing_known()),
+        _ => NOTHING_KNOWN,
     };
     Some(invalid(sentence))
 }
@@ -941,7 +944,15 @@ fn encrypted() -> VideoError {
 }
 
 fn nothing_known() -> VideoError {
-    invalid("This is no film and no recording of a kind that can be read here.")
+    unreadable(NOTHING_KNOWN.to_owned())
+}
+
+/// The file is to blame for a format that nothing here reads only if everything is here.
+fn unreadable(sentence: String) -> VideoError {
+    match plugins::missing_together(&sentence) {
+        Some(missing) => VideoError::Missing(missing),
+        None => VideoError::Invalid(sentence),
+    }
 }
 
 fn said(error: &gst::message::Error) -> String {

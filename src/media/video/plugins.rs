@@ -142,6 +142,18 @@ pub fn missing() -> Vec<Missing> {
     PLUGINS.iter().filter(absent).map(|plugin| missing_one(plugin.element, plugin.package, plugin.without)).collect()
 }
 
+/// Everything that is not installed as one, for what could not be done without some of it.
+pub fn missing_together(without: &str) -> Option<Missing> {
+    let all = missing();
+    let list = |each: fn(&Missing) -> &str| {
+        let mut names: Vec<&str> = all.iter().map(each).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join(", ")
+    };
+    (!all.is_empty()).then(|| missing_one(&list(|m| &m.element), &list(|m| &m.package), without))
+}
+
 /// Whether there is such an element, or one that was loaded under this name.
 pub fn is_known(element: &str) -> bool {
     gst::ElementFactory::find(element).is_some()

@@ -56,6 +56,7 @@ async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
         key: DEEPZOOM.to_owned(),
         revision: asset.revision,
         extension: "tiles".to_owned(),
+        handed: None,
         content_type: "application/octet-stream".to_owned(),
         width: Some(tiles.width),
         height: Some(tiles.height),

@@ -15,6 +15,9 @@ use serde_json::Value;
 
 use crate::assets::Asset;
 use crate::assets::Conversion;
+use crate::assets::ORIGINAL;
+use crate::assets::POSTER;
+use crate::assets::WAVEFORM;
 use crate::assets::place;
 use crate::error::Result;
 use crate::films::Films;
@@ -30,6 +33,13 @@ use crate::support::cpu::Cpu;
 pub fn all() -> impl Iterator<Item = &'static dyn ProcessingKey> {
     const STILLS: [&dyn ProcessingKey; 2] = [&smart_imaging::SmartImaging, &deepzoom::DeepZoom];
     STILLS.into_iter().chain(films::FILMS.iter().map(|film| film as &dyn ProcessingKey))
+}
+
+/// Whether this names something of ours, so that people cannot hand in a conversion under it. Names
+/// of the settings are theirs.
+pub fn is_reserved(name: &str) -> bool {
+    let other = [ORIGINAL, POSTER, WAVEFORM];
+    all().any(|key| key.name().eq_ignore_ascii_case(name)) || other.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
 /// These, and those of the settings.

@@ -63,6 +63,7 @@ async fn make(named: &NamedConversion, asset: &Asset, at: &Bench) -> Result<Made
         key: named.name.clone(),
         revision: asset.revision,
         extension: picture.format.extension().to_owned(),
+        handed: None,
         content_type: picture.format.mime().to_owned(),
         width: Some(picture.width),
         height: Some(picture.height),

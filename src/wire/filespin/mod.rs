@@ -5,6 +5,7 @@
 
 pub mod callbacks;
 pub mod settings;
+pub mod users;
 pub mod videos;
 
 use std::collections::BTreeMap;
@@ -140,7 +141,7 @@ impl From<&Full> for AssetData {
 }
 
 fn conversion(asset: &Asset, c: &Conversion) -> ConversionData {
-    let place = place::conversion(asset.id, asset.revision, &c.key, &c.extension);
+    let place = place::conversion(asset.id, asset.revision, &c.key, c.suffix());
     ConversionData {
         storage_type: STORAGE_TYPE,
         bucket: BUCKET,
@@ -208,14 +209,19 @@ pub struct JobData {
     status: &'static str,
     message: String,
     job_id: i64,
-    asset_id: String,
+    /// Absent when it is about many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asset_id: Option<String>,
     creator_id: i64,
     requested_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     completed_at: Option<String>,
     job_steps: StepsData,
+    /// Of one about many: what was asked for.
     input: Map<String, Value>,
+    /// Of one about many: `total`, `done`, and `errors` by asset id; of `BULK_PROCESS` also `jobs`.
     callback: Map<String, Value>,
+    /// `IMAGE`, `VIDEO_TRANSCODE`, `BULK_DELETE`, `BULK_PROCESS` or `PURGE`.
     #[serde(rename = "type")]
     kind: String,
 }
@@ -233,6 +239,9 @@ pub struct StepsData {
     transcodes: Option<BTreeMap<String, StepData>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     addons: BTreeMap<String, StepData>,
+    /// The one step of a job about many.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    bulk: BTreeMap<String, StepData>,
 }
 
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -254,13 +263,13 @@ impl From<&Round> for JobData {
             status: round.status.word(),
             message: failed.map(|s| s.message.clone()).unwrap_or_default(),
             job_id: round.id,
-            asset_id: round.asset_id.to_string(),
+            asset_id: round.asset_id.map(|id| id.to_string()),
             creator_id: round.creator_id,
             requested_at: round.requested_at.iso(),
             completed_at: round.completed_at.map(Instant::iso),
             job_steps: StepsData::from(round),
-            input: Map::new(),
-            callback: Map::new(),
+            input: round.input.clone(),
+            callback: round.outcome.clone(),
             kind: round.kind.clone(),
         }
     }
@@ -282,6 +291,7 @@ impl From<&Round> for StepsData {
         }
         for step in &round.steps {
             let family = match &*step.key {
+                _ if round.asset_id.is_none() => &mut steps.bulk,
                 STORYBOARD => &mut steps.addons,
                 key if key.ends_with("-video") || TRANSCODES.contains(&key) => steps.transcodes.get_or_insert_default(),
                 _ => &mut steps.conversions,
@@ -325,13 +335,15 @@ mod tests {
         };
         let round = Round {
             id: 1234,
-            asset_id: "99d819953914402babbdeb68337ea6a3".parse().unwrap(),
-            revision: 1,
+            asset_id: (!kind.starts_with("BULK")).then(|| "99d819953914402babbdeb68337ea6a3".parse().unwrap()),
+            revision: Some(1),
             creator_id: 272,
             kind: kind.to_owned(),
             status: RoundStatus::InProgress,
             requested_at: Instant(0),
             completed_at: None,
+            input: Map::new(),
+            outcome: Map::new(),
             steps: steps.iter().map(step).collect(),
         };
         serde_json::to_value(JobData::from(&round)).unwrap()
@@ -373,6 +385,8 @@ mod tests {
         let ended = [("720p-video", RoundStatus::Completed, 100, None), ("hls-video", RoundStatus::Error, 3, None)];
         assert_eq!(job("VIDEO_TRANSCODE", &ended[..1])["message"], "");
         assert_eq!(job("VIDEO_TRANSCODE", &ended)["message"], "cannot be decoded");
+        let bulk = job("BULK_PROCESS", &[("process", Queued, 0, None)]);
+        assert_eq!((&bulk["job_steps"], bulk.get("asset_id")), (&json!({"bulk": {"process": waiting}}), None));
         let image = job("IMAGE", &[("smart_imaging", Queued, 0, None)]);
         assert_eq!(image["job_steps"], json!({"conversions": {"smart_imaging": waiting}}));
     }

@@ -28,6 +28,8 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
+use rusqlite::Connection;
+use rusqlite::OpenFlags;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -66,10 +68,11 @@ impl Appliance {
         (self.child, self.base) = serve(&self.folder, &self.settings);
     }
 
-    /// Kills it on the spot, and starts it again.
-    pub fn crash(&mut self) {
+    /// Ends it as a power cut does; `meanwhile` is done to what it left on the disk.
+    pub fn crash(&mut self, meanwhile: impl FnOnce(&std::path::Path)) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        meanwhile(&self.data_dir());
         (self.child, self.base) = serve(&self.folder, &self.settings);
     }
 
@@ -146,7 +149,30 @@ impl Appliance {
     }
 
     pub fn upload(&self, form: Form) -> Answer {
-        self.call("POST", UPLOAD, &[AUTH, ("Content-Type", Form::TYPE)], &form.end())
+        self.send(UPLOAD, form)
+    }
+
+    /// A multipart body, as the administrator.
+    pub fn send(&self, path: &str, form: Form) -> Answer {
+        self.call("POST", path, &[AUTH, ("Content-Type", Form::TYPE)], &form.end())
+    }
+
+    /// Waits until a file or folder below the data directory is there, or is not.
+    pub fn until_there(&self, path: &str, wanted: bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.data_dir().join(path).exists() != wanted {
+            assert!(Instant::now() < deadline, "{path}: expected {wanted}");
+            self.get("/livez");
+        }
+    }
+
+    /// What the journal says of an asset: events and details.
+    pub fn journal(&self, id: &str) -> Vec<(String, Value)> {
+        let path = self.data_dir().join("cloakroom.db");
+        let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let mut rows = database.prepare("SELECT event, detail FROM journal WHERE asset_id = ?1 ORDER BY seq").unwrap();
+        let entries = rows.query_map([id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?))).unwrap();
+        entries.flatten().map(|(event, detail)| (event, serde_json::from_str(&detail).unwrap())).collect()
     }
 
     /// Uploads one file; its id.
