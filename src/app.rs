@@ -39,12 +39,19 @@ use crate::infra::workers;
 use crate::infra::workers::Workers;
 use crate::ingest::Ingest;
 use crate::ingest::SaveOriginal;
+use crate::interfaces::filespin::limits::CallLimits;
+use crate::interfaces::filespin::limits::FilmLimits;
+use crate::interfaces::filespin::limits::ImageLimits;
+use crate::interfaces::filespin::limits::LimitsData;
+use crate::interfaces::filespin::limits::UploadLimits;
+use crate::interfaces::filespin::limits::WebhookLimits;
 use crate::interfaces::http::health::Vitals;
 use crate::interfaces::http::observe::Cors;
 use crate::interfaces::http::observe::Figures;
 use crate::interfaces::http::pace::Pace;
 use crate::interfaces::http::server;
 use crate::interfaces::http::server::Bound;
+use crate::interfaces::http::throttle::Throttle;
 use crate::interfaces::router;
 use crate::journal::Journal;
 use crate::news::News;
@@ -290,6 +297,35 @@ impl App {
         self.db.close().await
     }
 
+    /// What callers are told about limits that the configuration sets.
+    fn limits(&self) -> LimitsData {
+        let Config { http, ingest, accounts, images, films, webhooks, .. } = &self.config;
+        LimitsData {
+            requests: http.rates.clone().into(),
+            uploads: UploadLimits {
+                max_file_bytes: ingest.max_file_bytes,
+                max_parts: ingest.max_parts,
+                min_bytes_per_second: http.body_min_bytes_per_second,
+                max_pause_seconds: http.body_stall_seconds,
+                upload_key_max_bytes: accounts.upload_key_max_bytes,
+                upload_key_calls_per_minute: accounts.upload_key_calls_per_minute,
+            },
+            images: ImageLimits {
+                max_pixels: images.max_pixels,
+                max_side: images.max_side,
+                max_frames: images.max_frames,
+                ..ImageLimits::default()
+            },
+            films: FilmLimits { max_seconds_of_work: films.workers.wall_seconds, at_once: films.workers.slots },
+            webhooks: WebhookLimits {
+                max_urls: webhooks.max_urls,
+                attempts: webhooks.schedule_seconds.len() + 1,
+                timeout_seconds: webhooks.timeout_seconds,
+            },
+            calls: CallLimits::default(),
+        }
+    }
+
     /// What every HTTP worker's application holds.
     fn mount(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
         let accounts = Data::new(self.accounts.clone());
@@ -307,6 +343,8 @@ impl App {
         let cpu = Data::new(self.cpu.clone());
         let http = Data::new(self.config.http.clone());
         let pace = Data::new(Pace::new(&self.config.http));
+        let throttle = Data::new(Throttle::new(&self.config.http.rates));
+        let limits = Data::new(self.limits());
         let cors = Data::new(Cors { origins: self.config.http.cors_origins.clone() });
         let vitals = Data::new(self.vitals.clone());
         let figures = Data::new(self.figures.clone());
@@ -327,6 +365,8 @@ impl App {
                 .app_data(cpu.clone())
                 .app_data(http.clone())
                 .app_data(pace.clone())
+                .app_data(throttle.clone())
+                .app_data(limits.clone())
                 .app_data(cors.clone())
                 .app_data(vitals.clone())
                 .app_data(figures.clone())

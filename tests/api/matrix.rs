@@ -64,6 +64,7 @@ const TABLE: &[(&str, Answers)] = &[
     ("GET /api/v1/user/settings", ADMIN),
     ("PATCH /api/v1/user/settings/update", ADMIN),
     ("POST /api/v1/user/settings/update", ADMIN),
+    ("GET /api/v1/limits", KNOWN),
     // Handing in
     ("POST /api/v1/assets/new/content/original/upload", MAKE),
     ("POST /api/v1/upload", UPLOAD_KEY),

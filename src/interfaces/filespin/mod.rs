@@ -10,6 +10,7 @@ mod feed;
 mod images;
 mod jobs;
 mod keeping;
+pub mod limits;
 mod links;
 mod picker;
 mod processing;
@@ -39,6 +40,7 @@ pub fn routes() -> Routes {
     sharing::mount(&mut routes);
     videos::mount(&mut routes);
     settings::mount(&mut routes);
+    limits::mount(&mut routes);
     schemas::mount(&mut routes);
     search::mount(&mut routes);
     collections::mount(&mut routes);

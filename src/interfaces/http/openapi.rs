@@ -12,7 +12,7 @@ use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Row;
 
 /// Codes that any route with a caller may answer.
-const COMMON: &[Code] = &[Code::Internal, Code::Busy, Code::UnsupportedMedia];
+const COMMON: &[Code] = &[Code::Internal, Code::Busy, Code::UnsupportedMedia, Code::TooManyRequests];
 
 /// Codes that any route with a body may answer.
 const OF_BODIES: &[Code] = &[Code::InvalidRequest, Code::UploadIncomplete, Code::BodyTooSlow, Code::TooLarge];
@@ -78,9 +78,8 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         Permission::Anyone => &[Code::Unauthorized],
         _ => &[Code::Unauthorized, Code::Forbidden],
     };
-    let paced: &[Code] = if row.permission.takes_upload_keys() { &[Code::TooManyRequests] } else { &[] };
     let of_body = if row.takes.is_some() { OF_BODIES } else { &[] };
-    let own = row.refuses.iter().chain(denied).chain(paced);
+    let own = row.refuses.iter().chain(denied);
     let general = of_body.iter().chain(COMMON).filter(|code| !row.refuses.contains(code));
     for code in own.chain(general) {
         let status = code.http().to_string();

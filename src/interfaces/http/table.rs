@@ -45,6 +45,7 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::interfaces::http::caller;
 use crate::interfaces::http::observe::RequestId;
+use crate::interfaces::http::throttle::Throttle;
 use crate::settings::Settings;
 
 /// When to try again, unless the error knows better.
@@ -375,11 +376,20 @@ async fn check(request: &ServiceRequest, permission: Permission) -> Result<crate
     }
     let accounts = request.app_data::<web::Data<Accounts>>().ok_or(Code::Internal)?;
     let settings = request.app_data::<web::Data<Settings>>().ok_or(Code::Internal)?;
-    caller::admit(accounts, settings, request.request(), permission).await
+    let caller = caller::admit(accounts, settings, request.request(), permission).await?;
+    if permission != Permission::Anyone
+        && let Some(throttle) = request.app_data::<web::Data<Throttle>>()
+    {
+        throttle.call(&caller)?;
+    }
+    Ok(caller)
 }
 
 fn told(tell: Tell, error: &Error, request: &actix_web::HttpRequest) -> HttpResponse {
     let id = RequestId::of(request);
+    let throttle = request.app_data::<web::Data<Throttle>>();
+    let slower = throttle.and_then(|throttle| throttle.failed(caller::network(request), error));
+    let error = slower.as_ref().unwrap_or(error);
     match error.code.blame() {
         crate::error::Blame::Caller => tracing::debug!(request.id = %id.0, %error, "refused"),
         crate::error::Blame::World => tracing::warn!(request.id = %id.0, %error, "could not be served"),
