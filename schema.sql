@@ -72,7 +72,7 @@ CREATE INDEX handed_in_credential ON handed_in (credential_id, at);
 
 -- What an administrator chose while the box ran, a section in each row (settings).
 CREATE TABLE setting (
-    name       TEXT PRIMARY KEY,                -- images, videos, watermark
+    name       TEXT PRIMARY KEY,                -- images, videos, watermark, webhook
     value      TEXT NOT NULL,                   -- JSON
     changed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -185,6 +185,53 @@ CREATE TABLE journal (
     detail   TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 CREATE INDEX journal_asset ON journal (asset_id, seq);
+
+-- How far each consumer has read (journal).
+CREATE TABLE journal_cursor (
+    consumer TEXT PRIMARY KEY,
+    seq      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What receivers are told: the body of a callback, as it is sent every time (webhooks).
+CREATE TABLE notice (
+    id         INTEGER PRIMARY KEY,
+    asset_id   TEXT,                            -- no reference: it outlives its asset; none for a test
+    event      TEXT NOT NULL,
+    body       TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX notice_asset ON notice (asset_id) WHERE asset_id IS NOT NULL;
+
+-- A notice on its way to one URL (webhooks).
+CREATE TABLE delivery (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    id          TEXT NOT NULL UNIQUE,           -- 32 lower-case hex: what receivers know it by, the same every time
+    notice_id   INTEGER NOT NULL REFERENCES notice (id),
+    url         TEXT NOT NULL,
+    -- WAITING → DELIVERED | FAILED (all tries used up, or told to stop) | DROPPED (nobody wants it any more).
+    state       TEXT NOT NULL CHECK (state IN ('WAITING', 'DELIVERED', 'FAILED', 'DROPPED')),
+    tries       INTEGER NOT NULL DEFAULT 0,     -- since it was last begun: the place in the schedule
+    attempts    INTEGER NOT NULL DEFAULT 0,     -- in all
+    next_at     INTEGER NOT NULL,               -- while waiting: not before this instant
+    finished_at INTEGER                         -- when it stopped waiting
+) STRICT;
+-- The next delivery of a URL is the first entry.
+CREATE INDEX delivery_waiting ON delivery (url, next_at, seq) WHERE state = 'WAITING';
+CREATE INDEX delivery_state ON delivery (state, seq);
+CREATE INDEX delivery_notice ON delivery (notice_id);
+CREATE INDEX delivery_finished ON delivery (finished_at) WHERE finished_at IS NOT NULL;
+
+-- What came of each attempt at a delivery (webhooks).
+CREATE TABLE attempt (
+    delivery_seq INTEGER NOT NULL REFERENCES delivery (seq) ON DELETE CASCADE,
+    number       INTEGER NOT NULL,              -- from 1
+    at           INTEGER NOT NULL,
+    duration_ms  INTEGER NOT NULL,
+    status       INTEGER,                       -- what was answered, if anything
+    error        TEXT,                          -- why it does not count as delivered
+    answer       TEXT NOT NULL,                 -- how the answer's body begins
+    PRIMARY KEY (delivery_seq, number)
+) STRICT, WITHOUT ROWID;
 
 -- What the API calls a job: one asked-for batch of work, on one asset or on many (processing).
 CREATE TABLE round (

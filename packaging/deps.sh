@@ -50,6 +50,22 @@ need_video_packages() {
         "gstreamer1.0-libav=test -e $plugins/libgstlibav.so"
 }
 
+# What verifies callbacks in the tests: `standardwebhooks` from PyPI and from npm, beside the build.
+need_webhook_verifiers() {
+    local folder="${CARGO_TARGET_DIR:-$PWD/target}/foreign"
+    need_node
+    if [ ! -e "$folder/python/standardwebhooks" ]; then
+        need_packages 'python3-pip=/usr/bin/python3 -m pip --version'
+        say "installing standardwebhooks from PyPI into $folder"
+        /usr/bin/python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder/python" \
+            'standardwebhooks==1.1.0' </dev/null
+    fi
+    if [ ! -e "$folder/node/node_modules/standardwebhooks" ]; then
+        say "installing standardwebhooks from npm into $folder"
+        npm install --prefix "$folder/node" --no-audit --no-fund --loglevel=error 'standardwebhooks@1.1.1' </dev/null
+    fi
+}
+
 # need_packages 'PACKAGE=PROBE'… – installs each package whose probe (a shell command) fails.
 need_packages() {
     local pair log missing=()

@@ -47,6 +47,7 @@ use crate::interfaces::http::server;
 use crate::interfaces::http::server::Bound;
 use crate::interfaces::router;
 use crate::journal::Journal;
+use crate::news::News;
 use crate::processing::Processing;
 use crate::processing::RunFilm;
 use crate::processing::RunStep;
@@ -57,6 +58,9 @@ use crate::settings::Settings;
 use crate::stills::Stills;
 use crate::support::clock::Clock;
 use crate::support::cpu::Cpu;
+use crate::support::fetch::Fetch;
+use crate::webhooks::ReissueCallbacks;
+use crate::webhooks::Webhooks;
 
 /// The whole database as it is today.
 pub const SCHEMA: &str = include_str!("../schema.sql");
@@ -64,8 +68,14 @@ pub const SCHEMA: &str = include_str!("../schema.sql");
 /// Blocking work at once: mostly waiting for the disk, so more than there are cores.
 const BLOCKING_SLOTS: usize = 32;
 
+/// Errands in the network that are jobs, at once.
+const NET_SLOTS: usize = 2;
+
 /// How long a stop waits for jobs under way before it hands them back.
 const JOB_GRACE: Duration = Duration::from_secs(10);
+
+/// How long it waits for callbacks under way: they will be sent again, so this is a courtesy.
+const CALLBACK_GRACE: Duration = Duration::from_secs(3);
 
 /// The rooms, wired.
 pub struct App {
@@ -88,6 +98,8 @@ pub struct App {
     custody: Custody,
     ingest: Ingest,
     delivery: Delivery,
+    news: News,
+    webhooks: Webhooks,
     vitals: Vitals,
     registry: Data<Mutex<Registry>>,
     figures: Figures,
@@ -167,6 +179,18 @@ impl App {
             cpu.clone(),
         )?;
 
+        let fetch = Fetch::new(&config.net)?;
+        let news = News::new(db.clone(), journal.clone());
+        let webhooks = Webhooks::new(
+            config.webhooks.clone(),
+            db.clone(),
+            jobs.clone(),
+            journal.clone(),
+            settings.clone(),
+            fetch,
+            open_master(&data_dir)?,
+        );
+
         ingest.recover().await?;
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
@@ -175,6 +199,7 @@ impl App {
         jobs.register::<RunFilm>(Arc::new(processing.clone()));
         jobs.register::<Sweep>(Arc::new(custody.clone()));
         jobs.register::<RunBulk>(Arc::new(custody.clone()));
+        jobs.register::<ReissueCallbacks>(Arc::new(webhooks.clone()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let receiving = ingest.clone();
         // Making pictures yields to taking them in: nobody can repeat the second.
@@ -182,8 +207,14 @@ impl App {
 
         let mut registry = Registry::with_prefix("cloakroom");
         let figures = Figures::new(&mut registry);
-        let vitals =
-            Vitals { db: db.clone(), storage: storage.clone(), workers: workers.clone(), films: films.clone() };
+        let vitals = Vitals {
+            db: db.clone(),
+            storage: storage.clone(),
+            workers: workers.clone(),
+            films: films.clone(),
+            news: news.clone(),
+            webhooks: webhooks.clone(),
+        };
         let registry = Data::new(Mutex::new(registry));
         Ok(App {
             config,
@@ -205,6 +236,8 @@ impl App {
             custody,
             ingest,
             delivery,
+            news,
+            webhooks,
             vitals,
             registry,
             figures,
@@ -225,8 +258,11 @@ impl App {
             (RunStep::QUEUE_NAME, 1),
             (RunFilm::QUEUE_NAME, films),
             (Sweep::QUEUE_NAME, 2),
+            (ReissueCallbacks::QUEUE_NAME, NET_SLOTS),
         ];
         self.jobs.start(&slots).await?;
+        self.news.start();
+        self.webhooks.start();
         self.films.look_around();
         server::bind(&self.config.http, &self.data_dir, &self.clock, self.mount())
     }
@@ -236,9 +272,14 @@ impl App {
         self.db.ping_write().await.is_ok()
     }
 
+    /// Ends the answers that would go on for ever. The listeners can be stopped then.
+    pub fn hang_up(&self) {
+        self.news.hang_up();
+    }
+
     /// Ends what is under way and puts everything in order. The listeners have stopped before.
     pub async fn stop(self) -> Result<()> {
-        self.jobs.stop(JOB_GRACE).await;
+        tokio::join!(self.jobs.stop(JOB_GRACE), self.webhooks.stop(CALLBACK_GRACE));
         let workers = self.workers.clone();
         self.cpu
             .run(move || {
@@ -261,6 +302,8 @@ impl App {
         let custody = Data::new(self.custody.clone());
         let ingest = Data::new(self.ingest.clone());
         let delivery = Data::new(self.delivery.clone());
+        let news = Data::new(self.news.clone());
+        let webhooks = Data::new(self.webhooks.clone());
         let cpu = Data::new(self.cpu.clone());
         let http = Data::new(self.config.http.clone());
         let pace = Data::new(Pace::new(&self.config.http));
@@ -279,6 +322,8 @@ impl App {
                 .app_data(custody.clone())
                 .app_data(ingest.clone())
                 .app_data(delivery.clone())
+                .app_data(news.clone())
+                .app_data(webhooks.clone())
                 .app_data(cpu.clone())
                 .app_data(http.clone())
                 .app_data(pace.clone())
@@ -304,6 +349,9 @@ pub fn open_accounts(
     clock: &Clock,
     cpu: &Cpu,
 ) -> Result<Accounts> {
-    let master = MasterKey::open_or_create(&data_dir.join("secret/master.key"))?;
-    Ok(Accounts::new(config.clone(), db.clone(), clock.clone(), cpu.clone(), master))
+    Ok(Accounts::new(config.clone(), db.clone(), clock.clone(), cpu.clone(), open_master(data_dir)?))
+}
+
+fn open_master(data_dir: &Path) -> Result<MasterKey> {
+    MasterKey::open_or_create(&data_dir.join("secret/master.key"))
 }

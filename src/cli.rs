@@ -251,6 +251,7 @@ async fn serve(config: Config) -> Result<()> {
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping: finishing what is under way");
+    app.hang_up();
     handle.stop(true).await;
     let _ = server.await;
     app.stop().await

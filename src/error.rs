@@ -69,6 +69,8 @@ codes! {
     UploadIncomplete = "UPLOAD_INCOMPLETE", 400, Caller, Never;
     /// An asset with this id exists already.
     AssetIdExists = "ASSET_ID_EXISTS", 400, Caller, Never;
+    /// This address cannot be called from here: only http and https, and no private network that the operator did not allow.
+    UrlNotAllowed = "URL_NOT_ALLOWED", 400, Caller, Never;
     /// The asset is still being saved. Try again in a moment.
     AssetNotReady = "ASSET_NOT_READY", 400, Caller, Backoff;
     /// The asset could not be read as what it claims to be; its errors say why.
@@ -105,6 +107,8 @@ codes! {
     CollectionNotFound = "COLLECTION_NOT_FOUND", 404, Caller, Never;
     /// No job has this id.
     JobNotFound = "JOB_NOT_FOUND", 404, Caller, Never;
+    /// No callback has this id.
+    CallbackNotFound = "CALLBACK_NOT_FOUND", 404, Caller, Never;
     /// This address does not answer that method.
     MethodNotAllowed = "METHOD_NOT_ALLOWED", 405, Caller, Never;
     /// The body came too slowly or stopped coming. Send it again.
@@ -131,6 +135,8 @@ codes! {
     TooManyRequests = "TOO_MANY_REQUESTS", 429, Caller, Backoff;
     /// An unexpected failure of this box. The request id finds it in the log.
     Internal = "INTERNAL_ERROR", 500, Us, Backoff;
+    /// Another server did not answer as it should. Try again later.
+    Unreachable = "UNREACHABLE", 502, World, Backoff;
     /// The box is busy. Try again after the time in Retry-After.
     Busy = "BUSY", 503, World, Backoff;
     /// The storage does not answer. Nothing was lost; try again.

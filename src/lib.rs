@@ -19,8 +19,10 @@ pub mod collections;
 pub mod custody;
 pub mod delivery;
 pub mod ingest;
+pub mod news;
 pub mod processing;
 pub mod search;
+pub mod webhooks;
 pub mod wire;
 
 pub mod interfaces;

@@ -60,6 +60,7 @@ fn s8_public_access() {
 
 #[test]
 fn s9_replace() {
+    needs("ffmpeg", &["-version"], "ffmpeg");
     python("s9_replace.py");
 }
 
@@ -70,7 +71,6 @@ fn s11_metadata_search() {
 
 #[test]
 fn s11_gallery() {
-    // Where Debian keeps the packages of Node; not every build of Node looks there by itself.
     needs_package("axios");
     run("node", "s11_gallery.js");
 }
@@ -91,6 +91,23 @@ fn s13_jwt_spa() {
 fn s13_jwt_spa_with_axios() {
     needs_package("axios");
     run_with("node", "s13_jwt_spa.mjs", &[EMAIL, PASSWORD]);
+}
+
+#[test]
+fn s10_webhooks() {
+    // Beside the build: packaging/test.sh puts them there.
+    let verifiers = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("foreign");
+    for there in ["python/standardwebhooks", "node/node_modules/standardwebhooks"] {
+        let path = verifiers.join(there);
+        assert!(path.exists(), "this test needs {}: run packaging/test.sh", path.display());
+    }
+    needs("node", &["--version"], "nodejs");
+    needs("/usr/bin/python3", &["-c", "import requests"], "python3-requests");
+    let app = Appliance::with(&[
+        ("CLOAKROOM_NET__ALLOW", "127.0.0.0/8"),
+        ("CLOAKROOM_WEBHOOKS__SCHEDULE_SECONDS", "1,1,1,1,1,1,1"),
+    ]);
+    run_on(&app, "/usr/bin/python3", "s10_webhooks.py", &[verifiers.to_str().unwrap()]);
 }
 
 #[test]
@@ -130,7 +147,10 @@ fn run(interpreter: &str, script: &str) {
 
 /// With more arguments behind the base address and the API key.
 fn run_with(interpreter: &str, script: &str, more: &[&str]) {
-    let app = Appliance::start();
+    run_on(&Appliance::start(), interpreter, script, more);
+}
+
+fn run_on(app: &Appliance, interpreter: &str, script: &str, more: &[&str]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(script);
     let output = Command::new(interpreter)
         .arg(path)

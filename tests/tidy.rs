@@ -19,7 +19,13 @@ const FLOORS: &[&[&[&str]]] = &[
         &["infra/jobs", "media"],
     ],
     &[&["accounts", "assets", "films", "stills"], &["journal", "schemas", "settings"]],
-    &[&["collections", "delivery", "processing", "search"], &["custody"], &["ingest", "wire"]],
+    &[
+        &["collections", "delivery", "processing", "search"],
+        &["custody"],
+        &["ingest", "wire"],
+        &["news"],
+        &["webhooks"],
+    ],
     &[
         &["interfaces/http"],
         &["interfaces/filespin", "interfaces/invitation", "interfaces/manual"],

@@ -13,6 +13,11 @@ fn nothing_acknowledged_is_lost() {
 }
 
 #[test]
+fn assets_are_what_their_clients_were_told() {
+    run("lifeloop.py", &["--rounds", "6"]);
+}
+
+#[test]
 fn slow_clients_are_sent_away() {
     run("slow.py", &[]);
 }

@@ -56,14 +56,14 @@ mod tests {
 
     use super::*;
 
-    fn map(value: Value) -> Map<String, Value> {
+    fn map(value: &Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
 
     #[test]
     fn what_is_the_systems_is_neither_written_nor_lost() {
-        let there = || map(json!({"a": 1, "b": {"x": 1}, "_filespin_fr_count": 2}));
-        let said = || map(json!({"b": {"y": 2}, "c": null, "_filespin_fr_count": 9, "_filespin": 1}));
+        let there = || map(&json!({"a": 1, "b": {"x": 1}, "_filespin_fr_count": 2}));
+        let said = || map(&json!({"b": {"y": 2}, "c": null, "_filespin_fr_count": 9, "_filespin": 1}));
         let appended = merged(there(), said(), Mode::Append).unwrap();
         assert_eq!(Value::from(appended), json!({"a": 1, "b": {"y": 2}, "c": null, "_filespin_fr_count": 2}));
         let replaced = merged(there(), said(), Mode::Replace).unwrap();
@@ -73,11 +73,11 @@ mod tests {
     #[test]
     fn there_is_a_limit_in_characters_and_the_system_does_not_count() {
         // `{"t":"…"}` takes eight more.
-        let text = |n: usize| map(json!({"t": "é".repeat(n)}));
+        let text = |n: usize| map(&json!({"t": "é".repeat(n)}));
         assert!(merged(Map::new(), text(MOST_CHARACTERS - 8), Mode::Append).is_ok());
         let refused = merged(Map::new(), text(MOST_CHARACTERS - 7), Mode::Append).unwrap_err();
         assert_eq!(refused.code, Code::DataTooLarge);
-        let there = map(json!({"_filespin_ocr": "x".repeat(9000)}));
+        let there = map(&json!({"_filespin_ocr": "x".repeat(9000)}));
         assert!(merged(there, text(10), Mode::Append).is_ok());
     }
 }

@@ -79,6 +79,25 @@ pub fn newest(c: &Connection, page: Page) -> Result<Vec<Asset>> {
     Ok(assets)
 }
 
+/// Assets that arrived in a span of time, ends included, after the cursor; in the order of arrival.
+/// Each comes with its cursor.
+pub fn arrived(
+    c: &Connection,
+    (from, to): (Instant, Instant),
+    after: (Instant, i64),
+    limit: u32,
+) -> Result<Vec<((Instant, i64), AssetId)>> {
+    let mut rows = c.prepare_cached(
+        "SELECT uploaded_at, seq, id FROM asset
+          WHERE uploaded_at BETWEEN ?1 AND ?2 AND (uploaded_at, seq) > (?3, ?4)
+          ORDER BY uploaded_at, seq LIMIT ?5",
+    )?;
+    let found = rows
+        .query_map(params![from, to, after.0, after.1, limit], |r| Ok(((r.get(0)?, r.get(1)?), r.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(found)
+}
+
 /// How many assets are not in the trash.
 pub fn count(c: &Connection) -> Result<u64> {
     let mut sum = c.prepare_cached("SELECT coalesce(sum(live), 0) FROM asset_block")?;

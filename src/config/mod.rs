@@ -30,6 +30,8 @@ use crate::ingest;
 use crate::interfaces::http;
 use crate::media::imaging;
 use crate::processing;
+use crate::support::fetch;
+use crate::webhooks;
 
 /// Every setting with its default and what it means.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -62,6 +64,8 @@ pub struct Config {
     pub processing: processing::Config,
     pub custody: custody::Config,
     pub delivery: delivery::Config,
+    pub net: fetch::Config,
+    pub webhooks: webhooks::Config,
 }
 
 /// What the command line may set.

@@ -12,7 +12,6 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
-use serde_json::json;
 
 use crate::accounts::Caller;
 use crate::assets;
@@ -28,6 +27,7 @@ use crate::error::Result;
 use crate::infra::db::Tx;
 use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Job;
+use crate::infra::jobs::JobId;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
 use crate::processing::Bulk;
@@ -37,11 +37,11 @@ use crate::support::clock::Instant;
 const MOST_ASSETS: u32 = 1000;
 const LONGEST_SPAN: Duration = Duration::from_hours(31 * 24);
 
+/// How many processing keys one request may name: more than there are.
+const MOST_KEYS: usize = 100;
+
 /// How many assets one transaction is about: others want to write, too.
 const LOT: usize = 50;
-
-/// How many errors are told one by one.
-const MOST_ERRORS: usize = 1000;
 
 /// Which assets are meant.
 #[derive(Clone, Debug)]
@@ -112,9 +112,9 @@ impl Selection {
     }
 
     fn ids(self, tx: &Tx) -> Result<Vec<AssetId>> {
-        let Selection::Uploaded { from, to } = self else {
-            let Selection::These(ids) = self else { return Ok(Vec::new()) };
-            return Ok(ids);
+        let (from, to) = match self {
+            Selection::These(ids) => return Ok(ids),
+            Selection::Uploaded { from, to } => (from, to),
         };
         let ids = store::uploaded_between(tx, from, to, MOST_ASSETS + 1)?;
         if ids.len() > MOST_ASSETS as usize {
@@ -139,6 +139,9 @@ impl Custody {
         keys: Vec<String>,
         input: Map<String, Value>,
     ) -> Result<i64> {
+        if keys.len() > MOST_KEYS {
+            return Err(Code::InvalidRequest.because(format!("At most {MOST_KEYS} keys at a time.")));
+        }
         self.ask(caller, Bulk::Process, input, which.checked()?, |ids| What::Process { ids, keys }).await
     }
 
@@ -169,7 +172,7 @@ impl Custody {
     /// One lot; whether it was the last.
     fn lot(&self, tx: &Tx, job: &RunBulk, started: Instant, at: &Attempt) -> Result<bool> {
         let kind = job.what.kind();
-        let mut outcome = Outcome::read(self.processing.outcome(tx, job.round)?);
+        let mut outcome = Outcome::read(&self.processing.outcome(tx, job.round)?);
         let is_last = match &job.what {
             What::Delete { ids } => {
                 outcome.each(ids, |id, _| self.delete_within(tx, job.user, id, &[ORIGINAL.to_owned()]).map(|_| ()))?
@@ -182,13 +185,12 @@ impl Custody {
                 Ok(())
             })?,
             What::Purge { ids: Some(ids), .. } => {
-                let mut gone = Vec::new();
+                let mut gone = Gone::default();
                 let is_last = outcome.each(ids, |id, _| {
-                    let last = store::forget(tx, id)?;
-                    gone.push((id, last.ok_or_else(|| Code::AssetNotFound.because("It is not in the trash."))?));
-                    Ok(())
+                    let is_gone = self.forget(tx, id, &mut gone)?;
+                    if is_gone { Ok(()) } else { Err(Code::AssetNotFound.because("It is not in the trash.")) }
                 })?;
-                self.forgotten(tx, gone)?;
+                self.follow_up(tx, gone)?;
                 is_last
             }
             What::Purge { until, ids: None } => self.empty(tx, *until, &mut outcome)?,
@@ -214,20 +216,28 @@ impl Custody {
             outcome.total = store::count_trashed(tx, until)?.0 as usize;
         }
         let ids = store::trashed(tx, until, LOT as u32)?;
-        let mut gone = Vec::new();
+        let mut gone = Gone::default();
         for id in &ids {
-            gone.extend(store::forget(tx, *id)?.map(|last| (*id, last)));
+            self.forget(tx, *id, &mut gone)?;
         }
-        outcome.done += gone.len();
-        self.forgotten(tx, gone)?;
+        outcome.done += gone.assets.len();
+        self.follow_up(tx, gone)?;
         Ok(ids.len() < LOT)
     }
 
-    fn forgotten(&self, tx: &Tx, gone: Vec<(AssetId, u32)>) -> Result<()> {
-        for (id, _) in &gone {
-            self.assets.forget_after(tx, *id);
-        }
-        if gone.is_empty() { Ok(()) } else { self.owe(tx, &Sweep::Assets(gone)) }
+    /// Forgets one asset of the trash; false when it is not there.
+    fn forget(&self, tx: &Tx, id: AssetId, gone: &mut Gone) -> Result<bool> {
+        let makers = self.processing.makers(tx, id, None)?;
+        let Some(last) = store::forget(tx, id)? else { return Ok(false) };
+        gone.makers.extend(makers);
+        gone.assets.push((id, last));
+        self.assets.forget_after(tx, id);
+        Ok(true)
+    }
+
+    fn follow_up(&self, tx: &Tx, gone: Gone) -> Result<()> {
+        let Gone { assets: gone, makers } = gone;
+        if gone.is_empty() { Ok(()) } else { self.owe(tx, &Sweep::Assets { gone, makers }) }
     }
 }
 
@@ -254,6 +264,13 @@ impl Run<RunBulk> for Custody {
     }
 }
 
+/// Assets that were forgotten in one lot: what is left to do.
+#[derive(Default)]
+struct Gone {
+    assets: Vec<(AssetId, u32)>,
+    makers: Vec<JobId>,
+}
+
 /// What has come of it so far.
 #[derive(Default)]
 struct Outcome {
@@ -264,7 +281,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn read(written: Map<String, Value>) -> Outcome {
+    fn read(written: &Map<String, Value>) -> Outcome {
         let number = |name: &str| written.get(name).and_then(Value::as_u64).unwrap_or(0) as usize;
         let map = |name: &str| written.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
         Outcome { total: number("total"), done: number("done"), errors: map("errors"), jobs: map("jobs") }
@@ -296,8 +313,6 @@ impl Outcome {
     }
 
     fn refused(&mut self, id: AssetId, error: &Error) {
-        if self.errors.len() < MOST_ERRORS {
-            self.errors.insert(id.to_string(), json!(error.code.wire()));
-        }
+        self.errors.insert(id.to_string(), error.code.wire().into());
     }
 }

@@ -1,7 +1,8 @@
 //! The job that removes files which the record no longer names.
 //!
 //! It is owed in the transaction that took them off the record, so it is not forgotten, and run a
-//! while later, so that those who are reading finish and those who were still making notice.
+//! while later, so that those who are reading finish. Whoever is still making something of the
+//! asset is waited for: what they leave behind goes, too.
 //!
 //! Invariant: no file goes that the record names, or is about to. The files of a revision that was
 //! replaced and of an asset that is gone have names that never come back. A conversion may be made
@@ -25,12 +26,16 @@ use crate::infra::db::Tx;
 use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
+use crate::infra::jobs::JobId;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
 use crate::infra::storage::ObjectPath;
 
 /// When an asset is being worked on, how long until the next look.
 const LATER: Duration = Duration::from_secs(30);
+
+/// The same when those who work on it have been told to stop.
+const SOON: Duration = Duration::from_secs(2);
 
 /// What has to go.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,8 +44,8 @@ pub enum Sweep {
     Conversions { id: AssetId, revision: u32, made: Vec<Made> },
     /// A revision that was replaced, and all that was made of it.
     Revision { id: AssetId, revision: u32 },
-    /// Assets that are gone, each with its last revision.
-    Assets(Vec<(AssetId, u32)>),
+    /// Assets that are gone, each with its last revision, and the jobs that were still at them.
+    Assets { gone: Vec<(AssetId, u32)>, makers: Vec<JobId> },
 }
 
 /// A conversion as its file is named.
@@ -80,15 +85,11 @@ impl Run<Sweep> for Custody {
     async fn run(&self, job: Sweep, at: &Attempt) -> Result<()> {
         match job {
             Sweep::Conversions { id, revision, made } => self.sweep_conversions(id, revision, made, at).await,
-            Sweep::Revision { id, revision } => {
-                if self.db.read(move |c| store::revision(c, id)).await?.is_none_or(|now| now > revision) {
-                    self.storage.delete(&place::original(id, revision)?).await?;
-                    self.storage.delete_folder(&place::conversions(id, revision)?).await?;
-                    self.storage.delete_folder(&place::on_demand_images(id, revision)?).await?;
+            Sweep::Revision { id, revision } => self.sweep_revision(id, revision, at).await,
+            Sweep::Assets { gone, makers } => {
+                if makers.iter().any(|job| self.jobs.is_under_way(*job)) {
+                    return self.put_off(Sweep::Assets { gone, makers }, at).await;
                 }
-                Ok(())
-            }
-            Sweep::Assets(gone) => {
                 for (id, last) in gone {
                     for revision in 1..=last {
                         self.storage.delete(&place::original(id, revision)?).await?;
@@ -114,19 +115,49 @@ impl Custody {
         self.jobs.enqueue(tx, sweep, when).map(|_| ())
     }
 
+    async fn put_off(&self, sweep: Sweep, at: &Attempt) -> Result<()> {
+        let (this, at) = (self.clone(), at.clone());
+        self.db
+            .write(move |tx| {
+                this.owe_after(tx, &sweep, SOON)?;
+                at.complete(tx)
+            })
+            .await
+    }
+
+    async fn sweep_revision(&self, id: AssetId, revision: u32, at: &Attempt) -> Result<()> {
+        let this = self.clone();
+        let (present, makers) = self
+            .db
+            .read(move |c| Ok((store::revision(c, id)?, this.processing.makers(c, id, Some(revision))?)))
+            .await?;
+        if present.is_some_and(|present| present <= revision) {
+            return Ok(());
+        }
+        if !makers.is_empty() {
+            return self.put_off(Sweep::Revision { id, revision }, at).await;
+        }
+        self.storage.delete(&place::original(id, revision)?).await?;
+        self.storage.delete_folder(&place::conversions(id, revision)?).await?;
+        self.storage.delete_folder(&place::on_demand_images(id, revision)?).await
+    }
+
     async fn sweep_conversions(&self, id: AssetId, revision: u32, made: Vec<Made>, at: &Attempt) -> Result<()> {
         let (this, at) = (self.clone(), at.clone());
         let aside = self
             .db
             .write(move |tx| {
                 let mut aside = Vec::new();
+                let sweep = Sweep::Conversions { id, revision, made: made.clone() };
                 let present = store::revision(tx, id)?;
                 if present == Some(revision) && this.processing.is_busy(tx, id)? {
-                    this.owe_after(tx, &Sweep::Conversions { id, revision, made }, LATER)?;
+                    this.owe_after(tx, &sweep, LATER)?;
+                } else if !this.processing.makers(tx, id, Some(revision))?.is_empty() {
+                    this.owe_after(tx, &sweep, SOON)?;
                 } else {
                     let there = store::conversions(tx, id)?;
                     let is_named = |made: &Made| {
-                        revision == present.unwrap_or(0)
+                        present == Some(revision)
                             && there.iter().any(|c| c.key == made.key && c.suffix() == made.suffix)
                     };
                     for made in made.iter().filter(|made| !is_named(made)) {
@@ -140,7 +171,9 @@ impl Custody {
         let storage = self.storage.clone();
         self.cpu
             .run(move || {
-                aside.iter().for_each(|name| storage.unstage(name));
+                for name in &aside {
+                    storage.unstage(name);
+                }
                 Ok(())
             })
             .await

@@ -46,7 +46,8 @@ impl Delivery {
         asset.still_by().is_some_and(|key| {
             on_demand::still(full).is_none()
                 && !asset.errors.contains_key(key)
-                && self.clock.now().since(asset.uploaded_at) < STILL_COMES_WITHIN
+                // Counted from the last change: it may have been replaced, or fetched out of the trash.
+                && self.clock.now().since(asset.updated_at) < STILL_COMES_WITHIN
         })
     }
 

@@ -31,6 +31,15 @@ pub enum Event {
 }
 
 impl Event {
+    pub const ALL: [Event; 6] = [
+        Event::FileSaved,
+        Event::FileProcessed,
+        Event::FileDataUpdated,
+        Event::FileDeleted,
+        Event::FileUndeleted,
+        Event::AddonProcessed,
+    ];
+
     pub fn word(self) -> &'static str {
         match self {
             Event::FileSaved => "file-saved",
@@ -75,6 +84,11 @@ impl Journal {
     /// Up to `limit` entries after the cursor, oldest first.
     pub async fn after(&self, seq: i64, limit: u32) -> Result<Vec<Entry>> {
         self.db.read(move |c| store::after(c, seq, limit)).await
+    }
+
+    /// The number of the newest entry; 0 when nothing has happened yet.
+    pub async fn latest(&self) -> Result<i64> {
+        self.db.read(store::latest).await
     }
 
     /// Resolves after a commit that told something. Register before reading, then read.

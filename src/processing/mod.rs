@@ -39,6 +39,7 @@ use crate::infra::db::Db;
 use crate::infra::db::Tx;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
+use crate::infra::jobs::JobId;
 use crate::infra::jobs::Jobs;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
@@ -154,9 +155,15 @@ impl Processing {
         store::end_step(tx, round, kind.step(), started, failure).map(|_| ())
     }
 
-    /// Whether something is being made of an asset, or waits to be.
+    /// Whether something is to be made of an asset, or is being made.
     pub fn is_busy(&self, c: &Conn, id: AssetId) -> Result<bool> {
         Ok(!store::open_rounds(c, id)?.is_empty())
+    }
+
+    /// The jobs that are making something of an asset's content, or of any that it has had, right
+    /// now, whether it is wanted any more or not: until they end, files may appear.
+    pub fn makers(&self, c: &Conn, id: AssetId, revision: Option<u32>) -> Result<Vec<JobId>> {
+        Ok(store::jobs_of(c, id, revision)?.into_iter().filter(|job| self.jobs.is_under_way(*job)).collect())
     }
 
     pub async fn find(&self, round: i64) -> Result<Round> {

@@ -81,6 +81,16 @@ pub fn open_jobs(c: &Connection, round: i64) -> Result<Vec<JobId>> {
     Ok(rows.query_map([round], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Every owed job that there ever was for the steps of an asset's content, or of all it has had;
+/// most of them are gone.
+pub fn jobs_of(c: &Connection, asset: AssetId, revision: Option<u32>) -> Result<Vec<JobId>> {
+    let mut rows = c.prepare_cached(
+        "SELECT DISTINCT step.job_id FROM round JOIN step ON step.round_id = round.id \
+         WHERE round.asset_id = ?1 AND (?2 IS NULL OR round.revision = ?2) AND step.job_id IS NOT NULL",
+    )?;
+    Ok(rows.query_map(params![asset, revision], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Records that steps are under way, and how far; never goes back. False when none of them is
 /// open any more.
 pub fn progress(tx: &Tx, round: i64, keys: &[impl AsRef<str>], percent: u8) -> Result<bool> {

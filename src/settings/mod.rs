@@ -13,6 +13,7 @@ pub mod auth;
 pub mod model;
 mod store;
 pub mod videos;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -28,9 +29,11 @@ pub use model::Placement;
 pub use model::Values;
 pub use model::Watermark;
 pub use videos::Videos;
+pub use webhook::Webhook;
 
 use crate::error::Result;
 use crate::infra::db::Db;
+use crate::infra::db::Tx;
 
 /// Knows the settings; cheap to clone.
 #[derive(Clone)]
@@ -80,20 +83,27 @@ impl Settings {
         self.change(move |values| values.addons = addons).await
     }
 
-    async fn change(&self, edit: impl FnOnce(&mut Values) + Send + 'static) -> Result<()> {
+    /// Changes something together with what depends on it: for rooms that are inside a transaction.
+    pub fn edit(&self, tx: &Tx, edit: impl FnOnce(&mut Values)) -> Result<()> {
+        // Read inside the transaction: writes come one at a time, so no edit is lost.
+        let mut values = store::all(tx)?;
+        edit(&mut values);
+        store::put(tx, &values)?;
         let current = Arc::clone(&self.current);
-        self.db
-            .write(move |tx| {
-                // Read inside the transaction: writes come one at a time, so no edit is lost.
-                let mut values = store::all(tx)?;
-                edit(&mut values);
-                store::put(tx, &values)?;
-                tx.after_commit(move || {
-                    *current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(values);
-                });
-                Ok(())
-            })
-            .await
+        tx.after_commit(move || {
+            *current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(values);
+        });
+        Ok(())
+    }
+
+    /// Who is told what happens, as a transaction sees it.
+    pub fn webhook(&self, tx: &Tx) -> Result<Webhook> {
+        store::webhook(tx)
+    }
+
+    async fn change(&self, edit: impl FnOnce(&mut Values) + Send + 'static) -> Result<()> {
+        let this = self.clone();
+        self.db.write(move |tx| this.edit(tx, edit)).await
     }
 }
 
@@ -117,7 +127,7 @@ mod tests {
         settings.set_auth(auth.clone()).await.unwrap();
         let addons = Addons::from_iter([("AUTO_TAGS".to_owned(), serde_json::json!({"enabled": false}))]);
         settings.set_addons(addons.clone()).await.unwrap();
-        let expected = Values { images, videos, watermark: Some(mark), auth, addons };
+        let expected = Values { images, videos, watermark: Some(mark), auth, addons, ..Values::default() };
         assert_eq!(*settings.now(), expected);
         assert_eq!(*Settings::open(db).await.unwrap().now(), expected);
     }

@@ -14,6 +14,7 @@ pub use crate::media::imaging::params::watermark::Placement;
 use crate::settings::addons::Addons;
 use crate::settings::auth::Auth;
 use crate::settings::videos::Videos;
+use crate::settings::webhook::Webhook;
 
 /// The content key of deep zoom.
 pub const DEEPZOOM: &str = "deepzoom";
@@ -35,6 +36,7 @@ pub struct Values {
     pub watermark: Option<Watermark>,
     pub auth: Auth,
     pub addons: Addons,
+    pub webhook: Webhook,
 }
 
 impl Values {

@@ -8,6 +8,7 @@ use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Tx;
 use crate::settings::model::Values;
+use crate::settings::webhook::Webhook;
 
 /// Everything; what was never chosen has its default.
 pub fn all(c: &Connection) -> Result<Values> {
@@ -17,7 +18,12 @@ pub fn all(c: &Connection) -> Result<Values> {
         watermark: get(c, "watermark")?,
         auth: get(c, "auth")?,
         addons: get(c, "addons")?,
+        webhook: webhook(c)?,
     })
+}
+
+pub fn webhook(c: &Connection) -> Result<Webhook> {
+    get(c, "webhook")
 }
 
 pub fn put(tx: &Tx, values: &Values) -> Result<()> {
@@ -25,7 +31,8 @@ pub fn put(tx: &Tx, values: &Values) -> Result<()> {
     set(tx, "videos", &values.videos)?;
     set(tx, "watermark", &values.watermark)?;
     set(tx, "auth", &values.auth)?;
-    set(tx, "addons", &values.addons)
+    set(tx, "addons", &values.addons)?;
+    set(tx, "webhook", &values.webhook)
 }
 
 fn get<T: DeserializeOwned + Default>(c: &Connection, name: &str) -> Result<T> {

@@ -3,6 +3,7 @@
 pub mod checksum;
 pub mod clock;
 pub mod cpu;
+pub mod fetch;
 pub mod id;
 pub mod mime;
 pub mod page;

@@ -21,6 +21,8 @@ mod jobs;
 mod keeping;
 /// Every route for every kind of caller.
 mod matrix;
+/// Callbacks and their log, the feed, the changes.
+mod news;
 /// The process itself: health, configuration, signals, certificates, restarts.
 mod operations;
 /// Users, keys, the second factor.

@@ -59,6 +59,16 @@ fn a_page_hands_in() {
         app.call("GET", &path, &[("X-FileSpin-Api-Key", UPLOAD_KEY)], b"").refused(401, "UNAUTHORIZED");
     }
     assert_eq!(hand_in(&app, "", &[("X-FileSpin-Upload-Key", UPLOAD_KEY)]).status, 200, "a program");
+    // It may describe what it handed in, and nothing else.
+    let ours = format!("/api/v1/assets/{id}/data/update");
+    let described = app.call("POST", &format!("{ours}{key}"), &[OURS], b"{\"data\": {\"by\": \"page\"}}");
+    assert_eq!((described.status, described.json()), (200, json!({"status": "OK", "id": id})));
+    assert_eq!(described.header(ACAO), OURS.1);
+    assert_eq!(app.json(&format!("/api/v1/assets/{id}/data"))["data"]["by"], "page");
+    for other in [app.keep("other.txt", b"x"), "0".repeat(32)] {
+        let path = format!("/api/v1/assets/{other}/data/update{key}");
+        app.call("POST", &path, &[OURS], b"{\"data\": {}}").refused(403, "FORBIDDEN");
+    }
     hand_in(&app, "", &[]).refused(401, "UNAUTHORIZED");
     hand_in(&app, "?upload_key=", &[]).refused(401, "UNAUTHORIZED");
     hand_in(&app, "?upload_key=00000000000000000000000000000000", &[OURS]).refused(401, "UNAUTHORIZED");

@@ -44,7 +44,7 @@ fn a_section_is_replaced_whole_and_survives_a_restart() {
     let mut app = Appliance::start();
     let before = app.json("/api/v1/user/settings");
     assert_eq!(before["image"], json!({"is_on_demand_private": false, "conversions": []}));
-    for section in ["storage", "auth", "database", "image", "video", "addons"] {
+    for section in ["storage", "auth", "webhook", "database", "image", "video", "addons"] {
         assert!(before[section].is_object(), "{section}");
     }
     assert!(before.get("watermark").is_none(), "no mark is set");

@@ -165,6 +165,11 @@ impl Jobs {
         Ok(cancelled)
     }
 
+    /// Whether somebody is at a job right now, also at one that was cancelled and has not noticed yet.
+    pub fn is_under_way(&self, id: JobId) -> bool {
+        self.0.is_under_way(id)
+    }
+
     /// Owes a discarded or cancelled job anew, with all its attempts; false if it is neither.
     pub fn retry(&self, tx: &Tx, id: JobId) -> Result<bool> {
         let revived = store::revive(tx, id)?;

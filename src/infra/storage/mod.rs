@@ -211,13 +211,19 @@ impl Storage {
 
     /// Removes an object; it need not exist.
     pub async fn delete(&self, place: &ObjectPath) -> Result<()> {
-        Ok(self.inner.operator.delete(place.as_str()).await?)
+        gone(self.inner.operator.delete(place.as_str()).await).map(|_| ())
     }
 
     /// Removes a folder with all that is in it; it need not exist.
     pub async fn delete_folder(&self, folder: &ObjectPath) -> Result<()> {
         let path = format!("{}/", folder.as_str());
-        Ok(self.inner.operator.delete_with(&path).recursive(true).await?)
+        // Somebody else may be removing the same at the same time.
+        while !gone(self.inner.operator.delete_with(&path).recursive(true).await)? {
+            if !self.inner.root.join(folder.as_str()).exists() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn replace(&self, place: &ObjectPath, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
@@ -280,6 +286,15 @@ impl Storage {
             tracing::error!(error = %e, "the disk failed to flush; uploads are refused until the box is restarted");
             io(e)
         })
+    }
+}
+
+/// Whether all of it was removed just now; what was not there is no failure.
+fn gone(removed: Result<(), opendal::Error>) -> Result<bool> {
+    match removed {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == opendal::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -389,6 +404,16 @@ mod tests {
         storage.put(&place("odi/ab/x/1/d.jpg"), b"x").unwrap();
         storage.delete_folder(&place("odi/ab/x")).await.unwrap();
         assert!(storage.open_file(&place("odi/ab/x/1/d.jpg")).is_err());
+        for n in 0..50 {
+            storage.put(&place(&format!("odi/ab/x/{n}/d.jpg")), b"x").unwrap();
+        }
+        let two = std::array::from_fn::<_, 4, _>(|_| {
+            let storage = storage.clone();
+            tokio::spawn(async move { storage.delete_folder(&place("odi/ab/x")).await })
+        });
+        for each in two {
+            each.await.unwrap().unwrap();
+        }
         storage.delete_folder(&place("odi/ab/x")).await.unwrap();
     }
 }

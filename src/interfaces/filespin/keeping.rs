@@ -15,6 +15,7 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::accounts::Accounts;
 use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::assets::AssetId;
@@ -36,8 +37,11 @@ use crate::support::clock::Instant;
 use crate::wire::filespin::AssetData;
 
 pub fn mount(r: &mut Routes) {
-    r.post("/api/v1/assets/{id}/data/update", Permission::EditAsset, update, "Writes data of an asset")
-        .query([("async", "`1`: answer 202")])
+    r.post("/api/v1/assets/{id}/data/update", Permission::EditAssetOrHandedIn, update, "Writes data of an asset")
+        .query([
+            ("async", "`1`: answer 202"),
+            ("upload_key", "The upload key by which it came in a short while ago; then the answer holds `id` alone"),
+        ])
         .takes(Body::json::<DataUpdate>())
         .answers(200, Body::json::<AssetData>())
         .answers(202, Body::json::<AssetData>())
@@ -199,13 +203,22 @@ struct Trash {
     size: u64,
 }
 
+/// What a page with an upload key is told.
+#[derive(Serialize)]
+struct Described {
+    status: &'static str,
+    id: String,
+}
+
 async fn update(
     caller: Caller,
+    accounts: Data<Accounts>,
     custody: Data<Custody>,
     id: Id,
     query: Pairs,
     body: JsonBody<DataUpdate>,
 ) -> Reply<HttpResponse> {
+    accounts.may_describe(&caller, &id.0.to_string()).await?;
     let DataUpdate { data, mode, data_schema_id } = body.0;
     let mode = match mode {
         Some(UpdateMode::Replace) => Mode::Replace,
@@ -215,6 +228,10 @@ async fn update(
     // It is done either way; whoever asked not to wait expects the other status.
     let waits = !matches!(query.get("async"), Some("1" | "true"));
     let mut answer = if waits { HttpResponse::Ok() } else { HttpResponse::Accepted() };
+    if let Caller::UploadKey { .. } = caller {
+        // It reads nothing, not even what others have written beside.
+        return Ok(answer.json(Described { status: "OK", id: id.0.to_string() }));
+    }
     Ok(answer.json(AssetData::from(&full)))
 }
 

@@ -4,7 +4,9 @@
 
 mod account;
 mod assets;
+mod callbacks;
 mod collections;
+mod feed;
 mod images;
 mod jobs;
 mod keeping;
@@ -40,5 +42,7 @@ pub fn routes() -> Routes {
     schemas::mount(&mut routes);
     search::mount(&mut routes);
     collections::mount(&mut routes);
+    callbacks::mount(&mut routes);
+    feed::mount(&mut routes);
     routes
 }

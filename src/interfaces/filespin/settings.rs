@@ -1,7 +1,8 @@
 //! Settings: all of them, and one section at a time.
 //!
 //! Shapes: <https://developers.filespin.io/reference/update-image>, `update-video`,
-//! `update-watermark` and `user-update-addons-settings`. `focal_point` and `valid_old_seconds` are ours.
+//! `update-watermark`, `webhook-update` and `user-update-addons-settings`. `focal_point` and
+//! `valid_old_seconds` are ours.
 //!
 //! Keys in the section `auth` are the caller's; everything else is the box's.
 
@@ -30,6 +31,8 @@ use crate::interfaces::http::table::Routes;
 use crate::settings::Auth;
 use crate::settings::Placement;
 use crate::settings::Settings;
+use crate::webhooks::Webhooks;
+use crate::wire::filespin::callbacks::WebhookUpdate;
 use crate::wire::filespin::settings::AuthUpdate;
 use crate::wire::filespin::settings::ImageSettings;
 use crate::wire::filespin::settings::SettingsData;
@@ -57,6 +60,7 @@ pub fn mount(r: &mut Routes) {
             Code::AssetNotFound,
             Code::Conflict,
             Code::FeatureUnavailable,
+            Code::UrlNotAllowed,
             Code::TooLarge,
             Code::UploadIncomplete,
             Code::BodyTooSlow,
@@ -67,7 +71,7 @@ pub fn mount(r: &mut Routes) {
 /// A section and what it is to be, whole.
 #[derive(Deserialize, JsonSchema)]
 struct Update {
-    /// `storage`, `auth`, `database`, `image`, `video`, `addons` or `watermark`
+    /// `storage`, `auth`, `webhook`, `database`, `image`, `video`, `addons` or `watermark`
     key: Option<String>,
     /// The section, whole. `null` takes the watermark away.
     #[serde(default, deserialize_with = "present")]
@@ -96,6 +100,7 @@ async fn update(
     settings: Data<Settings>,
     delivery: Data<Delivery>,
     caller: Caller,
+    webhooks: Data<Webhooks>,
     query: Pairs,
     body: JsonBody<Update>,
 ) -> Reply<HttpResponse> {
@@ -118,6 +123,10 @@ async fn update(
         "addons" => settings.set_addons(addons(value)?).await?,
         "watermark" if value.is_null() => settings.set_watermark(None).await?,
         "watermark" => set_watermark(&delivery, read(value)?).await?,
+        "webhook" => {
+            let update = read::<WebhookUpdate>(value)?;
+            webhooks.configure(update.web_urls.into_list(), update.callback_events.into()).await?;
+        }
         other => {
             let other: String = other.chars().take(40).collect();
             return Err(Code::InvalidRequest.because(format!("there is no section `{other}`")).into());

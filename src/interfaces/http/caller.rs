@@ -142,3 +142,56 @@ impl FromRequest for From {
         ready(Ok(From(network(request))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+    use crate::accounts;
+    use crate::accounts::MasterKey;
+    use crate::accounts::Role;
+    use crate::infra::db::Db;
+    use crate::settings::Auth;
+    use crate::support::clock::Clock;
+    use crate::support::cpu::Cpu;
+
+    #[actix_web::test]
+    async fn an_upload_key_counts_where_it_is_taken_and_lessens_nothing() {
+        let clock = Clock::system();
+        let db = Db::temporary(crate::app::SCHEMA, clock.clone()).unwrap();
+        let settings = Settings::open(db.clone()).await.unwrap();
+        let config = accounts::Config::default();
+        let master = MasterKey::derive(&[1; 32]).unwrap();
+        let accounts = Accounts::new(config, db, clock, Cpu::open(2), master);
+        let (user, keys) = accounts.create("a@b.c".into(), "a password".into(), Role::Creator, None).await.unwrap();
+        let domains = vec!["example.com".to_owned()];
+        settings.set_auth(Auth { authorized_domains: domains, ..Auth::default() }).await.unwrap();
+
+        let ask = async |asked, with_api_key: bool, origin: Option<&'static str>| {
+            let mut request = TestRequest::with_uri(&format!("/x?upload_key={}", keys.upload_key));
+            if with_api_key {
+                request = request.insert_header((API_KEY, keys.api_key.clone()));
+            }
+            if let Some(origin) = origin {
+                request = request.insert_header((header::ORIGIN, origin));
+            }
+            let outcome = admit(&accounts, &settings, &request.to_http_request(), asked).await;
+            outcome.map_err(|e| e.code)
+        };
+        let page = Some("https://www.example.com");
+        for asked in [Permission::HandIn, Permission::EditAssetOrHandedIn] {
+            let Ok(Caller::UploadKey { user_id, .. }) = ask(asked, false, page).await else { panic!("{asked:?}") };
+            assert_eq!(user_id, user.id);
+            assert_eq!(ask(asked, false, Some("https://example.org")).await, Err(Code::Forbidden));
+            assert_eq!(ask(asked, false, None).await, Err(Code::Forbidden));
+        }
+        let editor = ask(Permission::EditAssetOrHandedIn, true, None).await;
+        assert_eq!(editor, Ok(Caller::of(&user)), "an editor stays one, wherever they call from");
+        assert!(matches!(ask(Permission::HandIn, true, page).await, Ok(Caller::UploadKey { .. })));
+        for asked in Permission::GRANTED {
+            assert_eq!(ask(asked, false, page).await, Err(Code::Unauthorized), "{asked:?}");
+        }
+        assert_eq!(ask(Permission::Anyone, false, page).await, Ok(Caller::Nobody));
+    }
+}

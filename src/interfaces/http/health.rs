@@ -20,6 +20,8 @@ use crate::infra::db::Db;
 use crate::infra::storage::Storage;
 use crate::infra::workers::Workers;
 use crate::interfaces::http::table::Reply;
+use crate::news::News;
+use crate::webhooks::Webhooks;
 
 /// What readiness depends on.
 #[derive(Clone)]
@@ -28,6 +30,8 @@ pub struct Vitals {
     pub storage: Storage,
     pub workers: Workers,
     pub films: Films,
+    pub news: News,
+    pub webhooks: Webhooks,
 }
 
 #[derive(Serialize)]
@@ -51,11 +55,12 @@ pub async fn ready(vitals: Data<Vitals>) -> HttpResponse {
 }
 
 pub async fn metrics(registry: Data<Mutex<Registry>>, vitals: Data<Vitals>) -> Reply<HttpResponse> {
+    let figures = vitals.figures().await?;
     let mut text = String::new();
     let registry = registry.lock().map_err(|_| Code::Internal.because("the figures are locked"))?;
     encode(&mut text, &registry).map_err(|e| Code::Internal.from("writing the figures", e))?;
     drop(registry);
-    let text = text.replace("# EOF\n", "") + &vitals.figures() + "# EOF\n";
+    let text = text.replace("# EOF\n", "") + &figures + "# EOF\n";
     Ok(HttpResponse::Ok().content_type("application/openmetrics-text; version=1.0.0; charset=utf-8").body(text))
 }
 
@@ -80,22 +85,28 @@ impl Vitals {
     }
 
     /// Figures that are read when asked for, rather than counted.
-    fn figures(&self) -> String {
+    async fn figures(&self) -> Result<String> {
         let free = self.storage.free_bytes().unwrap_or(0);
         let media = self.workers.counts();
         let films = self.films.counts();
         let db = self.db.stats();
+        let callbacks = self.webhooks.counts().await?;
         let gauges = [
             ("storage_free_bytes", "Free on the disk, less what uploads under way were promised", free),
             ("media_workers_running", "Sandboxed media workers alive", media.running as u64),
             ("media_requests_waiting", "Requests waiting for a media worker", media.waiting as u64),
             ("video_workers_running", "Sandboxed video workers alive", films.running as u64),
+            ("callbacks_waiting", "Callbacks that are owed to receivers", callbacks.waiting),
+            ("feed_listeners", "Connections that listen to the feed", self.news.listeners() as u64),
         ];
         let counters = [
             ("media_workers_restarted", "Media workers replaced after a crash", media.restarts),
             ("media_workers_killed", "Media workers killed for taking too long or because nobody waited", media.killed),
             ("video_errands_finished", "Errands of video workers that were answered", films.finished),
             ("video_errands_failed", "Errands of video workers that crashed, hung or were called off", films.failed),
+            ("callbacks_delivered", "Callbacks that a receiver took", callbacks.delivered),
+            ("callback_attempts_failed", "Attempts at callbacks that failed", callbacks.failed),
+            ("callbacks_given_up", "Callbacks whose last attempt failed", callbacks.given_up),
             ("database_writes", "Write transactions asked for", db.writes),
             ("database_commits", "Commits made for them", db.batches),
         ];
@@ -107,7 +118,7 @@ impl Vitals {
                 "# HELP cloakroom_{name} {help}.\n# TYPE cloakroom_{name} counter\ncloakroom_{name}_total {value}\n"
             )
         });
-        gauges.concat() + &counters.concat() + &self.encoders()
+        Ok(gauges.concat() + &counters.concat() + &self.encoders())
     }
 
     /// Which encoders work, once that is known.

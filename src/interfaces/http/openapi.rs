@@ -12,7 +12,10 @@ use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Row;
 
 /// Codes that any route with a caller may answer.
-const COMMON: &[Code] = &[Code::Internal, Code::Busy];
+const COMMON: &[Code] = &[Code::Internal, Code::Busy, Code::UnsupportedMedia];
+
+/// Codes that any route with a body may answer.
+const OF_BODIES: &[Code] = &[Code::InvalidRequest, Code::UploadIncomplete, Code::BodyTooSlow, Code::TooLarge];
 
 /// The whole document. `error` is the schema of the dialect's refusal.
 pub fn document(rows: &[Row], error: Body) -> Value {
@@ -76,7 +79,10 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         _ => &[Code::Unauthorized, Code::Forbidden],
     };
     let paced: &[Code] = if row.permission.takes_upload_keys() { &[Code::TooManyRequests] } else { &[] };
-    for code in row.refuses.iter().chain(denied).chain(paced).chain(COMMON) {
+    let of_body = if row.takes.is_some() { OF_BODIES } else { &[] };
+    let own = row.refuses.iter().chain(denied).chain(paced);
+    let general = of_body.iter().chain(COMMON).filter(|code| !row.refuses.contains(code));
+    for code in own.chain(general) {
         let status = code.http().to_string();
         let line = format!("`{}`: {}", code.wire(), code.help());
         match answers.get_mut(&status).and_then(|known| known.get_mut("description")) {

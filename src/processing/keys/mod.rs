@@ -39,7 +39,7 @@ pub fn all() -> impl Iterator<Item = &'static dyn ProcessingKey> {
 /// of the settings are theirs.
 pub fn is_reserved(name: &str) -> bool {
     let other = [ORIGINAL, POSTER, WAVEFORM];
-    all().map(|key| key.name()).chain(other).any(|reserved| reserved.eq_ignore_ascii_case(name))
+    all().any(|key| key.name().eq_ignore_ascii_case(name)) || other.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
 /// These, and those of the settings.

@@ -3,6 +3,7 @@
 //! Shapes: <https://developers.filespin.io/reference/asset-api>. Names, order of meaning and
 //! types are the vendor's; nothing here decides anything.
 
+pub mod callbacks;
 pub mod settings;
 pub mod users;
 pub mod videos;

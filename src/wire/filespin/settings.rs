@@ -23,6 +23,7 @@ use crate::settings::Images;
 use crate::settings::NamedConversion;
 use crate::settings::Values;
 use crate::wire::filespin::BUCKET;
+use crate::wire::filespin::callbacks::WebhookSettings;
 use crate::wire::filespin::videos::VideoSettings;
 
 /// Every section.
@@ -37,6 +38,7 @@ pub struct SettingsData {
     /// Absent while none is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     watermark: Option<WatermarkData>,
+    webhook: WebhookSettings,
 }
 
 /// Where what lies, in the vendor's words. A box keeps everything in one folder, which is chosen when it starts, so
@@ -228,6 +230,7 @@ impl SettingsData {
                 watermark_placement: mark.placement.word(),
                 watermark_scale: mark.scale,
             }),
+            webhook: WebhookSettings::from(&values.webhook),
         }
     }
 }
