@@ -182,12 +182,11 @@ impl Search {
         let (made, found) = self
             .db
             .read(move |c| {
-                let made = match known {
-                    Some(made) => made,
-                    None => {
-                        let asked = store::asked(c, id)?.ok_or(Code::SearchNotFound)?;
-                        Arc::new(Made::new(c, asked.criteria, asked.newest)?)
-                    }
+                let made = if let Some(made) = known {
+                    made
+                } else {
+                    let asked = store::asked(c, id)?.ok_or(Code::SearchNotFound)?;
+                    Arc::new(Made::new(c, asked.criteria, asked.newest)?)
                 };
                 if made.criteria.trashed && !may_see_trash {
                     return Err(Code::Forbidden.because("The trash is searched by administrators alone."));
