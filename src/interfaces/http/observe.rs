@@ -154,11 +154,11 @@ pub async fn observe(
         figures.under_way.inc();
     }
     let _count = Leaving(figures.as_ref().map(|f| f.under_way.clone()));
-    let mut answer = if *request.method() == Method::OPTIONS {
-        preflight(request)
-    } else {
-        next.call(request).await?.map_into_boxed_body()
-    };
+    let asks_for_options = *request.method() == Method::OPTIONS;
+    let mut answer = next.call(request).await?.map_into_boxed_body();
+    if asks_for_options && !answer.status().is_success() {
+        answer = preflight(answer);
+    }
     let status = answer.status().as_u16();
     let took = began.elapsed();
     if let Some(figures) = &figures {
@@ -218,8 +218,11 @@ fn common_headers(answer: &mut ServiceResponse, id: &RequestId, allowed: Option<
     }
 }
 
-/// A browser asks before it sends a key to another origin.
-fn preflight(request: ServiceRequest) -> ServiceResponse<BoxBody> {
+/// A browser asks before it sends a key to another origin. No route answers OPTIONS, but the table's
+/// refusal knows what else the address answers.
+fn preflight(refusal: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    let allow = refusal.headers().get(header::ALLOW).cloned();
+    let allow = allow.unwrap_or(header::HeaderValue::from_static("GET, HEAD, OPTIONS"));
     let answer = HttpResponse::NoContent()
         .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE"))
         .insert_header((
@@ -228,7 +231,7 @@ fn preflight(request: ServiceRequest) -> ServiceResponse<BoxBody> {
              X-FileSpin-Upload-Key, X-Requested-With, X-Request-Id",
         ))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
-        .insert_header((header::ALLOW, "GET, HEAD, POST, OPTIONS"))
+        .insert_header((header::ALLOW, allow))
         .finish();
-    request.into_response(answer)
+    ServiceResponse::new(refusal.into_parts().0, answer)
 }

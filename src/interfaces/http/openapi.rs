@@ -23,6 +23,9 @@ pub fn document(rows: &[Row], error: Body) -> Value {
     let mut generator = settings.into_generator();
     let mut describe = |body: Body| match body {
         Body::Json(schema) => json!({ "application/json": { "schema": schema(&mut generator) } }),
+        Body::Other(media_type, what) if media_type.ends_with("json") => {
+            json!({ media_type: { "schema": { "description": what } } })
+        }
         Body::Other(media_type, what) => {
             json!({ media_type: { "schema": { "type": "string", "format": "binary", "description": what } } })
         }
@@ -95,10 +98,11 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         .path
         .split('{')
         .filter_map(|part| Some(part.split_once('}')?.0))
-        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
-    let in_query = row.query.iter().map(
-        |(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": { "type": "string" } }),
-    );
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": parameter(name) }));
+    let in_query = row
+        .query
+        .iter()
+        .map(|(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": parameter(name) }));
     let mut operation = json!({
         "summary": row.summary,
         "operationId": operation_id(row),
@@ -120,6 +124,19 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         }
     }
     operation
+}
+
+/// Counting words mean numbers wherever they stand.
+fn parameter(name: &str) -> Value {
+    match name {
+        "limit" | "offset" | "since" | "grace_seconds" => {
+            json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX })
+        }
+        "before" | "page" => json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX }),
+        "link_type" => json!({ "type": "string", "enum": ["cdn", "object_storage"] }),
+        "delivery" => json!({ "type": "string", "enum": ["display", "download"] }),
+        _ => json!({ "type": "string" }),
+    }
 }
 
 /// The same without bodies.

@@ -77,6 +77,7 @@ pub struct AssetData {
     addons_info: BTreeMap<&'static str, AddonInfo>,
     /// `original` (fatal) or `warning`, and a sentence.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     errors: BTreeMap<String, String>,
 }
 
@@ -233,14 +234,17 @@ pub struct StepsData {
     #[serde(skip_serializing_if = "Option::is_none")]
     preprocess: Option<StepData>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     conversions: BTreeMap<String, StepData>,
     /// Renditions, streams and previews of films and recordings.
     #[serde(skip_serializing_if = "Option::is_none")]
     transcodes: Option<BTreeMap<String, StepData>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     addons: BTreeMap<String, StepData>,
     /// The one step of a job about many.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     bulk: BTreeMap<String, StepData>,
 }
 
