@@ -66,6 +66,16 @@ need_webhook_verifiers() {
     fi
 }
 
+# The program that asks every documented call everything its document allows, and some more, beside the build.
+need_schemathesis() {
+    local folder="${CARGO_TARGET_DIR:-$PWD/target}/foreign"
+    [ ! -x "$folder/schemathesis/bin/st" ] || return 0
+    need_packages 'python3-venv=/usr/bin/python3 -c "import ensurepip"'
+    say "installing schemathesis from PyPI into $folder"
+    /usr/bin/python3 -m venv "$folder/schemathesis"
+    "$folder/schemathesis/bin/pip" install --quiet --disable-pip-version-check 'schemathesis==4.32.5' </dev/null
+}
+
 # need_packages 'PACKAGE=PROBE'… – installs each package whose probe (a shell command) fails.
 need_packages() {
     local pair log missing=()

@@ -111,6 +111,15 @@ fn s10_webhooks() {
 }
 
 #[test]
+fn openapi() {
+    let foreign = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("foreign");
+    let program = foreign.join("schemathesis/bin/st");
+    assert!(program.exists(), "this test needs {}: run packaging/test.sh", program.display());
+    let app = Appliance::with(&[("CLOAKROOM_HTTP__RATES__CALLS_BURST", "0")]);
+    run_on(&app, "/usr/bin/python3", "openapi.py", &[foreign.to_str().unwrap()]);
+}
+
+#[test]
 fn outputs_open() {
     for (program, package) in [
         ("djpeg", "libjpeg-turbo-progs"),
