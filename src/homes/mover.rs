@@ -208,7 +208,7 @@ impl Homes {
     }
 
     /// The one transaction in which an original changes its home.
-    async fn switch(&self, object: &Object, goal: &Home, here: Copy, keep_source: bool) -> Result<()> {
+    pub(super) async fn switch(&self, object: &Object, goal: &Home, here: Copy, keep_source: bool) -> Result<()> {
         let (this, moved, to) = (self.clone(), object.clone(), goal.clone());
         let is_there = self
             .0
