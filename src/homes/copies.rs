@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use ring::digest;
 
@@ -179,6 +180,9 @@ impl Homes {
 
     /// Removes the oldest copies until the rest take no more than they may.
     pub(super) async fn make_room(&self) -> Result<()> {
+        if self.0.leaves_copies.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         loop {
             let (mut taken, oldest) =
                 self.0.db.read(|c| Ok((store::copies_bytes(c)?, store::oldest_copies(c, AT_ONCE)?))).await?;

@@ -34,6 +34,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -66,7 +68,7 @@ use crate::support::cpu::Cpu;
 use crate::support::single_flight::SingleFlight;
 
 /// How long what is in a bucket and of no use any more stays for those who are reading it.
-const LINGER: Duration = Duration::from_secs(15);
+const LINGER: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(15) };
 
 /// Knows where originals are, and moves them; cheap to clone.
 #[derive(Clone)]
@@ -86,6 +88,8 @@ struct Inner {
     pins: Mutex<HashMap<(AssetId, u32), u32>>,
     state: Mutex<State>,
     owed: Notify,
+    /// Another process may be reading the copies, and sees to them.
+    leaves_copies: AtomicBool,
     stopping: watch::Sender<bool>,
     running: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -134,6 +138,7 @@ impl Homes {
             pins: Mutex::default(),
             state: Mutex::default(),
             owed: Notify::new(),
+            leaves_copies: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             running: Mutex::default(),
         })))
@@ -167,6 +172,11 @@ impl Homes {
                 .await?;
         }
         self.0.storage.delete(&place::original(id, revision)?).await
+    }
+
+    /// Beside a running server: it alone knows which copies are being worked with, and removes them.
+    pub fn leave_copies_to_the_server(&self) {
+        self.0.leaves_copies.store(true, Ordering::Relaxed);
     }
 
     /// Whether a bucket is in use, or known.

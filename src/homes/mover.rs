@@ -23,12 +23,14 @@ use crate::homes::State;
 use crate::homes::model::Copy;
 use crate::homes::model::Home;
 use crate::homes::model::Object;
+use crate::homes::model::Tally;
 use crate::homes::store;
 use crate::infra::storage::Backend;
 use crate::infra::storage::bucket::Pace;
 
-/// Longest sleep of an idle mover: how late it can be after the clock jumped.
-const LONGEST_IDLE: Duration = Duration::from_secs(30);
+/// Longest sleep of an idle mover: how late it can be after the clock jumped, or to remove copies that
+/// the command line has left.
+const LONGEST_IDLE: Duration = Duration::from_secs(5);
 /// After the first failure in a row; doubled by each.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -40,6 +42,15 @@ const SWEPT_AT_ONCE: u32 = 32;
 impl Homes {
     /// Takes up what the last run left, and moves from now on.
     pub async fn start(&self) -> Result<()> {
+        for Tally { home, objects, .. } in self.survey().await?.0 {
+            if home.backend != Backend::Fs && self.bucket(&home).is_err() {
+                tracing::error!(
+                    bucket = home.bucket,
+                    objects,
+                    "originals lie in a bucket that the configuration does not name: they cannot be read"
+                );
+            }
+        }
         if !self.has_bucket() {
             return Ok(());
         }
@@ -96,6 +107,9 @@ impl Homes {
         let Some(object) = self.0.db.write_relaxed(|tx| store::claim(tx, false)).await? else {
             if swept > 0 {
                 return Ok(None);
+            }
+            if sweeps {
+                self.make_room().await?;
             }
             let due = self.0.db.read(|c| store::next_due(c, false)).await?;
             let wait = due.map_or(LONGEST_IDLE, |due| due.since(self.0.db.clock().now()).min(LONGEST_IDLE));

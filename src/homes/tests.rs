@@ -218,6 +218,12 @@ async fn a_foreign_server_conforms() {
 async fn nothing_is_taken_from_the_disk_before_the_bucket_has_it() {
     let double = Double::start();
     let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    let small = bench.keep(b"x").await;
+    double.behave(Manner::Silent);
+    bench.drain().await;
+    assert!(bench.is_here(small) && double.names().is_empty());
+    double.behave(Manner::Well);
+    bench.db.write(move |tx| store::forget(tx, small, 1)).await.unwrap();
     let body = bytes(9 << 20);
     let id = bench.keep(&body).await;
     for manner in [Manner::Forbids, Manner::Unavailable, Manner::Resets, Manner::Corrupts] {

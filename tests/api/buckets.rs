@@ -78,7 +78,8 @@ fn what_is_uploaded_goes_to_the_bucket_and_is_served_from_there() {
     assert!(whole.header("accept-ranges") == "bytes" && etag.len() == 34, "{etag}");
     let head = app.call("HEAD", &path, &[AUTH], b"");
     assert_eq!((head.status, head.header("content-length")), (200, body.len().to_string()));
-    for (range, wanted) in [("bytes=10-19", &body[10..20]), ("bytes=-5", &body[body.len() - 5..]), ("bytes=1000-", &body[1000..])]
+    for (range, wanted) in
+        [("bytes=10-19", &body[10..20]), ("bytes=-5", &body[body.len() - 5..]), ("bytes=1000-", &body[1000..])]
     {
         let part = app.call("GET", &path, &[AUTH, ("Range", range), ("If-Range", &etag)], b"");
         assert!(part.status == 206 && part.body == wanted, "{range}: {}", part.status);
@@ -89,7 +90,10 @@ fn what_is_uploaded_goes_to_the_bucket_and_is_served_from_there() {
     let same = app.call("GET", &path, &[AUTH, ("If-None-Match", &etag)], b"");
     assert_eq!(same.status, 304);
     app.call("GET", &path, &[AUTH, ("Range", "bytes=99999999-")], b"").refused(416, "RANGE_NOT_SATISFIABLE");
-    assert!(double.log().iter().any(|line| line.contains(&key(&id)) && line.ends_with(" 10-19")), "only what is asked for");
+    assert!(
+        double.log().iter().any(|line| line.contains(&key(&id)) && line.ends_with(" 10-19")),
+        "only what is asked for"
+    );
 
     // Workers are given files: it is fetched, and goes again.
     let big = app.call("GET", &format!("/api/v1/assets/{id}/conversions?resize=2000,1300"), &[AUTH], b"");
@@ -185,7 +189,9 @@ fn what_is_deleted_or_replaced_goes_from_the_bucket() {
     let answer = app.send(&format!("/api/v1/assets/{id}/content/original/replace"), form);
     assert_eq!(answer.status, 200, "{}", answer.text());
     until("only the next revision is there", || double.names() == [format!("{NAME}/originals/{}/{id}.2", &id[..2])]);
-    let data = app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] == "AMAZON_S3" && data["status"] == "OK");
+    let data = app.until(&format!("/api/v1/assets/{id}/data"), |data| {
+        data["storage_type"] == "AMAZON_S3" && data["status"] == "OK"
+    });
     assert_eq!(data["key"], format!("/originals/{}/{id}.2", &id[..2]));
 
     let deleted = app.call("DELETE", &format!("/api/v1/assets/{id}"), &[AUTH], b"");
@@ -210,7 +216,13 @@ fn a_box_moves_while_it_runs_and_back_through_kills() {
         app.settled(id);
     }
     let environment = settings.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
-    let slowly = || command(&app.folder, &environment).args(["storage", "migrate", "--to", "s3", "--rate", "1"]).stdout(Stdio::null()).spawn().unwrap();
+    let slowly = || {
+        command(&app.folder, &environment)
+            .args(["storage", "migrate", "--to", "s3", "--rate", "1"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
     for wanted in [2, 5] {
         let mut migrating = slowly();
         until("some are there", || double.names().len() >= wanted);
