@@ -45,6 +45,7 @@ impl Drop for Pin {
             *count -= 1;
             if *count == 0 {
                 pins.remove(&self.at);
+                self.homes.0.owed.notify_waiters();
             }
         }
     }
