@@ -98,6 +98,8 @@ CREATE TABLE asset (
     upload_source  TEXT,
     data_schema_id INTEGER NOT NULL DEFAULT 0,
     data_conforms  INTEGER NOT NULL DEFAULT 1,  -- whether data is as its schema wants it: if not, its fields are not searched
+    home           TEXT NOT NULL DEFAULT 'fs',  -- where its original is for good: fs, s3 or r2 ...
+    bucket         TEXT NOT NULL DEFAULT '',    -- ... and in which bucket; as `object` has it, for those who only show it
     data           TEXT NOT NULL DEFAULT '{}',  -- what people write
     facts          TEXT NOT NULL DEFAULT '{}',  -- what was read out of the original
     errors         TEXT NOT NULL DEFAULT '{}'   -- content key or 'warning' -> sentence
@@ -175,6 +177,38 @@ CREATE TABLE conversion (
     created_at       INTEGER NOT NULL,
     PRIMARY KEY (asset_id, key)
 ) STRICT, WITHOUT ROWID;
+
+-- Originals that are, or are to be, elsewhere than on this disk (homes). What has no row is here and stays.
+CREATE TABLE object (
+    asset_id    TEXT NOT NULL,                  -- no reference: an original outlives its asset until it is swept
+    revision    INTEGER NOT NULL,
+    size_bytes  INTEGER NOT NULL,
+    sha256      TEXT NOT NULL,
+    home        TEXT NOT NULL CHECK (home IN ('fs', 's3', 'r2')),
+    bucket      TEXT NOT NULL,                  -- empty for fs
+    goal        TEXT CHECK (goal IN ('fs', 's3', 'r2')), -- where it is to go; absent: it may stay
+    goal_bucket TEXT NOT NULL DEFAULT '',
+    by_hand     INTEGER NOT NULL DEFAULT 0,     -- moved by the command line, not by the server
+    here        INTEGER NOT NULL,               -- a copy on this disk: 0 none, 1 one that may go, 2 one that stays
+    since       INTEGER NOT NULL,               -- of that copy
+    tries       INTEGER NOT NULL DEFAULT 0,
+    next_at     INTEGER NOT NULL DEFAULT 0,     -- with a goal: not before this instant
+    error       TEXT,                           -- what went wrong last
+    PRIMARY KEY (asset_id, revision)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX object_goal ON object (by_hand, next_at) WHERE goal IS NOT NULL;
+CREATE INDEX object_copy ON object (since) WHERE here = 1 AND home <> 'fs';
+
+-- What lies in buckets and nobody needs any more (homes). An object is not sent where it still is to be removed.
+CREATE TABLE leftover (
+    id      INTEGER PRIMARY KEY,
+    home    TEXT NOT NULL,
+    bucket  TEXT NOT NULL,
+    key     TEXT NOT NULL,
+    next_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX leftover_due ON leftover (next_at);
+CREATE INDEX leftover_key ON leftover (key);
 
 -- What happened to assets, in order (journal). Consumers keep a cursor on seq.
 CREATE TABLE journal (

@@ -76,6 +76,16 @@ need_schemathesis() {
     "$folder/schemathesis/bin/pip" install --quiet --disable-pip-version-check 'schemathesis==4.32.5' </dev/null
 }
 
+# An S3 server of other people: moto from PyPI, beside the build.
+need_foreign_bucket() {
+    local folder="${CARGO_TARGET_DIR:-$PWD/target}/foreign"
+    [ -e "$folder/moto/moto" ] && return
+    need_packages 'python3-pip=/usr/bin/python3 -m pip --version'
+    say "installing moto from PyPI into $folder"
+    /usr/bin/python3 -m pip install --quiet --disable-pip-version-check --target "$folder/moto" \
+        'moto[s3,server]==5.2.5' </dev/null
+}
+
 # need_packages 'PACKAGE=PROBE'… – installs each package whose probe (a shell command) fails.
 need_packages() {
     local pair log missing=()

@@ -5,7 +5,7 @@
 #
 # The tests start the real binary on free ports of the loopback and keep everything in temporary
 # directories; some run the foreign clients of tests/scripts, which need Debian's python3-requests and
-# `standardwebhooks` from PyPI and npm, or show pictures to the decoders of other people.
+# `standardwebhooks` from PyPI and npm and `moto` from PyPI, or show pictures to the decoders of other people.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -28,6 +28,7 @@ need_packages \
     'gstreamer1.0-tools=command -v gst-launch-1.0'
 need_webhook_verifiers
 need_schemathesis
+need_foreign_bucket
 need_rust
 need_node
 (cd tests/scripts/node && npm ci --no-audit --no-fund --loglevel=error </dev/null)

@@ -29,6 +29,7 @@ use crate::delivery::Delivery;
 use crate::error::Code;
 use crate::error::Result;
 use crate::films::Films;
+use crate::homes::Homes;
 use crate::infra::db::DataLock;
 use crate::infra::db::Db;
 use crate::infra::jobs;
@@ -81,8 +82,8 @@ const NET_SLOTS: usize = 2;
 /// How long a stop waits for jobs under way before it hands them back.
 const JOB_GRACE: Duration = Duration::from_secs(10);
 
-/// How long it waits for callbacks under way: they will be sent again, so this is a courtesy.
-const CALLBACK_GRACE: Duration = Duration::from_secs(3);
+/// How long it waits for callbacks and moves under way: they will be begun again, so this is a courtesy.
+const COURTESY: Duration = Duration::from_secs(3);
 
 /// The rooms, wired.
 pub struct App {
@@ -95,6 +96,7 @@ pub struct App {
     jobs: Jobs,
     workers: Workers,
     films: Films,
+    homes: Homes,
     accounts: Accounts,
     assets: Assets,
     settings: Settings,
@@ -135,13 +137,15 @@ impl App {
         let settings = Settings::open(db.clone()).await?;
         let schemas = Schemas::new(db.clone(), jobs.clone());
         let search = Search::new(db.clone());
-        let collections = Collections::new(db.clone(), cpu.clone(), storage.clone());
+        let homes = Homes::new(config.storage.clone(), db.clone(), cpu.clone(), storage.clone(), assets.clone())?;
+        let collections = Collections::new(db.clone(), cpu.clone(), homes.clone());
 
         let processing = Processing::new(
             config.processing.clone(),
             db.clone(),
             cpu.clone(),
             storage.clone(),
+            homes.clone(),
             jobs.clone(),
             assets.clone(),
             journal.clone(),
@@ -154,6 +158,7 @@ impl App {
             db.clone(),
             cpu.clone(),
             storage.clone(),
+            homes.clone(),
             jobs.clone(),
             assets.clone(),
             journal.clone(),
@@ -165,6 +170,7 @@ impl App {
             db.clone(),
             cpu.clone(),
             storage.clone(),
+            homes.clone(),
             jobs.clone(),
             assets.clone(),
             journal.clone(),
@@ -181,6 +187,7 @@ impl App {
             settings.clone(),
             assets.clone(),
             storage.clone(),
+            homes.clone(),
             journal.clone(),
             stills.clone(),
             cpu.clone(),
@@ -217,6 +224,7 @@ impl App {
         let vitals = Vitals {
             db: db.clone(),
             storage: storage.clone(),
+            homes: homes.clone(),
             workers: workers.clone(),
             films: films.clone(),
             news: news.clone(),
@@ -233,6 +241,7 @@ impl App {
             jobs,
             workers,
             films,
+            homes,
             accounts,
             assets,
             settings,
@@ -268,6 +277,7 @@ impl App {
             (ReissueCallbacks::QUEUE_NAME, NET_SLOTS),
         ];
         self.jobs.start(&slots).await?;
+        self.homes.start().await?;
         self.news.start();
         self.webhooks.start();
         self.films.look_around();
@@ -286,7 +296,7 @@ impl App {
 
     /// Ends what is under way and puts everything in order. The listeners have stopped before.
     pub async fn stop(self) -> Result<()> {
-        tokio::join!(self.jobs.stop(JOB_GRACE), self.webhooks.stop(CALLBACK_GRACE));
+        tokio::join!(self.jobs.stop(JOB_GRACE), self.webhooks.stop(COURTESY), self.homes.stop(COURTESY));
         let workers = self.workers.clone();
         self.cpu
             .run(move || {
@@ -390,6 +400,23 @@ pub fn open_accounts(
     cpu: &Cpu,
 ) -> Result<Accounts> {
     Ok(Accounts::new(config.clone(), db.clone(), clock.clone(), cpu.clone(), open_master(data_dir)?))
+}
+
+/// Where originals are, alone, for the command line, which may be used beside a running server.
+pub fn open_homes(config: &Config) -> Result<(Homes, Db)> {
+    let data_dir = PathBuf::from(&config.data_dir);
+    let path = database(&data_dir);
+    if !path.exists() {
+        return Err(Code::InvalidRequest
+            .because(format!("there is no box at {}: start it once with `serve`", data_dir.display())));
+    }
+    let db = Db::open(&path, SCHEMA, Clock::system(), &config.db)?;
+    let storage = Storage::open(&data_dir, &config.storage, &[place::ON_DEMAND], &[place::ORIGINALS])?;
+    let homes = Homes::new(config.storage.clone(), db.clone(), Cpu::open(8), storage, Assets::new(db.clone()))?;
+    if DataLock::take(&data_dir).is_err() {
+        homes.leave_copies_to_the_server();
+    }
+    Ok((homes, db))
 }
 
 fn open_master(data_dir: &Path) -> Result<MasterKey> {

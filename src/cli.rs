@@ -1,4 +1,4 @@
-//! The command line: serve · check · user · key · doctor.
+//! The command line: serve · check · user · key · storage · doctor.
 //!
 //! Exit codes: 0 done, 1 failed, 75 another server holds the data directory, 78 the
 //! configuration or the database cannot be used (sysexits.h).
@@ -31,7 +31,10 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::films;
+use crate::homes::Plan;
+use crate::homes::Tally;
 use crate::infra::db::Db;
+use crate::infra::storage::Backend;
 use crate::infra::workers;
 use crate::infra::workers::Workers;
 use crate::interfaces::http::tls;
@@ -73,6 +76,9 @@ enum Command {
     /// API keys and upload keys: show, list, rotate, revoke
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Where originals are: status, and moving them between this disk and buckets
+    #[command(subcommand)]
+    Storage(StorageCommand),
     /// Looks at everything a healthy box needs and says what is missing
     Doctor,
 }
@@ -148,6 +154,24 @@ enum KeyCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum StorageCommand {
+    /// What lies where, what waits, and whether buckets answer
+    Status,
+    /// Moves all originals; may run beside the server. Killed or failed, it goes on when it is run again
+    Migrate {
+        /// fs, s3 or r2
+        #[arg(long)]
+        to: String,
+        /// What is moved stays where it was, too
+        #[arg(long)]
+        keep_source: bool,
+        /// At most so many MiB a second
+        #[arg(long, default_value_t = 0)]
+        rate: u64,
+    },
+}
+
 /// Parses, runs, and turns the outcome into an exit code.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
@@ -172,6 +196,7 @@ pub fn run() -> ExitCode {
                 Command::Check => Ok(()),
                 Command::User(command) => user(&config, command).await,
                 Command::Key(command) => key(&config, command).await,
+                Command::Storage(command) => storage(&config, command).await,
                 Command::Doctor => doctor(&config).await,
             }
         }),
@@ -384,6 +409,62 @@ async fn rotate(accounts: &Accounts, email: String, kind: CredentialKind, grace_
     Ok(())
 }
 
+async fn storage(config: &Config, command: StorageCommand) -> Result<()> {
+    // Copies of originals are for this account alone.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let (homes, db) = app::open_homes(config)?;
+    match command {
+        StorageCommand::Status => {
+            let (tallies, failures) = homes.survey().await?;
+            let counts = homes.counts().await?;
+            for Tally { home, objects, bytes, waiting } in &tallies {
+                let place = if home.bucket.is_empty() { "this disk" } else { &home.bucket };
+                println!(
+                    "{:<3} {place}: {objects} originals, {bytes} bytes; {waiting} on their way elsewhere",
+                    home.backend.word()
+                );
+            }
+            println!("all others: on this disk");
+            println!("waiting to be moved: {} originals, {} bytes", counts.waiting, counts.waiting_bytes);
+            println!("to be removed from buckets: {}", counts.leftovers);
+            println!("copies on this disk of what lies in buckets: {} bytes", counts.copies_bytes);
+            for (id, error) in failures {
+                println!("held up: {id}: {error}");
+            }
+            for (bucket, answer) in homes.check().await {
+                println!("{bucket}: {}", answer.map_or_else(|e| e.to_string(), |()| "answers".to_owned()));
+            }
+        }
+        StorageCommand::Migrate { to, keep_source, rate } => {
+            let to = Backend::from_word(&to)
+                .ok_or_else(|| Code::InvalidRequest.because(format!("--to: `{to}` is not fs, s3 or r2")))?;
+            let plan = Plan { to, keep_source, bytes_per_second: rate.saturating_mul(1 << 20) };
+            let began = std::time::Instant::now();
+            let mut said = began;
+            let done = homes
+                .migrate(&plan, |progress| {
+                    if progress.moved == 0 || said.elapsed() > Duration::from_secs(2) {
+                        said = std::time::Instant::now();
+                        println!(
+                            "{} of {} originals, {} of {} bytes",
+                            progress.moved, progress.planned, progress.moved_bytes, progress.planned_bytes
+                        );
+                    }
+                })
+                .await?;
+            let seconds = began.elapsed().as_secs_f64();
+            println!("moved {} originals, {} bytes, in {seconds:.1} s", done.moved, done.moved_bytes);
+            if done.failed > 0 {
+                return Err(Code::StorageUnavailable.because(format!(
+                    "{} originals could not be moved: `storage status` and the log say why",
+                    done.failed
+                )));
+            }
+        }
+    }
+    db.close().await
+}
+
 fn or_made_up(password: Option<String>) -> Result<(String, bool)> {
     match password {
         Some(password) => Ok((password, false)),
@@ -419,6 +500,10 @@ async fn doctor(config: &Config) -> Result<()> {
         },
     );
     say("flush", flush_time(&data_dir));
+    for bucket in config.storage.buckets()? {
+        let answer = bucket.check().await.map(|()| "answers".to_owned());
+        say(&format!("{} bucket {}", bucket.backend().word(), bucket.name()), answer);
+    }
     let sandbox = workers.sandbox();
     say(
         "sandbox",

@@ -10,6 +10,7 @@ pub mod media;
 pub mod accounts;
 pub mod assets;
 pub mod films;
+pub mod homes;
 pub mod journal;
 pub mod schemas;
 pub mod settings;

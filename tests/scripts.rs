@@ -8,8 +8,11 @@
 #[expect(dead_code, reason = "these tests only start and ask; the programs do the rest")]
 mod harness;
 
+use std::io::BufRead;
+use std::io::BufReader;
 use std::path::Path;
 use std::process::Command;
+use std::process::Stdio;
 
 use harness::Appliance;
 use harness::EMAIL;
@@ -120,6 +123,38 @@ fn openapi() {
 }
 
 #[test]
+fn bucket_of_others() {
+    // Beside the build: packaging/test.sh puts it there.
+    let moto = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("foreign/moto");
+    assert!(moto.join("moto").exists(), "this test needs {}: run packaging/test.sh", moto.display());
+    let mut server = Command::new("/usr/bin/python3")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts/moto_server.py"))
+        .env("PYTHONPATH", &moto)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut endpoint = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut endpoint).unwrap();
+    let endpoint = endpoint.trim();
+    assert!(endpoint.starts_with("http://"), "moto does not start");
+    let app = Appliance::with(&[
+        ("CLOAKROOM_STORAGE__BACKEND", "s3"),
+        ("CLOAKROOM_STORAGE__ENDPOINT", endpoint),
+        ("CLOAKROOM_STORAGE__BUCKET", "things"),
+        ("CLOAKROOM_STORAGE__ACCESS_KEY", "us"),
+        ("CLOAKROOM_STORAGE__SECRET_KEY", "hush"),
+        ("CLOAKROOM_STORAGE__LOCAL_COPIES_BYTES", "0"),
+        ("CLOAKROOM_CUSTODY__LINGER_SECONDS", "0"),
+    ]);
+    run_in(&app, "/usr/bin/python3", "bucket_of_others.py", &[endpoint], &[("PYTHONPATH", moto.to_str().unwrap())]);
+    drop(app);
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
 fn outputs_open() {
     for (program, package) in [
         ("djpeg", "libjpeg-turbo-progs"),
@@ -160,12 +195,18 @@ fn run_with(interpreter: &str, script: &str, more: &[&str]) {
 }
 
 fn run_on(app: &Appliance, interpreter: &str, script: &str, more: &[&str]) {
+    run_in(app, interpreter, script, more, &[]);
+}
+
+/// With variables.
+fn run_in(app: &Appliance, interpreter: &str, script: &str, more: &[&str], environment: &[(&str, &str)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(script);
     let output = Command::new(interpreter)
         .arg(path)
         .args([&*app.base, KEY])
         .args(more)
         .env("NODE_PATH", NODE_PACKAGES)
+        .envs(environment.iter().copied())
         .output()
         .unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

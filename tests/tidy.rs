@@ -18,7 +18,7 @@ const FLOORS: &[&[&[&str]]] = &[
         &["infra/db", "infra/storage", "infra/workers", "media/imaging", "media/video", "media/vision"],
         &["infra/jobs", "media"],
     ],
-    &[&["accounts", "assets", "films", "stills"], &["journal", "schemas", "settings"]],
+    &[&["accounts", "assets", "films", "stills"], &["homes", "journal", "schemas", "settings"]],
     &[
         &["collections", "delivery", "processing", "search"],
         &["custody"],

@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::error::Code;
 use crate::error::Result;
+use crate::infra::storage::Backend;
 use crate::support::clock::Instant;
 
 crate::hex_id!(
@@ -109,6 +110,9 @@ pub struct Asset {
     /// When its original was deleted: it is in the trash, where only few may find it.
     pub trashed_at: Option<Instant>,
     pub upload_source: Option<String>,
+    /// Where its original is for good, and in which bucket.
+    pub home: Backend,
+    pub bucket: String,
     pub data_schema_id: i64,
     /// What people write.
     pub data: Map<String, Value>,

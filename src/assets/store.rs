@@ -19,11 +19,12 @@ use crate::assets::model::Status;
 use crate::error::Result;
 use crate::infra::db::Tx;
 use crate::infra::db::types::Json;
+use crate::infra::storage::Backend;
 use crate::support::clock::Instant;
 use crate::support::page::Page;
 
 const COLUMNS: &str = "id, revision, status, name, size_bytes, md5, sha256, content_type, public, on_demand, creator_id, \
-     updater_id, uploaded_at, updated_at, trashed_at, upload_source, data_schema_id, data, facts, errors";
+     updater_id, uploaded_at, updated_at, trashed_at, upload_source, data_schema_id, data, facts, errors, home, bucket";
 
 pub fn insert(tx: &Tx, asset: &Asset) -> Result<()> {
     tx.prepare_cached(
@@ -211,7 +212,7 @@ pub fn replace(tx: &Tx, new: &Asset) -> Result<bool> {
             "UPDATE asset SET revision = :revision, status = :status, name = :name, size_bytes = :size_bytes, md5 = :md5, \
                     sha256 = :sha256, content_type = :content_type, on_demand = 0, updater_id = :updater_id, \
                     uploaded_at = :uploaded_at, updated_at = :updated_at, upload_source = :upload_source, \
-                    data_schema_id = :data_schema_id, data = :data, facts = '{}', errors = '{}' \
+                    data_schema_id = :data_schema_id, data = :data, facts = '{}', errors = '{}', home = 'fs', bucket = '' \
              WHERE id = :id AND revision < :revision",
         )?
         .execute(named_params! {
@@ -315,6 +316,34 @@ pub fn set_on_demand(tx: &Tx, id: AssetId, revision: u32) -> Result<bool> {
         .prepare_cached("UPDATE asset SET on_demand = 1, updated_at = ?3 WHERE id = ?1 AND revision = ?2")?
         .execute(params![id, revision, tx.now()])?;
     Ok(changed == 1)
+}
+
+/// Says where the original of this revision is for good.
+pub fn set_home(tx: &Tx, id: AssetId, revision: u32, home: Backend, bucket: &str) -> Result<()> {
+    tx.prepare_cached("UPDATE asset SET home = ?3, bucket = ?4 WHERE id = ?1 AND revision = ?2")?
+        .execute(params![id, revision, home, bucket])?;
+    Ok(())
+}
+
+/// Whether this revision is on record, also in the trash.
+pub fn is_kept(c: &Connection, id: AssetId, revision: u32) -> Result<bool> {
+    let mut found = c.prepare_cached("SELECT 1 FROM asset WHERE id = ?1 AND revision = ?2")?;
+    Ok(found.exists(params![id, revision])?)
+}
+
+/// Originals after one in the order of arrival, with their size and SHA-256, also of the trash; not
+/// those that are still to be fetched.
+pub fn originals(c: &Connection, after: i64, limit: u32) -> Result<Vec<(i64, (AssetId, u32), u64, String)>> {
+    let mut rows = c.prepare_cached(
+        "SELECT seq, id, revision, size_bytes, sha256 FROM asset WHERE seq > ?1 AND status <> 'QUEUED' AND sha256 <> '' \
+          ORDER BY seq LIMIT ?2",
+    )?;
+    let found = rows
+        .query_map(params![after, limit], |r| {
+            Ok((r.get(0)?, (r.get(1)?, r.get(2)?), r.get::<_, i64>(3)? as u64, r.get(4)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(found)
 }
 
 /// Records why `key` could not be made.
@@ -434,5 +463,7 @@ fn read(r: &Row<'_>) -> rusqlite::Result<Asset> {
         data: r.get::<_, Json<_>>(17)?.0,
         facts: r.get::<_, Json<_>>(18)?.0,
         errors: r.get::<_, Json<_>>(19)?.0,
+        home: r.get(20)?,
+        bucket: r.get(21)?,
     })
 }

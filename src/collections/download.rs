@@ -18,12 +18,12 @@ use ring::digest;
 use crate::accounts::Caller;
 use crate::assets::Asset;
 use crate::assets::Status;
-use crate::assets::place;
 use crate::collections::Collections;
 use crate::collections::Filled;
 use crate::collections::store;
 use crate::error::Code;
 use crate::error::Result;
+use crate::homes::Source;
 use crate::support::clock::Instant;
 use crate::support::id;
 use crate::support::zip;
@@ -37,7 +37,7 @@ const READ_BYTES: usize = 1 << 20;
 pub struct Archive {
     pub layout: Layout,
     /// In the order of the layout.
-    pub files: Vec<Arc<File>>,
+    pub files: Vec<Source>,
     pub etag: String,
     pub modified_at: Instant,
 }
@@ -82,26 +82,28 @@ impl Collections {
     }
 
     /// An original, open, with its size and its CRC-32.
-    async fn summed(&self, asset: &Asset) -> Result<(Arc<File>, u64, u32)> {
+    async fn summed(&self, asset: &Asset) -> Result<(Source, u64, u32)> {
         let (id, revision) = (asset.id, asset.revision);
         let known = self.db.read(move |c| store::crc32(c, id, revision)).await?;
-        let (storage, at) = (self.storage.clone(), place::original(id, revision)?);
-        let (file, size_bytes, crc32) = self
-            .cpu
-            .run(move || {
-                let file = storage.open_file(&at)?;
-                let size_bytes = file.metadata()?.len();
-                let crc32 = match known {
-                    Some((crc32, of_bytes)) if of_bytes == size_bytes => crc32,
-                    _ => sum(&file)?,
-                };
-                Ok((Arc::new(file), size_bytes, crc32))
-            })
-            .await?;
+        let (source, size_bytes) = self.homes.open(id, revision).await?;
+        let crc32 = match (known, &source) {
+            (Some((crc32, of_bytes)), _) if of_bytes == size_bytes => crc32,
+            (_, Source::Here(file)) => {
+                let file = Arc::clone(file);
+                self.cpu.run(move || sum(&file)).await?
+            }
+            (_, Source::Away(away)) => {
+                let (mut hasher, mut incoming) = (crc32fast::Hasher::new(), away.read(0..size_bytes));
+                while let Some(bytes) = incoming.next().await? {
+                    hasher.update(&bytes);
+                }
+                hasher.finalize()
+            }
+        };
         if known.is_none() {
             self.db.write_relaxed(move |tx| store::set_crc32(tx, id, revision, crc32, size_bytes)).await?;
         }
-        Ok((file, size_bytes, crc32))
+        Ok((source, size_bytes, crc32))
     }
 }
 

@@ -19,9 +19,9 @@ use crate::assets::AssetId;
 use crate::assets::Full;
 use crate::error::Code;
 use crate::error::Result;
+use crate::homes::Homes;
 use crate::infra::db::Db;
 use crate::infra::db::Tx;
-use crate::infra::storage::Storage;
 use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
 use crate::support::page::Page;
@@ -102,12 +102,12 @@ pub struct Descending(pub bool);
 pub struct Collections {
     db: Db,
     cpu: Cpu,
-    storage: Storage,
+    homes: Homes,
 }
 
 impl Collections {
-    pub fn new(db: Db, cpu: Cpu, storage: Storage) -> Collections {
-        Collections { db, cpu, storage }
+    pub fn new(db: Db, cpu: Cpu, homes: Homes) -> Collections {
+        Collections { db, cpu, homes }
     }
 
     /// Makes a collection, perhaps of another one.

@@ -36,6 +36,7 @@ use crate::assets::data::Mode;
 use crate::assets::store;
 use crate::error::Code;
 use crate::error::Result;
+use crate::homes::Homes;
 use crate::infra::db::Db;
 use crate::infra::jobs::Jobs;
 use crate::infra::storage::Storage;
@@ -60,6 +61,7 @@ pub struct Custody {
     db: Db,
     cpu: Cpu,
     storage: Storage,
+    homes: Homes,
     jobs: Jobs,
     assets: Assets,
     journal: Journal,
@@ -74,13 +76,14 @@ impl Custody {
         db: Db,
         cpu: Cpu,
         storage: Storage,
+        homes: Homes,
         jobs: Jobs,
         assets: Assets,
         journal: Journal,
         processing: Processing,
         schemas: Schemas,
     ) -> Custody {
-        Custody { config, db, cpu, storage, jobs, assets, journal, processing, schemas }
+        Custody { config, db, cpu, storage, homes, jobs, assets, journal, processing, schemas }
     }
 
     /// Writes what somebody says about an asset. The asset as it is then.

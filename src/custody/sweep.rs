@@ -92,7 +92,7 @@ impl Run<Sweep> for Custody {
                 }
                 for (id, last) in gone {
                     for revision in 1..=last {
-                        self.storage.delete(&place::original(id, revision)?).await?;
+                        self.homes.forget(id, revision).await?;
                     }
                     for folder in place::folders(id)? {
                         self.storage.delete_folder(&folder).await?;
@@ -137,7 +137,7 @@ impl Custody {
         if !makers.is_empty() {
             return self.put_off(Sweep::Revision { id, revision }, at).await;
         }
-        self.storage.delete(&place::original(id, revision)?).await?;
+        self.homes.forget(id, revision).await?;
         self.storage.delete_folder(&place::conversions(id, revision)?).await?;
         self.storage.delete_folder(&place::on_demand_images(id, revision)?).await
     }

@@ -180,7 +180,7 @@ mod tests {
     use crate::infra::storage;
 
     fn cache(dir: &Path, disk_bytes: u64) -> Cache {
-        let config = storage::Config { backend: "fs".into(), free_floor_bytes: 0 };
+        let config = storage::Config { free_floor_bytes: 0, ..storage::Config::default() };
         let storage = Storage::open(dir, &config, &[place::ON_DEMAND], &[]).unwrap();
         let config = Config {
             cache_disk_bytes: disk_bytes,

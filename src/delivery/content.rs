@@ -1,11 +1,11 @@
-//! A stored content as it is: an open descriptor and what to say about it.
+//! A stored content as it is: an open descriptor, or an object in a bucket, and what to say about it.
 //!
 //! Descriptors are kept open for those who come back for the next range. A content never
 //! changes under its key (the revision is part of it, and when a conversion was made), so an
 //! open one stays right.
 
-use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::assets::Asset;
 use crate::assets::AssetId;
@@ -18,8 +18,10 @@ use crate::delivery::access;
 use crate::delivery::on_demand::named;
 use crate::error::Code;
 use crate::error::Result;
+use crate::homes::Source;
 use crate::infra::storage::ObjectPath;
 use crate::support::clock::Instant;
+use crate::support::mime;
 
 /// Names an open content.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -34,7 +36,7 @@ pub struct Key {
 
 /// A content, opened.
 pub struct Content {
-    pub file: Arc<File>,
+    pub source: Source,
     pub size_bytes: u64,
     pub content_type: String,
     pub etag: String,
@@ -64,13 +66,9 @@ impl Delivery {
         }
         let made_at = conversion.map(|c| c.created_at);
         let known = Key { id, revision: asset.revision, content: key.to_owned(), made_at };
-        let place = || match conversion {
-            None => place::original(id, asset.revision),
-            Some(c) => place::conversion(id, asset.revision, key, c.suffix()),
-        };
-        let told = |file, size_bytes| match conversion {
+        let told = |source, size_bytes| match conversion {
             None => Content {
-                file,
+                source,
                 size_bytes,
                 content_type: asset.content_type.clone(),
                 etag: format!("\"{}\"", asset.sha256.get(..32).unwrap_or_default()),
@@ -79,7 +77,7 @@ impl Delivery {
                 modified_at: asset.uploaded_at,
             },
             Some(c) => Content {
-                file,
+                source,
                 size_bytes,
                 content_type: c.content_type.clone(),
                 etag: etag(asset, c, size_bytes),
@@ -88,7 +86,8 @@ impl Delivery {
                 modified_at: c.created_at,
             },
         };
-        self.opened(known, public, place, told).await
+        let Some(conversion) = conversion else { return self.original(known, public, told).await };
+        self.opened(known, public, || place::conversion(id, asset.revision, key, conversion.suffix()), told).await
     }
 
     /// A file that is open already, or is opened now; `told` says what it is.
@@ -97,7 +96,7 @@ impl Delivery {
         key: Key,
         public: bool,
         place: impl FnOnce() -> Result<ObjectPath>,
-        told: impl FnOnce(Arc<File>, u64) -> Content,
+        told: impl FnOnce(Source, u64) -> Content,
     ) -> Result<Arc<Content>> {
         if let Some(open) = self.open.get(&key).filter(|open| open.public == public) {
             return Ok(open);
@@ -111,9 +110,34 @@ impl Delivery {
                 Ok((Arc::new(file), size))
             })
             .await?;
-        let open = Arc::new(told(file, size_bytes));
+        let open = Arc::new(told(Source::Here(file), size_bytes));
         self.open.insert(key, Arc::clone(&open));
         Ok(open)
+    }
+
+    /// An original, wherever it is. Only a file is held open: a bucket may be left at any time.
+    async fn original(
+        &self,
+        key: Key,
+        public: bool,
+        told: impl FnOnce(Source, u64) -> Content,
+    ) -> Result<Arc<Content>> {
+        if let Some(open) = self.open.get(&key).filter(|open| open.public == public) {
+            return Ok(open);
+        }
+        let (source, size_bytes) = self.homes.open(key.id, key.revision).await?;
+        let is_here = matches!(source, Source::Here(_));
+        let open = Arc::new(told(source, size_bytes));
+        if is_here {
+            self.open.insert(key, Arc::clone(&open));
+        }
+        Ok(open)
+    }
+
+    /// An address in its bucket for an original that is there, for a while; `None` for one that is here.
+    pub async fn bucket_link(&self, asset: &Asset, life: Duration, disposition: &str) -> Result<Option<String>> {
+        let (content_type, _) = mime::served(&asset.content_type);
+        self.homes.link(asset.id, asset.revision, life, disposition, content_type).await
     }
 }
 

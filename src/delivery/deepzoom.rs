@@ -49,12 +49,15 @@ fn read(content: &Content, tile: Tile) -> Result<Image> {
     let (offset, length) =
         pack.find(level, column, row)?.ok_or_else(|| Code::NotFound.because("There is no such tile."))?;
     let mut bytes = vec![0; length as usize];
-    content.file.read_exact_at(&mut bytes, offset)?;
+    content.source.file()?.read_exact_at(&mut bytes, offset)?;
     let etag = format!("\"{}-{level}-{column}-{row}\"", content.etag.trim_matches('"'));
     let format = pack.format();
     Ok(Image { bytes: bytes.into(), content_type: format.mime(), extension: format.extension(), etag })
 }
 
 fn reader(content: &Content) -> impl Fn(&mut [u8], u64) -> std::io::Result<()> {
-    |buffer, offset| content.file.read_exact_at(buffer, offset)
+    |buffer, offset| match content.source.file() {
+        Ok(file) => file.read_exact_at(buffer, offset),
+        Err(e) => Err(std::io::Error::other(e)),
+    }
 }

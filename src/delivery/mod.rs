@@ -40,6 +40,7 @@ use crate::delivery::cache::Cache;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::homes::Homes;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
 use crate::media::imaging::Recipe;
@@ -90,6 +91,7 @@ pub struct Delivery {
     settings: Settings,
     assets: Assets,
     storage: Storage,
+    homes: Homes,
     journal: Journal,
     stills: Stills,
     cpu: Cpu,
@@ -108,6 +110,7 @@ impl Delivery {
         settings: Settings,
         assets: Assets,
         storage: Storage,
+        homes: Homes,
         journal: Journal,
         stills: Stills,
         cpu: Cpu,
@@ -125,6 +128,7 @@ impl Delivery {
             settings,
             assets,
             storage,
+            homes,
             journal,
             stills,
             cpu,

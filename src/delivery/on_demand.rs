@@ -125,7 +125,8 @@ impl Delivery {
             None => source(full, &order.recipe)?,
         };
         let (storage, name) = (self.storage.clone(), source.as_str().to_owned());
-        let sources = self.cpu.run(move || Sources::open(&storage, &source, mark.as_ref())).await?;
+        let open = move || Sources::open(&storage, &source, mark.as_ref());
+        let sources = self.homes.with(full.asset.id, full.asset.revision, open).await?;
         let picture = self.stills.render_together(&name, sources, order).await?;
         let made = image(picture.bytes);
         self.cache.remember(key.clone(), Arc::clone(&made));

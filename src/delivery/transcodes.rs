@@ -120,8 +120,8 @@ impl Delivery {
         let known = Key { id, revision: asset.revision, content, made_at: Some(made.created_at) };
         let place = || place::part(id, asset.revision, key, file);
         let name = file.rsplit('/').next().unwrap_or(file);
-        let opened = self.opened(known, made.public, place, |open, size_bytes| Content {
-            file: open,
+        let opened = self.opened(known, made.public, place, |source, size_bytes| Content {
+            source,
             size_bytes,
             content_type: media_type(file).to_owned(),
             etag: content::etag(asset, made, size_bytes),
@@ -140,7 +140,7 @@ impl Delivery {
         self.cpu
             .run(move || {
                 let mut text = vec![0; content.size_bytes as usize];
-                content.file.read_exact_at(&mut text, 0)?;
+                content.source.file()?.read_exact_at(&mut text, 0)?;
                 String::from_utf8(text).map_err(|e| Code::Internal.from("reading a playlist", e))
             })
             .await

@@ -43,7 +43,8 @@ impl Delivery {
             return Err(Code::InvalidRequest.because("watermarkFileKey: this asset is not an image"));
         }
         let (storage, original) = (self.storage.clone(), place::original(asset, full.asset.revision)?);
-        let picture = self.cpu.run(move || Ok(Arc::new(storage.open_file(&original)?))).await?;
+        let open = move || Ok(Arc::new(storage.open_file(&original)?));
+        let picture = self.homes.with(asset, full.asset.revision, open).await?;
         let order = Order::new(Recipe::default(), OutputFormat::Png);
         let made = self.stills.render(Class::Interactive, Sources { picture, mark: None }, order).await?;
         let sha256 = digest::digest(&digest::SHA256, &made.bytes);

@@ -45,9 +45,11 @@ use crate::assets::store;
 use crate::custody::Custody;
 use crate::error::Code;
 use crate::error::Result;
+use crate::homes::Homes;
 use crate::infra::db::Db;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Jobs;
+use crate::infra::storage::Backend;
 use crate::infra::storage::Storage;
 use crate::journal::Journal;
 use crate::processing::Processing;
@@ -74,6 +76,7 @@ pub struct Ingest {
     db: Db,
     cpu: Cpu,
     storage: Storage,
+    homes: Homes,
     jobs: Jobs,
     assets: Assets,
     journal: Journal,
@@ -104,6 +107,7 @@ impl Ingest {
         db: Db,
         cpu: Cpu,
         storage: Storage,
+        homes: Homes,
         jobs: Jobs,
         assets: Assets,
         journal: Journal,
@@ -117,6 +121,7 @@ impl Ingest {
             db,
             cpu,
             storage,
+            homes,
             jobs,
             assets,
             journal,
@@ -170,7 +175,8 @@ impl Ingest {
             })
             .await?;
         let taken = Arc::new(placed);
-        let (rows, jobs, schemas) = (Arc::clone(&taken), self.jobs.clone(), self.schemas.clone());
+        let (rows, jobs, schemas, homes) =
+            (Arc::clone(&taken), self.jobs.clone(), self.schemas.clone(), self.homes.clone());
         let written = self
             .db
             .write(move |tx| {
@@ -180,6 +186,7 @@ impl Ingest {
                         store::insert(tx, &asset)?;
                         schemas.settle(tx, asset.id)?;
                         jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
+                        homes.owe(tx, &asset)?;
                         Ok(asset)
                     })
                     .collect::<Result<Vec<_>>>()
@@ -215,6 +222,8 @@ fn new_asset(file: &Taken, user: i64, note: &Note, now: Instant) -> Asset {
         updated_at: now,
         trashed_at: None,
         upload_source: note.source.clone(),
+        home: Backend::Fs,
+        bucket: String::new(),
         data_schema_id: note.data_schema_id,
         data: note.data.clone(),
         facts: Map::new(),

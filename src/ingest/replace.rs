@@ -105,6 +105,7 @@ impl Ingest {
         store::remove_conversions(tx, new.id)?;
         let again = conversions.into_iter().filter(|c| c.handed.is_none() && !c.is_internal()).map(|c| c.key).collect();
         self.jobs.enqueue(tx, &SaveOriginal { again, ..SaveOriginal::of(&new) }, Enqueue::default())?;
+        self.homes.owe(tx, &new)?;
         // Revisions between the two were refused, or are about to be; they take themselves away.
         self.custody.owe(tx, &Sweep::Revision { id: new.id, revision: old.revision })?;
         self.assets.forget_after(tx, new.id);

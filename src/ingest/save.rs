@@ -95,16 +95,14 @@ impl Run<SaveOriginal> for Ingest {
 impl Ingest {
     async fn look(&self, asset: &Asset) -> Result<Verdict> {
         let (storage, at) = (self.storage.clone(), place::original(asset.id, asset.revision)?);
-        let (file, head) = self
-            .cpu
-            .run(move || {
-                let file = storage.open_file(&at)?;
-                let mut head = vec![0; mime::SNIFF_BYTES];
-                let read = file.read_at(&mut head, 0)?;
-                head.truncate(read);
-                Ok((Arc::new(file), head))
-            })
-            .await?;
+        let look = move || {
+            let file = storage.open_file(&at)?;
+            let mut head = vec![0; mime::SNIFF_BYTES];
+            let read = file.read_at(&mut head, 0)?;
+            head.truncate(read);
+            Ok((Arc::new(file), head))
+        };
+        let (file, head) = self.homes.with(asset.id, asset.revision, look).await?;
         let kind = mime::sniff(&head);
         let claimed = mime::from_name(&asset.name);
         let mut verdict = match kind.family {

@@ -232,6 +232,7 @@ impl Processing {
         keys: &[&'static FilmKey],
         watch: impl FnMut(f32) + Send,
     ) -> Result<Done> {
+        let _here = self.homes.bring(asset.id, asset.revision).await?;
         let source = self.storage.path_of(&place::original(asset.id, asset.revision)?);
         let now = self.db.clock().now();
         match keys {

@@ -34,6 +34,7 @@ use crate::assets::Assets;
 use crate::error::Code;
 use crate::error::Result;
 use crate::films::Films;
+use crate::homes::Homes;
 use crate::infra::db::Conn;
 use crate::infra::db::Db;
 use crate::infra::db::Tx;
@@ -67,6 +68,7 @@ pub struct Processing {
     db: Db,
     cpu: Cpu,
     storage: Storage,
+    homes: Homes,
     jobs: Jobs,
     assets: Assets,
     journal: Journal,
@@ -82,6 +84,7 @@ impl Processing {
         db: Db,
         cpu: Cpu,
         storage: Storage,
+        homes: Homes,
         jobs: Jobs,
         assets: Assets,
         journal: Journal,
@@ -89,7 +92,7 @@ impl Processing {
         stills: Stills,
         films: Films,
     ) -> Processing {
-        Processing { config, db, cpu, storage, jobs, assets, journal, settings, stills, films }
+        Processing { config, db, cpu, storage, homes, jobs, assets, journal, settings, stills, films }
     }
 
     /// Opens the round that follows saving, inside the transaction that saved: what the settings

@@ -65,6 +65,7 @@ impl Run<RunStep> for Processing {
         let bench = Bench {
             cpu: self.cpu.clone(),
             storage: self.storage.clone(),
+            homes: self.homes.clone(),
             stills: self.stills.clone(),
             films: self.films.clone(),
             settings: Arc::clone(&settings),

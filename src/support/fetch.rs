@@ -93,6 +93,12 @@ impl Fetch {
         Ok(Fetch(Arc::new(Inner { allow, tls: OnceLock::new() })))
     }
 
+    /// For an address that the operator has written into the configuration: that is leave enough,
+    /// wherever it leads.
+    pub fn of_the_operator() -> Result<Fetch> {
+        Fetch::new(&Config { allow: vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()] })
+    }
+
     /// The address, if nothing about how it is written speaks against calling it.
     pub fn check(&self, text: &str) -> Result<Url> {
         let wrong = |what: String| Err(Code::InvalidRequest.because(what));
@@ -262,6 +268,13 @@ impl Line {
         let request = request
             .body(Full::new(ask.body.clone()))
             .map_err(|e| Code::InvalidRequest.from(format!("{host}: the request cannot be written"), e))?;
+        self.forward(request).await
+    }
+
+    /// The same for a request that is whole: its target is a path, and it says its host.
+    pub async fn forward(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = host.to_owned();
         let answer = self.sender.send_request(request).await;
         let answer = answer.map_err(|e| Code::Unreachable.from(format!("{host}: no answer"), e))?;
         let (head, body) = Response::into_parts(answer);
@@ -277,6 +290,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// All of them.
+    pub fn headers(&self) -> &HeaderMap<HeaderValue> {
+        &self.headers
+    }
+
     /// A header, if it is there once and can be read.
     pub fn header(&self, name: &'static str) -> Option<&str> {
         self.headers.get(HeaderName::from_static(name))?.to_str().ok()

@@ -4,11 +4,16 @@
 //! What is asserted is what a caller can see, on the wire or on the disk. Waiting means asking
 //! until a deadline: there is no sleeping.
 
+/// A bucket that misbehaves when told to.
+#[path = "../../src/infra/storage/double.rs"]
+mod double;
 /// Starting, asking and stopping the binary; bodies and pictures.
 mod harness;
 
 /// Who may call what: keys, tokens, roles, other origins.
 mod access;
+/// Originals in a bucket.
+mod buckets;
 /// What people put together, and take along.
 mod collections;
 /// Originals as they are stored: whole, in ranges, for those who may.

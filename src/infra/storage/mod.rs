@@ -1,4 +1,8 @@
-//! Where bytes are kept: one root, behind OpenDAL, with a durable commit of our own.
+//! Where bytes are kept: one root, behind OpenDAL, with a durable commit of our own; and buckets.
+//!
+//! Whatever arrives arrives on the local disk. What lies in a bucket ([`bucket`]) was brought
+//! there from here, and comes back here when somebody has to work with it; who decides that and
+//! writes it down is not this module.
 //!
 //! Reading by descriptor, listing and deleting are ordinary. Committing is not: OpenDAL's
 //! file-system writer renames without flushing a folder, so a power cut can lose a file that
@@ -19,8 +23,12 @@
 //!
 //! This module knows no asset: callers spell the paths.
 
+pub mod bucket;
+#[cfg(test)]
+pub mod double;
 pub mod path;
 pub mod staging;
+mod transport;
 mod workspace;
 
 use std::fs::File;
@@ -34,6 +42,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use opendal::Operator;
+use rusqlite::types::FromSql;
+use rusqlite::types::FromSqlError;
+use rusqlite::types::FromSqlResult;
+use rusqlite::types::ToSql;
+use rusqlite::types::ToSqlOutput;
+use rusqlite::types::ValueRef;
 use rustix::fs::AtFlags;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -42,6 +56,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use bucket::Bucket;
 pub use path::ObjectPath;
 pub use workspace::Workspace;
 
@@ -49,15 +64,141 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::support::id;
+use crate::support::secret::Secret;
+
+/// A kind of home for bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// A folder on a local disk.
+    Fs,
+    /// A bucket on Amazon S3, or on any server that speaks as it does.
+    S3,
+    /// A bucket on Cloudflare R2.
+    R2,
+}
+
+impl Backend {
+    const WORDS: [(Backend, &'static str); 3] = [(Backend::Fs, "fs"), (Backend::S3, "s3"), (Backend::R2, "r2")];
+
+    pub fn word(self) -> &'static str {
+        Backend::WORDS.iter().find(|(backend, _)| *backend == self).map_or("fs", |(_, word)| word)
+    }
+
+    pub fn from_word(word: &str) -> Option<Backend> {
+        Backend::WORDS.iter().find(|(_, known)| *known == word).map(|(backend, _)| *backend)
+    }
+}
+
+impl ToSql for Backend {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.word().into())
+    }
+}
+
+impl FromSql for Backend {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Backend::from_word(value.as_str()?).ok_or(FromSqlError::InvalidType)
+    }
+}
 
 /// How this process stores.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `fs`: a folder on a local disk.
+    /// Where originals are kept: `fs`, `s3` or `r2`.
     pub backend: String,
+    /// Of the bucket's server; empty for Amazon's.
+    pub endpoint: String,
+    pub region: String,
+    pub bucket: String,
+    pub access_key: Secret,
+    pub secret_key: Secret,
+    /// How much disk copies of what lies in a bucket may take; the oldest go first.
+    pub local_copies_bytes: u64,
+    /// Uploads to the bucket at once.
+    pub uploads_at_once: usize,
     /// Uploads are refused while less than this is free.
     pub free_floor_bytes: u64,
+    /// A second bucket, while what lies there moves to the first one or comes from it.
+    pub other: OtherConfig,
+}
+
+/// A bucket beside the one that is in use.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtherConfig {
+    /// `s3` or `r2`; empty: there is none.
+    pub backend: String,
+    pub endpoint: String,
+    pub region: String,
+    pub bucket: String,
+    pub access_key: Secret,
+    pub secret_key: Secret,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            backend: "fs".to_owned(),
+            endpoint: String::new(),
+            region: String::new(),
+            bucket: String::new(),
+            access_key: Secret::default(),
+            secret_key: Secret::default(),
+            local_copies_bytes: 10 << 30,
+            uploads_at_once: 2,
+            free_floor_bytes: 2 << 30,
+            other: OtherConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Where originals are to be kept.
+    pub fn backend(&self) -> Result<Backend> {
+        Backend::from_word(&self.backend).ok_or_else(|| {
+            Code::InvalidRequest
+                .because(format!("storage.backend: `{}` is not known; use `fs`, `s3` or `r2`", self.backend))
+        })
+    }
+
+    /// The buckets that are known, the one in use in front. With `fs`, a bucket may be named all the
+    /// same: what still lies there is found, and may be moved there and back.
+    pub fn buckets(&self) -> Result<Vec<Bucket>> {
+        let mut known = Vec::new();
+        let backend = match self.backend()? {
+            Backend::Fs if self.endpoint.contains(".r2.cloudflarestorage.com") => Backend::R2,
+            Backend::Fs => Backend::S3,
+            bucket => bucket,
+        };
+        if self.backend != "fs" || !self.bucket.is_empty() {
+            known.push(Bucket::open(&bucket::Address {
+                backend,
+                endpoint: self.endpoint.clone(),
+                region: self.region.clone(),
+                bucket: self.bucket.clone(),
+                access_key: self.access_key.clone(),
+                secret_key: self.secret_key.clone(),
+            })?);
+        }
+        if !self.other.backend.is_empty() {
+            let other = self.other.clone();
+            let backend = Backend::from_word(&other.backend).filter(|backend| *backend != Backend::Fs);
+            let backend = backend.ok_or_else(|| {
+                Code::InvalidRequest.because(format!("storage.other.backend: `{}` is not s3 or r2", other.backend))
+            })?;
+            known.push(Bucket::open(&bucket::Address {
+                backend,
+                endpoint: other.endpoint,
+                region: other.region,
+                bucket: other.bucket,
+                access_key: other.access_key,
+                secret_key: other.secret_key,
+            })?);
+        }
+        Ok(known)
+    }
 }
 
 /// The store; cheap to clone.
@@ -90,11 +231,7 @@ impl Drop for Reservation {
 impl Storage {
     /// Opens the root, making the named folders and, for `sharded`, their 256 shards.
     pub fn open(root: &Path, config: &Config, folders: &[&str], sharded: &[&str]) -> Result<Storage> {
-        if config.backend != "fs" {
-            return Err(
-                Code::InvalidRequest.because(format!("storage.backend: `{}` is not known; use `fs`", config.backend))
-            );
-        }
+        config.backend()?;
         std::fs::create_dir_all(root)?;
         let root = root.canonicalize()?;
         let dir =
@@ -164,6 +301,11 @@ impl Storage {
             Err(Errno::NOENT) => Err(Code::ContentNotFound.because(format!("nothing is stored at {place:?}"))),
             Err(e) => Err(io(e)),
         }
+    }
+
+    /// Whether something lies there.
+    pub fn holds(&self, place: &ObjectPath) -> bool {
+        rustix::fs::statat(&self.inner.dir, place.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Gives a staged file its final name, durably. The name in staging stays until
@@ -310,7 +452,7 @@ mod tests {
 
     fn storage() -> (tempfile::TempDir, Storage) {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config { backend: "fs".into(), free_floor_bytes: 0 };
+        let config = Config { free_floor_bytes: 0, ..Config::default() };
         let storage = Storage::open(dir.path(), &config, &["odi"], &["originals"]).unwrap();
         (dir, storage)
     }
@@ -359,7 +501,7 @@ mod tests {
     #[test]
     fn room_is_reserved_and_given_back() {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config { backend: "fs".into(), free_floor_bytes: 1 };
+        let config = Config { free_floor_bytes: 1, ..Config::default() };
         let storage = Storage::open(dir.path(), &config, &[], &[]).unwrap();
         let held = storage.reserve(1 << 20).unwrap();
         assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 1 << 20);

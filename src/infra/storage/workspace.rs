@@ -135,7 +135,7 @@ mod tests {
 
     fn storage() -> (tempfile::TempDir, Storage) {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config { backend: "fs".into(), free_floor_bytes: 0 };
+        let config = Config { free_floor_bytes: 0, ..Config::default() };
         let storage = Storage::open(dir.path(), &config, &[], &[]).unwrap();
         (dir, storage)
     }

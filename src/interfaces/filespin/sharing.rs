@@ -29,10 +29,12 @@ use crate::interfaces::filespin::reply::Origin;
 use crate::interfaces::http::extract::Id;
 use crate::interfaces::http::extract::JsonBody;
 use crate::interfaces::http::extract::Pairs;
+use crate::interfaces::http::respond;
 use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
 use crate::settings::DEEPZOOM;
+use crate::support::mime;
 
 /// What a link lives for unless somebody says otherwise.
 const USUAL_LIFE: Duration = Duration::from_mins(100);
@@ -45,7 +47,10 @@ const LINK_QUERY: [(&str, &str); 5] = [
     ("key", "A content key: `original`, a conversion, a transcode"),
     ("expiry", "Seconds from now (6000), or `MAX`"),
     ("delivery", "`download` (as usual) or `display`"),
-    ("link_type", "`cdn` (as usual) or `object_storage`, whose links live for a week at most"),
+    (
+        "link_type",
+        "`cdn` (as usual) or `object_storage`: into the bucket where the content lies in one; for a week at most",
+    ),
     ("accessId", "The caller's own, if at all"),
 ];
 
@@ -125,6 +130,8 @@ struct Wanted {
     key: String,
     life: Life,
     delivery: &'static str,
+    /// By an address in the bucket, of what lies in one.
+    from_bucket: bool,
 }
 
 async fn link(
@@ -214,7 +221,8 @@ async fn wanted(caller: &Caller, accounts: &Accounts, query: &Pairs) -> Result<W
             return Err(Code::Forbidden.because("accessId: links are signed for oneself only."));
         }
     }
-    Ok(Wanted { key, life, delivery })
+    let from_bucket = query.get("link_type") == Some("object_storage");
+    Ok(Wanted { key, life, delivery, from_bucket })
 }
 
 async fn sign(
@@ -225,11 +233,19 @@ async fn sign(
     id: AssetId,
     wanted: &Wanted,
 ) -> Result<Link> {
-    let Wanted { key, life, delivery: how } = wanted;
+    let Wanted { key, life, delivery: how, from_bucket } = wanted;
     let full = assets.find(id).await?;
     let conversion = full.conversion(key).filter(|c| !c.is_internal());
     if key != ORIGINAL && conversion.is_none() {
         return Err(Code::ContentNotFound.because(format!("Asset {id} has no content `{key}`.")));
+    }
+    if let (true, None, Life::For(life)) = (*from_bucket, conversion, *life) {
+        let (_, is_safe) = mime::served(&full.asset.content_type);
+        let kind = if *how == "display" && is_safe { "inline" } else { "attachment" };
+        let disposition = respond::disposition(kind, &full.asset.name);
+        if let Some(url) = delivery.bucket_link(&full.asset, life, &disposition).await? {
+            return Ok(Link { url });
+        }
     }
     let path = format!("{id}/{}", address(conversion));
     let signed = delivery.sign(caller, &path, &[("delivery", how)], *life).await?;

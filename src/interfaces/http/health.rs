@@ -16,6 +16,8 @@ use serde::Serialize;
 use crate::error::Code;
 use crate::error::Result;
 use crate::films::Films;
+use crate::homes::Counts;
+use crate::homes::Homes;
 use crate::infra::db::Db;
 use crate::infra::storage::Storage;
 use crate::infra::workers::Workers;
@@ -28,6 +30,7 @@ use crate::webhooks::Webhooks;
 pub struct Vitals {
     pub db: Db,
     pub storage: Storage,
+    pub homes: Homes,
     pub workers: Workers,
     pub films: Films,
     pub news: News,
@@ -77,11 +80,34 @@ impl Vitals {
         } else {
             Err(Code::DiskFull.into())
         };
-        vec![
+        let mut checks = vec![
             check("database", self.db.ping_write().await),
             check("storage", storage),
             check("media", self.workers.available()),
-        ]
+        ];
+        checks.extend(self.bucket().await);
+        checks
+    }
+
+    /// A bucket that does not answer keeps nobody from uploading, so it is a note and no more.
+    async fn bucket(&self) -> Option<Check> {
+        if !self.homes.has_bucket() {
+            return None;
+        }
+        let mut message = String::new();
+        if let Ok(Counts { waiting, waiting_bytes, last_error, .. }) = self.homes.counts().await {
+            if waiting > 0 {
+                let _ = write!(
+                    message,
+                    "{waiting} originals ({waiting_bytes} bytes) wait to be moved to where they belong"
+                );
+            }
+            if let Some((ago, _)) = last_error {
+                let comma = if message.is_empty() { "" } else { "; " };
+                let _ = write!(message, "{comma}the last attempt failed {} s ago: the log says why", ago.as_secs());
+            }
+        }
+        Some(Check { name: "bucket", ok: true, message })
     }
 
     /// Figures that are read when asked for, rather than counted.
@@ -91,8 +117,18 @@ impl Vitals {
         let films = self.films.counts();
         let db = self.db.stats();
         let callbacks = self.webhooks.counts().await?;
+        let homes = self.homes.counts().await?;
         let gauges = [
             ("storage_free_bytes", "Free on the disk, less what uploads under way were promised", free),
+            ("bucket_objects_waiting", "Originals that wait to be moved to where they belong", homes.waiting),
+            ("bucket_bytes_waiting", "Their bytes", homes.waiting_bytes),
+            ("bucket_removals_waiting", "Objects that are to be removed from buckets", homes.leftovers),
+            ("bucket_copies_bytes", "Copies on this disk of originals that lie in a bucket", homes.copies_bytes),
+            (
+                "bucket_last_error_age_seconds",
+                "Since the last failure to move an original; 0 when one was moved since, or none failed",
+                homes.last_error.as_ref().map_or(0, |(ago, _)| ago.as_secs().max(1)),
+            ),
             ("media_workers_running", "Sandboxed media workers alive", media.running as u64),
             ("media_requests_waiting", "Requests waiting for a media worker", media.waiting as u64),
             ("video_workers_running", "Sandboxed video workers alive", films.running as u64),
@@ -107,6 +143,9 @@ impl Vitals {
             ("callbacks_delivered", "Callbacks that a receiver took", callbacks.delivered),
             ("callback_attempts_failed", "Attempts at callbacks that failed", callbacks.failed),
             ("callbacks_given_up", "Callbacks whose last attempt failed", callbacks.given_up),
+            ("bucket_objects_moved", "Originals that were moved", homes.moved),
+            ("bucket_bytes_moved", "Their bytes", homes.moved_bytes),
+            ("bucket_moves_failed", "Attempts to move an original that failed", homes.failed),
             ("database_writes", "Write transactions asked for", db.writes),
             ("database_commits", "Commits made for them", db.batches),
         ];

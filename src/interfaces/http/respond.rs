@@ -37,6 +37,8 @@ use crate::delivery::Shown;
 use crate::delivery::Text;
 use crate::delivery::transcodes::Part;
 use crate::error::Result;
+use crate::homes::Source;
+use crate::infra::storage::bucket::Incoming;
 use crate::interfaces::http::extract::Pairs;
 use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
@@ -278,24 +280,27 @@ struct FileBody {
     slices: Vec<Slice>,
     left: u64,
     reading: Option<BoxFuture<'static, Result<Bytes>>>,
+    /// What comes from a bucket, between two reads.
+    incoming: Option<Incoming>,
+    arriving: Option<BoxFuture<'static, (Incoming, Result<Option<Bytes>>)>>,
 }
 
 /// What comes next in a body.
 enum Slice {
     Ready(Bytes),
-    Of(Arc<File>, Range<u64>),
+    Of(Source, Range<u64>),
 }
 
 impl FileBody {
     fn new(content: &Content, cpu: &Cpu, bytes: Range<u64>) -> FileBody {
         let left = bytes.end - bytes.start;
-        FileBody::of(cpu, [Slice::Of(Arc::clone(&content.file), bytes)], left)
+        FileBody::of(cpu, [Slice::Of(content.source.clone(), bytes)], left)
     }
 
     fn pieces(content: &Content, cpu: &Cpu, parts: &range::Multipart) -> FileBody {
         let slice = |piece| match piece {
             Piece::Text(text) => Slice::Ready(text.into()),
-            Piece::Bytes(bytes) => Slice::Of(Arc::clone(&content.file), bytes),
+            Piece::Bytes(bytes) => Slice::Of(content.source.clone(), bytes),
         };
         FileBody::of(cpu, parts.pieces().map(slice), parts.content_length())
     }
@@ -304,7 +309,7 @@ impl FileBody {
         let left = bytes.end - bytes.start;
         let slice = |part| match part {
             zip::Part::Bytes(bytes) => Some(Slice::Ready(bytes)),
-            zip::Part::File(n, bytes) => Some(Slice::Of(Arc::clone(archive.files.get(n)?), bytes)),
+            zip::Part::File(n, bytes) => Some(Slice::Of(archive.files.get(n)?.clone(), bytes)),
         };
         FileBody::of(cpu, archive.layout.slice(bytes).into_iter().filter_map(slice), left)
     }
@@ -312,7 +317,7 @@ impl FileBody {
     fn of(cpu: &Cpu, slices: impl IntoIterator<Item = Slice>, left: u64) -> FileBody {
         let mut slices: Vec<_> = slices.into_iter().collect();
         slices.reverse();
-        FileBody { cpu: cpu.clone(), slices, left, reading: None }
+        FileBody { cpu: cpu.clone(), slices, left, reading: None, incoming: None, arriving: None }
     }
 }
 
@@ -331,13 +336,33 @@ impl MessageBody for FileBody {
                 this.reading = None;
                 return Poll::Ready(Some(read.map_err(std::io::Error::other)));
             }
+            if let Some(arriving) = &mut this.arriving {
+                let Poll::Ready((incoming, next)) = arriving.as_mut().poll(cx) else { return Poll::Pending };
+                this.arriving = None;
+                match next {
+                    Ok(None) => {}
+                    Ok(Some(bytes)) => {
+                        this.incoming = Some(incoming);
+                        return Poll::Ready(Some(Ok(bytes)));
+                    }
+                    Err(e) => return Poll::Ready(Some(Err(std::io::Error::other(e)))),
+                }
+            }
+            if let Some(mut incoming) = this.incoming.take() {
+                this.arriving = Some(Box::pin(async move {
+                    let next = incoming.next().await;
+                    (incoming, next)
+                }));
+                continue;
+            }
             match this.slices.pop() {
                 None => return Poll::Ready(None),
                 Some(Slice::Ready(bytes)) => return Poll::Ready(Some(Ok(bytes))),
-                Some(Slice::Of(file, bytes)) => {
+                Some(Slice::Of(Source::Away(away), bytes)) => this.incoming = Some(away.read(bytes)),
+                Some(Slice::Of(Source::Here(file), bytes)) => {
                     let end = bytes.end.min(bytes.start + READ_BYTES);
                     if end < bytes.end {
-                        this.slices.push(Slice::Of(Arc::clone(&file), end..bytes.end));
+                        this.slices.push(Slice::Of(Source::Here(Arc::clone(&file)), end..bytes.end));
                     }
                     let wanted = (end - bytes.start) as usize;
                     if wanted == 0 {

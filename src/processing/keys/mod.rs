@@ -21,6 +21,7 @@ use crate::assets::WAVEFORM;
 use crate::assets::place;
 use crate::error::Result;
 use crate::films::Films;
+use crate::homes::Homes;
 use crate::infra::storage::Storage;
 use crate::settings::Values;
 use crate::settings::Watermark;
@@ -94,6 +95,7 @@ impl Family {
 pub struct Bench {
     pub cpu: Cpu,
     pub storage: Storage,
+    pub homes: Homes,
     pub stills: Stills,
     pub films: Films,
     pub settings: Arc<Values>,
@@ -107,7 +109,8 @@ impl Bench {
         let mark = self.settings.watermark.clone().filter(|_| watermark);
         let overlay = mark.as_ref().map(|mark| place::watermark(&mark.digest)).transpose()?;
         let (storage, original) = (self.storage.clone(), place::original(asset.id, asset.revision)?);
-        let sources = self.cpu.run(move || Sources::open(&storage, &original, overlay.as_ref())).await?;
+        let open = move || Sources::open(&storage, &original, overlay.as_ref());
+        let sources = self.homes.with(asset.id, asset.revision, open).await?;
         Ok((sources, mark))
     }
 

@@ -59,6 +59,7 @@ impl StillKey for SmartImaging {
 
 /// A good frame stands for the film wherever a picture of it is asked for.
 async fn poster(asset: &Asset, at: &Bench) -> Result<Made> {
+    let _here = at.homes.bring(asset.id, asset.revision).await?;
     let source = at.storage.path_of(&place::original(asset.id, asset.revision)?);
     let (work, still) = at.films.poster(source, SIDE).await?;
     let (storage, to) = (at.storage.clone(), place::conversion(asset.id, asset.revision, POSTER, "jpg")?);

@@ -107,21 +107,10 @@ impl Digester {
     /// The checksums of everything taken. As [`Digester::update`], it may wait for the last batch.
     pub fn finish(mut self) -> Checksums {
         self.settle();
-        let mut tail = [0; 128];
-        let padded_bytes = if self.rest_bytes < 56 { 64 } else { 128 };
-        for (to, from) in tail.iter_mut().zip(self.rest.iter().take(self.rest_bytes).chain(&[0x80])) {
-            *to = *from;
-        }
-        let size_bits = self.size_bytes.wrapping_mul(8).to_le_bytes();
-        for (to, from) in tail.iter_mut().skip(padded_bytes - size_bits.len()).zip(size_bits) {
-            *to = from;
-        }
-        md5::compress(&mut self.state, tail.as_chunks().0.get(..padded_bytes / 64).unwrap_or_default());
+        pad(&mut self.state, self.rest.get(..self.rest_bytes).unwrap_or_default(), self.size_bytes);
 
         let mut checksums = Checksums { md5: [0; 16], sha256: [0; 32], size_bytes: self.size_bytes };
-        for (to, from) in checksums.md5.iter_mut().zip(self.state.iter().flat_map(|word| word.to_le_bytes())) {
-            *to = from;
-        }
+        checksums.md5 = spelt(self.state);
         for (to, from) in checksums.sha256.iter_mut().zip(self.sha256.finish().as_ref()) {
             *to = *from;
         }
@@ -173,6 +162,37 @@ impl Digester {
             None => md5::compress(&mut self.state, bytes.as_chunks().0),
         }
     }
+}
+
+/// MD5 alone, of bytes that are all there.
+pub fn md5(bytes: &[u8]) -> [u8; 16] {
+    let (blocks, rest) = bytes.as_chunks();
+    let mut state = md5::START;
+    md5::compress(&mut state, blocks);
+    pad(&mut state, rest, bytes.len() as u64);
+    spelt(state)
+}
+
+/// The last blocks: what is left, and the size.
+fn pad(state: &mut State, rest: &[u8], size_bytes: u64) {
+    let mut tail = [0; 128];
+    let padded_bytes = if rest.len() < 56 { 64 } else { 128 };
+    for (to, from) in tail.iter_mut().zip(rest.iter().chain(&[0x80])) {
+        *to = *from;
+    }
+    let size_bits = size_bytes.wrapping_mul(8).to_le_bytes();
+    for (to, from) in tail.iter_mut().skip(padded_bytes - size_bits.len()).zip(size_bits) {
+        *to = from;
+    }
+    md5::compress(state, tail.as_chunks().0.get(..padded_bytes / 64).unwrap_or_default());
+}
+
+fn spelt(state: State) -> [u8; 16] {
+    let mut md5 = [0; 16];
+    for (to, from) in md5.iter_mut().zip(state.iter().flat_map(|word| word.to_le_bytes())) {
+        *to = from;
+    }
+    md5
 }
 
 fn hex(bytes: &[u8]) -> String {

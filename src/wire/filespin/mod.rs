@@ -21,6 +21,7 @@ use crate::assets::Conversion;
 use crate::assets::Full;
 use crate::assets::STORYBOARD;
 use crate::assets::place;
+use crate::infra::storage::Backend;
 use crate::processing::Round;
 use crate::processing::RoundStatus;
 use crate::processing::Step;
@@ -54,8 +55,9 @@ pub struct AssetData {
     /// MD5, in hex.
     checksum: String,
     provider: &'static str,
+    /// `FILESPIN` on this box, `AMAZON_S3` or `CLOUDFLARE_R2` in a bucket.
     storage_type: &'static str,
-    bucket: &'static str,
+    bucket: String,
     key: String,
     /// The original can be read by anyone.
     public: bool,
@@ -116,8 +118,12 @@ impl From<&Full> for AssetData {
             size: asset.size_bytes,
             checksum: asset.md5,
             provider: PROVIDER,
-            storage_type: STORAGE_TYPE,
-            bucket: BUCKET,
+            storage_type: match asset.home {
+                Backend::Fs => STORAGE_TYPE,
+                Backend::S3 => "AMAZON_S3",
+                Backend::R2 => "CLOUDFLARE_R2",
+            },
+            bucket: if asset.home == Backend::Fs { BUCKET.to_owned() } else { asset.bucket },
             key: place::original(id, revision).map(|p| format!("/{}", p.as_str())).unwrap_or_default(),
             public: asset.public,
             content_type: asset.content_type,

@@ -252,9 +252,23 @@ pub fn command(folder: &TempDir, settings: &HashMap<String, String>) -> Command 
         .env("CLOAKROOM_ADMIN_EMAIL", EMAIL)
         .env("CLOAKROOM_ADMIN_PASSWORD", PASSWORD)
         .env("CLOAKROOM_ADMIN_API_KEY", KEY)
+        .envs(elsewhere())
         .envs(settings)
         .stdin(Stdio::null());
     command
+}
+
+/// With `CLOAKROOM_TEST_S3=http://ADDR:PORT` all tests keep originals there, in the bucket `things`.
+fn elsewhere() -> Vec<(&'static str, String)> {
+    #[expect(clippy::disallowed_methods, reason = "the one thing that the tests are told")]
+    let Ok(endpoint) = std::env::var("CLOAKROOM_TEST_S3") else { return Vec::new() };
+    vec![
+        ("CLOAKROOM_STORAGE__BACKEND", "s3".to_owned()),
+        ("CLOAKROOM_STORAGE__ENDPOINT", endpoint),
+        ("CLOAKROOM_STORAGE__BUCKET", "things".to_owned()),
+        ("CLOAKROOM_STORAGE__ACCESS_KEY", "us".to_owned()),
+        ("CLOAKROOM_STORAGE__SECRET_KEY", "hush".to_owned()),
+    ]
 }
 
 fn serve(folder: &TempDir, settings: &HashMap<String, String>) -> (Child, String) {

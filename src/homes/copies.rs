@@ -1,0 +1,235 @@
+//! Files on this disk of what lies in a bucket.
+//!
+//! A copy is left when an original was moved, and is brought back when a worker or a program has
+//! to be given a file; it lies where the original would. Copies take as much disk as the
+//! configuration allows, and the oldest go first, except those that somebody has [`Pin`]ned.
+//!
+//! Invariant: a copy is whole and verified before it has its name. It is removed inside a
+//! transaction that finds its row saying that it is a copy and no more, so it never is the only one.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use ring::digest;
+
+use crate::assets::AssetId;
+use crate::assets::place;
+use crate::error::Code;
+use crate::error::Error;
+use crate::error::Result;
+use crate::homes::Homes;
+use crate::homes::model::Home;
+use crate::homes::model::Object;
+use crate::homes::store;
+use crate::infra::storage::Backend;
+use crate::infra::storage::bucket::Pace;
+use crate::infra::storage::staging;
+use crate::support::id;
+
+/// How many copies are looked at in one transaction.
+const AT_ONCE: u32 = 64;
+
+/// While this lives, the file of an original stays.
+pub struct Pin {
+    homes: Homes,
+    at: (AssetId, u32),
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = self.homes.0.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = pins.get_mut(&self.at) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(&self.at);
+                self.homes.0.owed.notify_waiters();
+            }
+        }
+    }
+}
+
+impl Homes {
+    /// Does something with the file of an original, which is brought here first if it is elsewhere.
+    pub async fn with<T: Send + 'static>(
+        &self,
+        id: AssetId,
+        revision: u32,
+        work: impl Fn() -> Result<T> + Clone + Send + 'static,
+    ) -> Result<T> {
+        match self.0.cpu.run(work.clone()).await {
+            Err(e) if e.code == Code::ContentNotFound && self.has_bucket() => {
+                let _pin = self.bring(id, revision).await?;
+                self.0.cpu.run(work).await
+            }
+            other => other,
+        }
+    }
+
+    /// Sees to it that the file of an original is here, and stays for now.
+    pub async fn bring(&self, id: AssetId, revision: u32) -> Result<Pin> {
+        let at = (id, revision);
+        *self.0.pins.lock().unwrap_or_else(PoisonError::into_inner).entry(at).or_default() += 1;
+        let pin = Pin { homes: self.clone(), at };
+        let (storage, place) = (self.0.storage.clone(), place::original(id, revision)?);
+        if !self.has_bucket() || self.0.cpu.run(move || Ok(storage.holds(&place))).await? {
+            return Ok(pin);
+        }
+        let this = self.clone();
+        let brought = self.0.bringing.run(at, move || async move { this.copy(id, revision).await.map_err(Arc::new) });
+        brought.await?.map_err(|shared| Error::again(&shared))?;
+        Ok(pin)
+    }
+
+    async fn copy(&self, id: AssetId, revision: u32) -> Result<()> {
+        let found = self.0.db.read(move |c| store::find(c, id, revision)).await?;
+        let Some(object) = found.filter(|object| object.home.backend != Backend::Fs) else {
+            return Err(Code::ContentNotFound.because(format!("revision {revision} of asset {id} is kept nowhere")));
+        };
+        self.download(&object, &object.home, &Pace::default()).await?;
+        let is_wanted = self.0.db.write(move |tx| store::copied(tx, id, revision)).await?;
+        if !is_wanted && !self.0.db.read(move |c| crate::assets::store::is_kept(c, id, revision)).await? {
+            self.0.storage.delete(&object.place()?).await?;
+        }
+        self.make_room().await
+    }
+
+    /// Brings the bytes of an original to its place here, verified and flushed. What is there
+    /// already is verified, too.
+    pub(super) async fn download(&self, object: &Object, from: &Home, pace: &Pace) -> Result<()> {
+        let place = object.place()?;
+        let (storage, at) = (self.0.storage.clone(), place.clone());
+        let there = self.0.cpu.run(move || match storage.open_file(&at) {
+            Ok(file) => sum(&file).map(Some),
+            Err(e) if e.code == Code::ContentNotFound => Ok(None),
+            Err(e) => Err(e),
+        });
+        match there.await? {
+            Some(sha256) if sha256 == object.sha256 => return Ok(()),
+            Some(_) => {
+                tracing::error!(asset.id = %object.id, "the copy of an original on this disk is damaged: it is fetched again");
+                self.0.storage.delete(&place).await?;
+            }
+            None => {}
+        }
+        let name = self.fetch(object, from, pace).await?;
+        let (storage, staged) = (self.0.storage.clone(), name);
+        self.0
+            .cpu
+            .run(move || {
+                let placed = match storage.commit(&staged, &place) {
+                    // Somebody was faster.
+                    Err(e) if e.code == Code::AssetIdExists => Ok(()),
+                    other => other,
+                };
+                storage.unstage(&staged);
+                placed
+            })
+            .await
+    }
+
+    /// Brings the bytes of an original to staging, verified and flushed; the name there.
+    pub(super) async fn fetch(&self, object: &Object, from: &Home, pace: &Pace) -> Result<String> {
+        let _room = self.0.storage.reserve(object.size_bytes)?;
+        let mut incoming = self.bucket(from)?.read(&object.place()?, 0..object.size_bytes);
+        let name = format!("{}{}", staging::TEMPORARY, id::hex(&id::random::<8>()?));
+        let (storage, staged) = (self.0.storage.clone(), name.clone());
+        let mut file = self.0.cpu.run(move || storage.stage(&staged)).await?;
+        let received = async {
+            let mut sha256 = digest::Context::new(&digest::SHA256);
+            let mut batch = Vec::new();
+            loop {
+                let next = incoming.next().await?;
+                let ended = next.is_none();
+                batch.extend(next);
+                if ended || batch.iter().map(bytes::Bytes::len).sum::<usize>() >= 1 << 20 {
+                    let (written, bytes) = (std::mem::take(&mut batch), object.size_bytes);
+                    let sent: usize = written.iter().map(bytes::Bytes::len).sum();
+                    let step = self.0.cpu.run(move || {
+                        for chunk in &written {
+                            file.write_all(chunk)?;
+                            sha256.update(chunk);
+                        }
+                        Ok((file, sha256))
+                    });
+                    (file, sha256) = step.await?;
+                    pace.spent(sent.min(bytes as usize) as u64).await;
+                }
+                if ended {
+                    break;
+                }
+            }
+            if id::hex(sha256.finish().as_ref()) != object.sha256 {
+                return Err(Code::StorageUnavailable.because(format!(
+                    "the object {:?} in the bucket `{}` is not what was sent there",
+                    object.place()?,
+                    from.bucket
+                )));
+            }
+            let storage = self.0.storage.clone();
+            self.0.cpu.run(move || storage.flush(&file)).await
+        };
+        let received = received.await;
+        if let Err(e) = received {
+            self.0.storage.unstage(&name);
+            return Err(e);
+        }
+        Ok(name)
+    }
+
+    /// Removes the oldest copies until the rest take no more than they may.
+    pub(super) async fn make_room(&self) -> Result<()> {
+        if self.0.leaves_copies.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        loop {
+            let (mut taken, oldest) =
+                self.0.db.read(|c| Ok((store::copies_bytes(c)?, store::oldest_copies(c, AT_ONCE)?))).await?;
+            let mut going = Vec::new();
+            for object in oldest {
+                if taken <= self.0.config.local_copies_bytes {
+                    break;
+                }
+                if !self.is_pinned((object.id, object.revision)) && object.goal.is_none() {
+                    taken -= object.size_bytes.min(taken);
+                    going.push(object);
+                }
+            }
+            if going.is_empty() {
+                return Ok(());
+            }
+            let this = self.clone();
+            self.0
+                .db
+                .write(move |tx| {
+                    for object in &going {
+                        if !this.is_pinned((object.id, object.revision)) && store::drop_copy(tx, object)? {
+                            this.0.storage.uncommit(&object.place()?);
+                        }
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+    }
+
+    fn is_pinned(&self, at: (AssetId, u32)) -> bool {
+        self.0.pins.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&at)
+    }
+}
+
+/// SHA-256 of a file, in hex.
+pub(super) fn sum(file: &File) -> Result<String> {
+    use std::os::unix::fs::FileExt;
+    let (mut sha256, mut buffer, mut at) = (digest::Context::new(&digest::SHA256), vec![0; 1 << 20], 0);
+    loop {
+        let read = file.read_at(&mut buffer, at)?;
+        if read == 0 {
+            return Ok(id::hex(sha256.finish().as_ref()));
+        }
+        sha256.update(buffer.get(..read).unwrap_or_default());
+        at += read as u64;
+    }
+}

@@ -1,0 +1,71 @@
+//! What is known of where an original is.
+
+use crate::assets::AssetId;
+use crate::assets::place;
+use crate::error::Result;
+use crate::infra::storage::Backend;
+use crate::infra::storage::ObjectPath;
+
+/// Where bytes are for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    pub backend: Backend,
+    /// Empty for the local disk.
+    pub bucket: String,
+}
+
+impl Home {
+    /// The local disk.
+    pub fn here() -> Home {
+        Home { backend: Backend::Fs, bucket: String::new() }
+    }
+}
+
+/// Whether there are bytes on this disk beside those in the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copy {
+    None = 0,
+    /// Room is made with it.
+    MayGo = 1,
+    /// Somebody wanted it kept.
+    Stays = 2,
+}
+
+/// An original on record.
+#[derive(Clone, Debug)]
+pub struct Object {
+    pub id: AssetId,
+    pub revision: u32,
+    pub size_bytes: u64,
+    pub sha256: String,
+    pub home: Home,
+    /// Where it is to go.
+    pub goal: Option<Home>,
+    pub here: Copy,
+    pub tries: u32,
+}
+
+impl Object {
+    /// Its name, here and in every bucket.
+    pub fn place(&self) -> Result<ObjectPath> {
+        place::original(self.id, self.revision)
+    }
+}
+
+/// Something in a bucket that nobody needs any more.
+#[derive(Clone, Debug)]
+pub struct Leftover {
+    pub id: i64,
+    pub home: Home,
+    pub key: String,
+}
+
+/// What lies in a home.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    pub home: Home,
+    pub objects: u64,
+    pub bytes: u64,
+    /// Of these, on their way elsewhere.
+    pub waiting: u64,
+}

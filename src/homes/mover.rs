@@ -1,0 +1,294 @@
+//! Moving: what has a goal is brought there, and what is left behind is removed.
+//!
+//! The rows are the owed work, written with the fact that caused them; a few movers take the next
+//! that is due. They are not jobs: while a bucket does not answer, thousands would each fail by
+//! themselves and hold the slots of everybody's queue. Here one failure makes all movers wait,
+//! longer each time up to a minute, and the first success sends them on. It is tried for ever.
+//!
+//! Verified means: the file was read whole and is the original (SHA-256), and the server's entity
+//! tag is the one of these bytes, or the object was read back and is the original.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use crate::assets::store as asset_store;
+use crate::error::Code;
+use crate::error::Error;
+use crate::error::Result;
+use crate::homes::Homes;
+use crate::homes::LINGER;
+use crate::homes::State;
+use crate::homes::model::Copy;
+use crate::homes::model::Home;
+use crate::homes::model::Object;
+use crate::homes::model::Tally;
+use crate::homes::store;
+use crate::infra::storage::Backend;
+use crate::infra::storage::bucket::Pace;
+
+/// Longest sleep of an idle mover: how late it can be after the clock jumped, or to remove copies that
+/// the command line has left.
+const LONGEST_IDLE: Duration = Duration::from_secs(5);
+/// After the first failure in a row; doubled by each.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// For a single original that cannot be moved, whatever the bucket does.
+const LONGEST_ALONE: Duration = Duration::from_hours(1);
+/// Removals at a time.
+const SWEPT_AT_ONCE: u32 = 32;
+
+impl Homes {
+    /// Takes up what the last run left, and moves from now on.
+    pub async fn start(&self) -> Result<()> {
+        for Tally { home, objects, .. } in self.survey().await?.0 {
+            if home.backend != Backend::Fs && self.bucket(&home).is_err() {
+                tracing::error!(
+                    bucket = home.bucket,
+                    objects,
+                    "originals lie in a bucket that the configuration does not name: they cannot be read"
+                );
+            }
+        }
+        if !self.has_bucket() {
+            return Ok(());
+        }
+        self.0.db.write(|tx| store::let_go(tx, false)).await?;
+        let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = self.0.db.handle();
+        for n in 0..self.0.config.uploads_at_once.max(1) {
+            running.push(handle.spawn(self.clone().mover(n == 0)));
+        }
+        Ok(())
+    }
+
+    /// Ends moving; what is under way will be begun anew.
+    pub async fn stop(&self, grace: Duration) {
+        self.0.stopping.send_replace(true);
+        let running = std::mem::take(&mut *self.0.running.lock().unwrap_or_else(PoisonError::into_inner));
+        let deadline = tokio::time::Instant::now() + grace;
+        for mut mover in running {
+            if tokio::time::timeout_at(deadline, &mut mover).await.is_err() {
+                mover.abort();
+            }
+        }
+    }
+
+    /// One mover's life; the first one sweeps, too.
+    async fn mover(self, sweeps: bool) {
+        let mut stopping = self.0.stopping.subscribe();
+        while !*stopping.borrow_and_update() {
+            let mut woken = pin!(self.0.owed.notified());
+            woken.as_mut().enable();
+            let idle = match self.next(sweeps).await {
+                Ok(None) => continue,
+                Ok(Some(idle)) => idle,
+                Err(error) => {
+                    tracing::error!(%error, "originals on their way to a bucket could not be looked up");
+                    FIRST_WAIT
+                }
+            };
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep(idle) => {}
+                _ = stopping.changed() => {}
+            }
+        }
+    }
+
+    /// Does what is due; or says how long nothing will be.
+    async fn next(&self, sweeps: bool) -> Result<Option<Duration>> {
+        let now = self.0.db.clock().now();
+        if let Some(until) = self.state().not_before.filter(|until| *until > now) {
+            return Ok(Some(until.since(now).max(Duration::from_millis(50))));
+        }
+        let swept = if sweeps { self.sweep().await? } else { 0 };
+        let Some(object) = self.0.db.write_relaxed(|tx| store::claim(tx, false)).await? else {
+            if swept > 0 {
+                return Ok(None);
+            }
+            if sweeps {
+                self.make_room().await?;
+            }
+            let due = self.0.db.read(|c| store::next_due(c, false)).await?;
+            let wait = due.map_or(LONGEST_IDLE, |due| due.since(self.0.db.clock().now()).min(LONGEST_IDLE));
+            // What is to be removed waits for a few seconds, too.
+            let wait =
+                if sweeps && self.0.db.read(store::count_leftovers).await? > 0 { wait.min(LINGER / 3) } else { wait };
+            return Ok(Some(wait.max(Duration::from_millis(20))));
+        };
+        let moved = self.relocate(&object, &Pace::default(), Copy::MayGo).await;
+        self.note(&object, moved).await?;
+        Ok(None)
+    }
+
+    /// Writes down how a move went; only the database can make this fail.
+    pub(super) async fn note(&self, object: &Object, moved: Result<()>) -> Result<()> {
+        let now = self.0.db.clock().now();
+        let error = match moved {
+            Ok(()) => {
+                let mut state = self.state();
+                let State { moved, moved_bytes, failed, .. } = *state;
+                *state = State {
+                    moved: moved + 1,
+                    moved_bytes: moved_bytes + object.size_bytes,
+                    failed,
+                    ..State::default()
+                };
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let wait = if is_its_own(&error) {
+            doubled(FIRST_WAIT, object.tries).min(LONGEST_ALONE)
+        } else {
+            let mut state = self.state();
+            state.failures += 1;
+            let wait = doubled(FIRST_WAIT, state.failures).min(LONGEST_WAIT);
+            state.not_before = Some(now.plus(wait));
+            wait
+        };
+        let text = error.to_string();
+        {
+            let mut state = self.state();
+            state.failed += 1;
+            state.last_error = Some((now, text.clone()));
+        }
+        tracing::warn!(asset.id = %object.id, %error, wait_ms = wait.as_millis() as u64, "an original could not be moved to where it belongs; it will be tried again");
+        let object = object.clone();
+        self.0.db.write_relaxed(move |tx| store::put_off(tx, &object, wait, &text)).await
+    }
+
+    /// Brings an original to its goal and says so.
+    pub(super) async fn relocate(&self, object: &Object, pace: &Pace, old: Copy) -> Result<()> {
+        let Some(goal) = object.goal.clone() else { return Ok(()) };
+        let key = object.place()?;
+        if goal.backend == Backend::Fs {
+            self.download(object, &object.home, pace).await?;
+            return self.switch(object, &goal, Copy::MayGo, old == Copy::Stays).await;
+        }
+        let (at, name) = (goal.clone(), key.clone());
+        if self.0.db.read(move |c| store::is_left(c, &at, name.as_str())).await? {
+            self.0.owed.notify_waiters();
+            return Err(Code::Conflict.because("what lay there under this name is still to be removed"));
+        }
+        let (storage, at) = (self.0.storage.clone(), key.clone());
+        let opened = self.0.cpu.run(move || storage.open_file(&at)).await;
+        let (file, staged) = match opened {
+            Ok(file) => (file, None),
+            Err(e) if e.code == Code::ContentNotFound && object.home.backend != Backend::Fs => {
+                let name = self.fetch(object, &object.home, pace).await?;
+                (self.0.storage.open_staged(&name)?, Some(name))
+            }
+            Err(e) => return Err(e),
+        };
+        let has_copy = staged.is_none();
+        let sent = self.send(object, &goal, file, pace).await;
+        if let Some(name) = staged {
+            self.0.storage.unstage(&name);
+        }
+        sent?;
+        let here = match (has_copy, object.home.backend, old) {
+            (false, ..) => Copy::None,
+            (true, Backend::Fs, Copy::Stays) => Copy::Stays,
+            (true, Backend::Fs, _) => Copy::MayGo,
+            (true, ..) => object.here,
+        };
+        self.switch(object, &goal, here, old == Copy::Stays).await
+    }
+
+    async fn send(&self, object: &Object, goal: &Home, file: std::fs::File, pace: &Pace) -> Result<()> {
+        let (bucket, key) = (self.bucket(goal)?, object.place()?);
+        let sent = bucket.send(&self.0.cpu, &key, Arc::new(file), pace).await?;
+        if sent.sha256 != object.sha256 {
+            bucket.delete(&key).await?;
+            return Err(
+                Code::Internal.because(format!("the original at {key:?} on this disk is not what was taken in"))
+            );
+        }
+        let size_bytes = bucket.size_of(&key).await?;
+        if size_bytes != Some(object.size_bytes) {
+            return Err(Code::StorageUnavailable.because(format!(
+                "the bucket `{}` has {size_bytes:?} bytes of {key:?} instead of {}",
+                goal.bucket, object.size_bytes
+            )));
+        }
+        if !sent.tag_fits {
+            let name = self.fetch(object, goal, pace).await?;
+            self.0.storage.unstage(&name);
+        }
+        Ok(())
+    }
+
+    /// The one transaction in which an original changes its home.
+    pub(super) async fn switch(&self, object: &Object, goal: &Home, here: Copy, keep_source: bool) -> Result<()> {
+        let (this, moved, to) = (self.clone(), object.clone(), goal.clone());
+        let is_there = self
+            .0
+            .db
+            .write(move |tx| {
+                let key = moved.place()?;
+                if store::arrived(tx, &moved, here)? {
+                    asset_store::set_home(tx, moved.id, moved.revision, to.backend, &to.bucket)?;
+                    this.0.assets.forget_after(tx, moved.id);
+                    if !keep_source {
+                        store::leave(tx, &moved.home, key.as_str(), LINGER)?;
+                    }
+                    store::settle_one(tx, moved.id, moved.revision)?;
+                    return Ok(true);
+                }
+                // Deleted, or sent elsewhere meanwhile: what was brought there is of no use, unless
+                // somebody else brought it there, too.
+                let now = store::find(tx, moved.id, moved.revision)?;
+                let is_known = now.is_some();
+                if now.is_none_or(|now| now.home != to) {
+                    store::leave(tx, &to, key.as_str(), Duration::ZERO)?;
+                }
+                Ok(is_known || asset_store::is_kept(tx, moved.id, moved.revision)?)
+            })
+            .await?;
+        if !is_there {
+            self.0.storage.delete(&object.place()?).await?;
+        }
+        if goal.backend == Backend::Fs { Ok(()) } else { self.make_room().await }
+    }
+
+    /// Removes from buckets what is due; how many.
+    pub(super) async fn sweep(&self) -> Result<usize> {
+        let now = self.0.db.clock().now();
+        let due = self.0.db.read(move |c| store::leftovers(c, now, SWEPT_AT_ONCE)).await?;
+        let mut swept = 0;
+        for left in due {
+            let removed = match self.bucket(&left.home) {
+                Ok(bucket) => bucket.delete(&crate::infra::storage::ObjectPath::new(left.key.clone())?).await,
+                Err(e) => Err(e),
+            };
+            let wait = match removed {
+                Ok(()) => {
+                    swept += 1;
+                    None
+                }
+                Err(error) => {
+                    tracing::warn!(%error, key = left.key, "something in a bucket could not be removed; it will be tried again");
+                    Some(LONGEST_WAIT)
+                }
+            };
+            let id = left.id;
+            self.0.db.write(move |tx| store::cleared(tx, id, wait)).await?;
+            if wait.is_some() {
+                break;
+            }
+        }
+        Ok(swept)
+    }
+}
+
+/// Whether the bucket has nothing to do with it.
+pub(super) fn is_its_own(error: &Error) -> bool {
+    matches!(error.code, Code::Internal | Code::ContentNotFound | Code::Conflict | Code::DiskFull)
+}
+
+fn doubled(first: Duration, times: u32) -> Duration {
+    first.saturating_mul(1 << times.saturating_sub(1).min(20))
+}

@@ -1,0 +1,291 @@
+//! The tables `object` and `leftover`.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::OptionalExtension;
+use rusqlite::Row;
+use rusqlite::named_params;
+use rusqlite::params;
+
+use crate::assets::AssetId;
+use crate::error::Result;
+use crate::homes::model::Copy;
+use crate::homes::model::Home;
+use crate::homes::model::Leftover;
+use crate::homes::model::Object;
+use crate::homes::model::Tally;
+use crate::infra::db::Tx;
+use crate::infra::storage::Backend;
+use crate::support::clock::Instant;
+
+const COLUMNS: &str = "asset_id, revision, size_bytes, sha256, home, bucket, goal, goal_bucket, here, tries";
+
+/// Nobody looks at it again before it was let go: an upload under way.
+const HELD: Duration = Duration::from_hours(24);
+
+/// Puts an original on record that is on this disk and is to go elsewhere.
+pub fn owe(tx: &Tx, (id, revision): (AssetId, u32), size_bytes: u64, sha256: &str, goal: &Home) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO object (asset_id, revision, size_bytes, sha256, home, bucket, goal, goal_bucket, here, since, next_at) \
+         VALUES (?1, ?2, ?3, ?4, 'fs', '', ?5, ?6, 1, ?7, ?7)",
+    )?
+    .execute(params![id, revision, size_bytes as i64, sha256, goal.backend, goal.bucket, tx.now()])?;
+    Ok(())
+}
+
+pub fn find(c: &Connection, id: AssetId, revision: u32) -> Result<Option<Object>> {
+    let mut row = c.prepare_cached(&format!("SELECT {COLUMNS} FROM object WHERE asset_id = ?1 AND revision = ?2"))?;
+    Ok(row.query_row(params![id, revision], read).optional()?)
+}
+
+/// Takes the next that waits to be moved; it is held until it was moved or put off.
+pub fn claim(tx: &Tx, by_hand: bool) -> Result<Option<Object>> {
+    let mut row = tx.prepare_cached(&format!(
+        "UPDATE object SET next_at = :held, tries = tries + 1 WHERE (asset_id, revision) = ( \
+             SELECT asset_id, revision FROM object INDEXED BY object_goal \
+              WHERE goal IS NOT NULL AND by_hand = :by_hand AND next_at <= :now ORDER BY next_at LIMIT 1) \
+         RETURNING {COLUMNS}"
+    ))?;
+    let held = tx.now().plus(HELD);
+    Ok(row.query_row(named_params! { ":held": held, ":by_hand": by_hand, ":now": tx.now() }, read).optional()?)
+}
+
+/// When the next is due.
+pub fn next_due(c: &Connection, by_hand: bool) -> Result<Option<Instant>> {
+    let mut row = c.prepare_cached(
+        "SELECT next_at FROM object INDEXED BY object_goal WHERE goal IS NOT NULL AND by_hand = ?1 ORDER BY next_at LIMIT 1",
+    )?;
+    Ok(row.query_row([by_hand], |r| r.get(0)).optional()?)
+}
+
+/// Those that were held when their mover ended.
+pub fn let_go(tx: &Tx, by_hand: bool) -> Result<()> {
+    tx.prepare_cached("UPDATE object SET next_at = ?2 WHERE goal IS NOT NULL AND by_hand = ?1 AND next_at > ?2")?
+        .execute(params![by_hand, tx.now()])?;
+    Ok(())
+}
+
+/// It could not be moved now.
+pub fn put_off(tx: &Tx, object: &Object, wait: Duration, error: &str) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE object SET next_at = ?3, error = ?4 WHERE asset_id = ?1 AND revision = ?2 AND goal IS NOT NULL",
+    )?
+    .execute(params![object.id, object.revision, tx.now().plus(wait), error])?;
+    Ok(())
+}
+
+/// It is at its goal, if that still is its goal.
+pub fn arrived(tx: &Tx, object: &Object, here: Copy) -> Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE object SET home = goal, bucket = goal_bucket, goal = NULL, goal_bucket = '', by_hand = 0, tries = 0, \
+                    error = NULL, here = :here, since = :now \
+              WHERE asset_id = :id AND revision = :revision AND home = :home AND bucket = :bucket \
+                AND goal = :goal AND goal_bucket = :goal_bucket",
+        )?
+        .execute(named_params! {
+            ":id": object.id, ":revision": object.revision, ":here": here as i64, ":now": tx.now(),
+            ":home": object.home.backend, ":bucket": object.home.bucket,
+            ":goal": object.goal.as_ref().map(|goal| goal.backend),
+            ":goal_bucket": object.goal.as_ref().map(|goal| &*goal.bucket),
+        })?;
+    Ok(changed == 1)
+}
+
+/// Takes an original off the record; where it was, and where it was going.
+pub fn forget(tx: &Tx, id: AssetId, revision: u32) -> Result<Option<Object>> {
+    let found = find(tx, id, revision)?;
+    tx.prepare_cached("DELETE FROM object WHERE asset_id = ?1 AND revision = ?2")?.execute(params![id, revision])?;
+    Ok(found)
+}
+
+/// A copy is on this disk now. False when the original is gone, or needs none.
+pub fn copied(tx: &Tx, id: AssetId, revision: u32) -> Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE object SET here = max(here, 1), since = ?3 WHERE asset_id = ?1 AND revision = ?2 AND home <> 'fs'",
+        )?
+        .execute(params![id, revision, tx.now()])?;
+    Ok(changed == 1)
+}
+
+/// Bytes of copies that may go.
+pub fn copies_bytes(c: &Connection) -> Result<u64> {
+    let mut sum = c.prepare_cached(
+        "SELECT coalesce(sum(size_bytes), 0) FROM object INDEXED BY object_copy WHERE here = 1 AND home <> 'fs'",
+    )?;
+    Ok(sum.query_row([], |r| r.get::<_, i64>(0))? as u64)
+}
+
+/// The oldest copies that may go.
+pub fn oldest_copies(c: &Connection, limit: u32) -> Result<Vec<Object>> {
+    let mut rows = c.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM object INDEXED BY object_copy WHERE here = 1 AND home <> 'fs' ORDER BY since LIMIT ?1"
+    ))?;
+    Ok(rows.query_map([limit], read)?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Records that a copy goes. False when it has become more than a copy.
+pub fn drop_copy(tx: &Tx, object: &Object) -> Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE object SET here = 0 WHERE asset_id = ?1 AND revision = ?2 AND here = 1 AND home <> 'fs' AND goal IS NULL",
+        )?
+        .execute(params![object.id, object.revision])?;
+    Ok(changed == 1)
+}
+
+/// Gives originals that are elsewhere than they should be that goal; so many at most. How many.
+pub fn send(tx: &Tx, goal: &Home, limit: u32) -> Result<u64> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE object SET goal = :goal, goal_bucket = :bucket, by_hand = 1, tries = 0, error = NULL, next_at = :now \
+              WHERE (asset_id, revision) IN ( \
+                  SELECT asset_id, revision FROM object \
+                   WHERE (coalesce(goal, home), iif(goal IS NULL, bucket, goal_bucket)) <> (:goal, :bucket) LIMIT :limit)",
+        )?
+        .execute(named_params! {
+            ":goal": goal.backend, ":bucket": goal.bucket, ":now": tx.now(), ":limit": limit,
+        })?;
+    Ok(changed as u64)
+}
+
+/// Those that are where they were to be sent.
+pub fn settle(tx: &Tx) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE object SET goal = NULL, goal_bucket = '', by_hand = 0 WHERE by_hand = 1 AND goal = home AND goal_bucket = bucket",
+    )?
+    .execute([])?;
+    tx.prepare_cached("DELETE FROM object WHERE home = 'fs' AND goal IS NULL")?.execute([])?;
+    Ok(())
+}
+
+/// The same for one.
+pub fn settle_one(tx: &Tx, id: AssetId, revision: u32) -> Result<()> {
+    tx.prepare_cached("DELETE FROM object WHERE asset_id = ?1 AND revision = ?2 AND home = 'fs' AND goal IS NULL")?
+        .execute(params![id, revision])?;
+    Ok(())
+}
+
+/// What the command line is to move: originals and bytes.
+pub fn planned(c: &Connection) -> Result<(u64, u64)> {
+    let mut row = c.prepare_cached(
+        "SELECT count(*), coalesce(sum(size_bytes), 0) FROM object INDEXED BY object_goal \
+          WHERE goal IS NOT NULL AND by_hand = 1",
+    )?;
+    Ok(row.query_row([], |r| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64)))?)
+}
+
+/// Whether an original has a row.
+pub fn is_known(c: &Connection, id: AssetId, revision: u32) -> Result<bool> {
+    let mut found = c.prepare_cached("SELECT 1 FROM object WHERE asset_id = ?1 AND revision = ?2")?;
+    Ok(found.exists(params![id, revision])?)
+}
+
+/// The same as [`owe`], moved by the command line.
+pub fn owe_by_hand(tx: &Tx, at: (AssetId, u32), size_bytes: u64, sha256: &str, goal: &Home) -> Result<()> {
+    owe(tx, at, size_bytes, sha256, goal)?;
+    tx.prepare_cached("UPDATE object SET by_hand = 1 WHERE asset_id = ?1 AND revision = ?2")?
+        .execute(params![at.0, at.1])?;
+    Ok(())
+}
+
+/// Owes the removal of something from a bucket.
+pub fn leave(tx: &Tx, home: &Home, key: &str, wait: Duration) -> Result<()> {
+    if home.backend == Backend::Fs {
+        return Ok(());
+    }
+    tx.prepare_cached("INSERT INTO leftover (home, bucket, key, next_at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![home.backend, home.bucket, key, tx.now().plus(wait)])?;
+    Ok(())
+}
+
+/// Whether something of this name is still to be removed there.
+pub fn is_left(c: &Connection, home: &Home, key: &str) -> Result<bool> {
+    let mut found = c.prepare_cached("SELECT 1 FROM leftover WHERE key = ?1 AND home = ?2 AND bucket = ?3")?;
+    Ok(found.exists(params![key, home.backend, home.bucket])?)
+}
+
+/// What has to be removed from buckets by now.
+pub fn leftovers(c: &Connection, now: Instant, limit: u32) -> Result<Vec<Leftover>> {
+    let mut rows =
+        c.prepare_cached("SELECT id, home, bucket, key FROM leftover WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2")?;
+    let found = rows
+        .query_map(params![now, limit], |r| {
+            Ok(Leftover { id: r.get(0)?, home: Home { backend: r.get(1)?, bucket: r.get(2)? }, key: r.get(3)? })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(found)
+}
+
+/// It is gone; or stays for a while, if `wait` is given.
+pub fn cleared(tx: &Tx, id: i64, wait: Option<Duration>) -> Result<()> {
+    match wait {
+        None => tx.prepare_cached("DELETE FROM leftover WHERE id = ?1")?.execute([id])?,
+        Some(wait) => tx
+            .prepare_cached("UPDATE leftover SET next_at = ?2 WHERE id = ?1")?
+            .execute(params![id, tx.now().plus(wait)])?,
+    };
+    Ok(())
+}
+
+/// How many removals are owed.
+pub fn count_leftovers(c: &Connection) -> Result<u64> {
+    let mut count = c.prepare_cached("SELECT count(*) FROM leftover")?;
+    Ok(count.query_row([], |r| r.get::<_, i64>(0))? as u64)
+}
+
+/// What waits to be moved: originals and bytes.
+pub fn waiting(c: &Connection) -> Result<(u64, u64)> {
+    let mut row = c.prepare_cached(
+        "SELECT count(*), coalesce(sum(size_bytes), 0) FROM object INDEXED BY object_goal WHERE goal IS NOT NULL",
+    )?;
+    Ok(row.query_row([], |r| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64)))?)
+}
+
+/// What lies in each home, as far as it is on record: the rest is on this disk.
+pub fn tallies(c: &Connection) -> Result<Vec<Tally>> {
+    let mut rows = c.prepare_cached(
+        "SELECT home, bucket, count(*), coalesce(sum(size_bytes), 0), coalesce(sum(goal IS NOT NULL), 0) \
+         FROM object GROUP BY home, bucket ORDER BY home, bucket",
+    )?;
+    let found = rows
+        .query_map([], |r| {
+            Ok(Tally {
+                home: Home { backend: r.get(0)?, bucket: r.get(1)? },
+                objects: r.get::<_, i64>(2)? as u64,
+                bytes: r.get::<_, i64>(3)? as u64,
+                waiting: r.get::<_, i64>(4)? as u64,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(found)
+}
+
+/// The latest failures that still hold something up.
+pub fn failures(c: &Connection, limit: u32) -> Result<Vec<(AssetId, String)>> {
+    let mut rows = c.prepare_cached(
+        "SELECT asset_id, error FROM object WHERE goal IS NOT NULL AND error IS NOT NULL ORDER BY next_at DESC LIMIT ?1",
+    )?;
+    Ok(rows.query_map([limit], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+}
+
+fn read(r: &Row<'_>) -> rusqlite::Result<Object> {
+    let goal: Option<Backend> = r.get(6)?;
+    let goal_bucket: String = r.get(7)?;
+    Ok(Object {
+        id: r.get(0)?,
+        revision: r.get(1)?,
+        size_bytes: r.get::<_, i64>(2)? as u64,
+        sha256: r.get(3)?,
+        home: Home { backend: r.get(4)?, bucket: r.get(5)? },
+        goal: goal.map(|backend| Home { backend, bucket: goal_bucket }),
+        here: match r.get::<_, i64>(8)? {
+            0 => Copy::None,
+            1 => Copy::MayGo,
+            _ => Copy::Stays,
+        },
+        tries: r.get(9)?,
+    })
+}

@@ -1,0 +1,259 @@
+//! A server that speaks as much S3 as the house does, in memory, and misbehaves when told to.
+//!
+//! For tests alone: those beside the code and those of the binary share it. It listens on a port
+//! of its own on the loopback, a thread for each connection, and checks no signature. What it
+//! does wrong is chosen with [`Double::behave`] while it runs.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    reason = "for tests alone, and each uses its own part"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::Shutdown;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+/// What it does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// As S3 does.
+    Well,
+    /// 403 to everything.
+    Forbids,
+    /// 503 to everything.
+    Unavailable,
+    /// Closes the connection when half of a body has come, or has been sent.
+    Resets,
+    /// Ends the first answer with a body after half of it, then behaves.
+    ResetsOnce,
+    /// Keeps what it is sent, and gives it a tag of its own.
+    TagsOddly,
+    /// Keeps other bytes than it is sent, and tags them as they are kept.
+    Corrupts,
+    /// Reads the request and never answers.
+    Silent,
+}
+
+/// The server.
+#[derive(Clone)]
+pub struct Double {
+    pub endpoint: String,
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    manner: Manner,
+    objects: BTreeMap<String, (Vec<u8>, String)>,
+    parts: BTreeMap<(String, u32), Vec<u8>>,
+    uploads: u64,
+    log: Vec<String>,
+}
+
+impl Double {
+    pub fn start() -> Double {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Mutex::new(Shared {
+            manner: Manner::Well,
+            objects: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            uploads: 0,
+            log: Vec::new(),
+        }));
+        let double = Double { endpoint, shared };
+        let serving = double.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let serving = serving.clone();
+                std::thread::spawn(move || while serving.answer(&stream).unwrap_or(false) {});
+            }
+        });
+        double
+    }
+
+    pub fn behave(&self, manner: Manner) {
+        self.shared.lock().unwrap().manner = manner;
+    }
+
+    /// The names of all objects, with the bucket in front.
+    pub fn names(&self) -> Vec<String> {
+        self.shared.lock().unwrap().objects.keys().cloned().collect()
+    }
+
+    pub fn object(&self, name: &str) -> Option<Vec<u8>> {
+        self.shared.lock().unwrap().objects.get(name).map(|(bytes, _)| bytes.clone())
+    }
+
+    /// Changes an object behind everybody's back.
+    pub fn damage(&self, name: &str) {
+        self.shared.lock().unwrap().objects.get_mut(name).unwrap().0[0] ^= 1;
+    }
+
+    /// What was asked, as `METHOD target range`.
+    pub fn log(&self) -> Vec<String> {
+        self.shared.lock().unwrap().log.clone()
+    }
+
+    /// One request; whether the connection may be used again.
+    fn answer(&self, mut stream: &TcpStream) -> std::io::Result<bool> {
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(false);
+        }
+        let mut words = line.split_whitespace();
+        let (method, target) = (words.next().unwrap_or("").to_owned(), words.next().unwrap_or("").to_owned());
+        let (mut length, mut range) = (0, None);
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header)?;
+            let Some((name, value)) = header.trim().split_once(':') else { break };
+            match &*name.to_ascii_lowercase() {
+                "content-length" => length = value.trim().parse().unwrap_or(0),
+                "range" => range = Some(value.trim().trim_start_matches("bytes=").to_owned()),
+                _ => {}
+            }
+        }
+        let manner = {
+            let mut shared = self.shared.lock().unwrap();
+            shared.log.push(format!("{method} {target} {}", range.as_deref().unwrap_or("")));
+            shared.manner
+        };
+        let half = matches!(manner, Manner::Resets) && length > 1;
+        let mut body = vec![0; if half { length / 2 } else { length }];
+        reader.read_exact(&mut body)?;
+        if half {
+            stream.shutdown(Shutdown::Both)?;
+            return Ok(false);
+        }
+        let refused = |code: &str| format!("<Error><Code>{code}</Code><Message>as told</Message></Error>").into_bytes();
+        let (status, tag, body) = match manner {
+            Manner::Silent => {
+                // Until the other side has had enough.
+                let _ = reader.read(&mut [0]);
+                return Ok(false);
+            }
+            Manner::Forbids => (403, None, refused("AccessDenied")),
+            Manner::Unavailable => (503, None, refused("ServiceUnavailable")),
+            _ => self.act(&method, &target, range.as_deref(), body, manner),
+        };
+        let mut head = format!("HTTP/1.1 {status} -\r\nContent-Length: {}\r\n", body.len());
+        if let Some((tag, more)) = &tag {
+            let _ = write!(head, "ETag: \"{tag}\"\r\n{more}");
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes())?;
+        if method == "HEAD" {
+            return Ok(true);
+        }
+        if method == "GET" && body.len() > 1 && matches!(manner, Manner::Resets | Manner::ResetsOnce) {
+            if manner == Manner::ResetsOnce {
+                self.behave(Manner::Well);
+            }
+            stream.write_all(&body[..body.len() / 2])?;
+            stream.shutdown(Shutdown::Both)?;
+            return Ok(false);
+        }
+        stream.write_all(&body)?;
+        Ok(true)
+    }
+
+    #[expect(clippy::type_complexity, reason = "an answer: status, tag with further headers, body")]
+    fn act(
+        &self,
+        method: &str,
+        target: &str,
+        range: Option<&str>,
+        mut body: Vec<u8>,
+        manner: Manner,
+    ) -> (u16, Option<(String, String)>, Vec<u8>) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let name = path.trim_start_matches('/').to_owned();
+        let asked = |key: &str| {
+            query.split('&').find_map(|pair| pair.split_once('=').filter(|(k, _)| *k == key)).map(|(_, v)| v.to_owned())
+        };
+        let mut shared = self.shared.lock().unwrap();
+        if method == "PUT" && manner == Manner::Corrupts && !body.is_empty() {
+            body[0] ^= 1;
+        }
+        let odd = manner == Manner::TagsOddly;
+        let tagged = |bytes: &[u8]| if odd { "0123456789abcdef0123456789abcdef".to_owned() } else { md5_hex(bytes) };
+        match (method, asked("uploadId")) {
+            ("POST", None) if query.starts_with("uploads") => {
+                shared.uploads += 1;
+                let answer = format!(
+                    "<InitiateMultipartUploadResult><UploadId>u{}</UploadId></InitiateMultipartUploadResult>",
+                    shared.uploads
+                );
+                (200, None, answer.into_bytes())
+            }
+            ("PUT", Some(upload)) => {
+                let number = asked("partNumber").unwrap().parse().unwrap();
+                let tag = tagged(&body);
+                shared.parts.insert((upload, number), body);
+                (200, Some((tag, String::new())), Vec::new())
+            }
+            ("POST", Some(upload)) => {
+                let parts: Vec<_> =
+                    shared.parts.iter().filter(|((u, _), _)| *u == upload).map(|(_, b)| b.clone()).collect();
+                let digests: Vec<u8> = parts.iter().flat_map(|part| md5_raw(part)).collect();
+                let tag = if odd { tagged(&[]) } else { format!("{}-{}", md5_hex(&digests), parts.len()) };
+                shared.parts.retain(|(u, _), _| *u != upload);
+                shared.objects.insert(name, (parts.concat(), tag.clone()));
+                let answer = format!(
+                    "<CompleteMultipartUploadResult><Location>x</Location><Bucket>b</Bucket><Key>k</Key><ETag>\"{tag}\"</ETag></CompleteMultipartUploadResult>"
+                );
+                (200, None, answer.into_bytes())
+            }
+            ("PUT", None) => {
+                let tag = tagged(&body);
+                shared.objects.insert(name, (body, tag.clone()));
+                (200, Some((tag, String::new())), Vec::new())
+            }
+            ("DELETE", upload) => {
+                match upload {
+                    Some(upload) => shared.parts.retain(|(u, _), _| *u != upload),
+                    None => drop(shared.objects.remove(&name)),
+                }
+                (204, None, Vec::new())
+            }
+            ("GET" | "HEAD", _) => match shared.objects.get(&name) {
+                None => (404, None, b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>".to_vec()),
+                Some((bytes, tag)) => match range.and_then(|range| range.split_once('-')) {
+                    None => (200, Some((tag.clone(), String::new())), bytes.clone()),
+                    Some((first, last)) => {
+                        let first: usize = first.parse().unwrap();
+                        let last = last.parse().unwrap_or(usize::MAX).min(bytes.len() - 1);
+                        let more = format!("Content-Range: bytes {first}-{last}/{}\r\n", bytes.len());
+                        (206, Some((tag.clone(), more)), bytes[first..=last].to_vec())
+                    }
+                },
+            },
+            _ => (405, None, Vec::new()),
+        }
+    }
+}
+
+fn md5_raw(bytes: &[u8]) -> Vec<u8> {
+    use md5::Digest;
+    md5::Md5::digest(bytes).to_vec()
+}
+
+fn md5_hex(bytes: &[u8]) -> String {
+    md5_raw(bytes).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,271 @@
+//! Originals in a bucket: on their way there, read from there, moved there and back.
+
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::double::Double;
+use crate::double::Manner;
+use crate::harness::AUTH;
+use crate::harness::Appliance;
+use crate::harness::command;
+use crate::harness::jpeg;
+
+const NAME: &str = "things";
+
+fn bucket(double: &Double, backend: &'static str, copies: &'static str) -> Vec<(&'static str, String)> {
+    vec![
+        ("CLOAKROOM_STORAGE__BACKEND", backend.to_owned()),
+        ("CLOAKROOM_STORAGE__ENDPOINT", double.endpoint.clone()),
+        ("CLOAKROOM_STORAGE__BUCKET", NAME.to_owned()),
+        ("CLOAKROOM_STORAGE__ACCESS_KEY", "us".to_owned()),
+        ("CLOAKROOM_STORAGE__SECRET_KEY", "hush-hush".to_owned()),
+        ("CLOAKROOM_STORAGE__LOCAL_COPIES_BYTES", copies.to_owned()),
+    ]
+}
+
+fn appliance(settings: &[(&'static str, String)]) -> Appliance {
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, &**value)).collect();
+    Appliance::with(&settings)
+}
+
+fn key(id: &str) -> String {
+    format!("originals/{}/{id}.1", &id[..2])
+}
+
+/// Asks until it is so.
+#[track_caller]
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A figure of `/metrics`.
+fn figure(app: &Appliance, name: &str) -> u64 {
+    let text = app.get("/metrics").text();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("cloakroom_{name} "))).map(str::to_owned);
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(u64::MAX)
+}
+
+fn note(app: &Appliance) -> String {
+    let ready = app.get("/readyz");
+    assert_eq!(ready.status, 200, "{}", ready.text());
+    let checks = ready.json()["checks"].clone();
+    let found = checks.as_array().into_iter().flatten().find(|check| check["name"] == "bucket").cloned();
+    found.map(|check| check["message"].as_str().unwrap_or_default().to_owned()).unwrap_or_else(|| "none".to_owned())
+}
+
+#[test]
+fn what_is_uploaded_goes_to_the_bucket_and_is_served_from_there() {
+    let double = Double::start();
+    let mut app = appliance(&bucket(&double, "s3", "0"));
+    let body = jpeg(2400, 1600);
+    let id = app.saved("p.jpg", &body)["id"].as_str().unwrap().to_owned();
+    let data = app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] == "AMAZON_S3");
+    assert_eq!((&data["bucket"], &data["key"]), (&NAME.into(), &format!("/{}", key(&id)).into()));
+    assert!(double.object(&format!("{NAME}/{}", key(&id))).unwrap() == body);
+    app.until_there(&key(&id), false);
+
+    // A new process holds nothing open.
+    app.restart();
+    let path = format!("/api/v1/assets/{id}/content/original");
+    let whole = app.call("GET", &path, &[AUTH], b"");
+    assert!(whole.status == 200 && whole.body == body);
+    let etag = whole.header("etag");
+    assert!(whole.header("accept-ranges") == "bytes" && etag.len() == 34, "{etag}");
+    let head = app.call("HEAD", &path, &[AUTH], b"");
+    assert_eq!((head.status, head.header("content-length")), (200, body.len().to_string()));
+    for (range, wanted) in
+        [("bytes=10-19", &body[10..20]), ("bytes=-5", &body[body.len() - 5..]), ("bytes=1000-", &body[1000..])]
+    {
+        let part = app.call("GET", &path, &[AUTH, ("Range", range), ("If-Range", &etag)], b"");
+        assert!(part.status == 206 && part.body == wanted, "{range}: {}", part.status);
+    }
+    let two = app.call("GET", &path, &[AUTH, ("Range", "bytes=0-4,100-104")], b"");
+    assert_eq!(two.status, 206);
+    assert!(two.body.windows(5).any(|w| w == &body[..5]) && two.body.windows(5).any(|w| w == &body[100..105]));
+    let same = app.call("GET", &path, &[AUTH, ("If-None-Match", &etag)], b"");
+    assert_eq!(same.status, 304);
+    app.call("GET", &path, &[AUTH, ("Range", "bytes=99999999-")], b"").refused(416, "RANGE_NOT_SATISFIABLE");
+    assert!(
+        double.log().iter().any(|line| line.contains(&key(&id)) && line.ends_with(" 10-19")),
+        "only what is asked for"
+    );
+
+    // Workers are given files: it is fetched, and goes again.
+    let big = app.call("GET", &format!("/api/v1/assets/{id}/conversions?resize=2000,1300"), &[AUTH], b"");
+    assert_eq!(big.picture().1, 1950);
+    app.until_there(&key(&id), false);
+
+    // An archive reads it from there, too.
+    let made = app.post_json("/api/v1/assetcollection", &format!("{{\"name\":\"c\",\"assets\":[\"{id}\"]}}")).json();
+    let archive = app.call("GET", &format!("/api/v1/assetcollection/{}/download", made["id"]), &[AUTH], b"");
+    assert!(archive.status == 200 && archive.body.windows(64).any(|w| w == &body[5000..5064]), "{made}");
+}
+
+#[test]
+fn a_link_into_the_bucket_needs_nothing_of_the_box() {
+    let double = Double::start();
+    let app = appliance(&bucket(&double, "r2", "0"));
+    let body = jpeg(300, 200);
+    let id = app.keep("p.jpg", &body);
+    let data = app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] != "FILESPIN");
+    assert_eq!(data["storage_type"], "CLOUDFLARE_R2");
+    let ask = format!("/api/v1/assets/{id}/get_link?key=original&link_type=object_storage");
+    let url = app.json(&format!("{ask}&expiry=MAX&delivery=display"))["url"].as_str().unwrap().to_owned();
+    assert!(url.starts_with(&format!("{}/{NAME}/{}?", double.endpoint, key(&id))), "{url}");
+    assert!(url.contains("X-Amz-Expires=604800") && url.contains("inline"), "{url}");
+    let short = app.json(&format!("{ask}&expiry=60"))["url"].as_str().unwrap().to_owned();
+    assert!(short.contains("X-Amz-Expires=60&") && short.contains("attachment"), "{short}");
+    let ours = app.json(&format!("/api/v1/assets/{id}/get_link?key=original&expiry=60"))["url"].clone();
+    assert!(ours.as_str().unwrap().starts_with("http://box/api/v1/assets/"), "{ours}");
+}
+
+#[test]
+fn an_outage_delays_and_loses_nothing() {
+    let double = Double::start();
+    let mut app = appliance(&bucket(&double, "s3", "10000000"));
+    assert_eq!(note(&app), "");
+    let mut kept = Vec::new();
+    for (n, manner) in [Manner::Unavailable, Manner::Forbids, Manner::Resets].into_iter().enumerate() {
+        double.behave(manner);
+        let body = jpeg(300 + n as u32, 200);
+        kept.push((app.keep("p.jpg", &body), body));
+    }
+    until("a failure is told", || figure(&app, "bucket_last_error_age_seconds") > 0);
+    assert_eq!(figure(&app, "bucket_objects_waiting"), 3);
+    let bytes: usize = kept.iter().map(|(_, body)| body.len()).sum();
+    assert_eq!(figure(&app, "bucket_bytes_waiting"), bytes as u64);
+    assert!(note(&app).starts_with("3 originals"), "{}", note(&app));
+    let shown = String::from_utf8(app.cli(&["storage", "status"]).stdout).unwrap();
+    assert!(shown.contains("waiting to be moved: 3 originals") && shown.contains("held up: "), "{shown}");
+    let checked = String::from_utf8(app.cli(&["check"]).stdout).unwrap();
+    assert!(!checked.contains("hush-hush"), "{checked}");
+    for (id, body) in &kept {
+        assert!(app.call("GET", &format!("/api/v1/assets/{id}/content/original"), &[AUTH], b"").body == *body);
+    }
+
+    app.crash(|_| double.behave(Manner::Well));
+    for (id, body) in &kept {
+        let data = app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] == "AMAZON_S3");
+        assert_eq!(data["size"], body.len());
+        assert!(double.object(&format!("{NAME}/{}", key(id))).unwrap() == *body);
+    }
+    assert_eq!((note(&app), figure(&app, "bucket_objects_waiting")), (String::new(), 0));
+}
+
+#[test]
+fn killed_while_it_drains() {
+    let double = Double::start();
+    let mut app = appliance(&bucket(&double, "s3", "0"));
+    double.behave(Manner::Unavailable);
+    let kept: Vec<_> = (0..12).map(|n| jpeg(200 + n, 100)).map(|body| (app.keep("p.jpg", &body), body)).collect();
+    double.behave(Manner::Well);
+    for wanted in [3, 7] {
+        until("some arrive", || double.names().len() >= wanted);
+        app.crash(|_| {});
+    }
+    for (id, body) in &kept {
+        app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] == "AMAZON_S3");
+        assert!(app.call("GET", &format!("/api/v1/assets/{id}/content/original"), &[AUTH], b"").body == *body);
+    }
+    assert_eq!(double.names().len(), 12);
+    app.staging_empties();
+}
+
+#[test]
+fn what_is_deleted_or_replaced_goes_from_the_bucket() {
+    let double = Double::start();
+    let mut settings = bucket(&double, "s3", "0");
+    settings.push(("CLOAKROOM_CUSTODY__LINGER_SECONDS", "0".to_owned()));
+    let app = appliance(&settings);
+    let id = app.saved("p.jpg", &jpeg(300, 200))["id"].as_str().unwrap().to_owned();
+    app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] == "AMAZON_S3");
+    let next = jpeg(320, 200);
+    let form = crate::harness::Form::new().file("file", "q.jpg", &next);
+    let answer = app.send(&format!("/api/v1/assets/{id}/content/original/replace"), form);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    until("only the next revision is there", || double.names() == [format!("{NAME}/originals/{}/{id}.2", &id[..2])]);
+    let data = app.until(&format!("/api/v1/assets/{id}/data"), |data| {
+        data["storage_type"] == "AMAZON_S3" && data["status"] == "OK"
+    });
+    assert_eq!(data["key"], format!("/originals/{}/{id}.2", &id[..2]));
+
+    let deleted = app.call("DELETE", &format!("/api/v1/assets/{id}"), &[AUTH], b"");
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+    assert_eq!(double.names().len(), 1, "the trash keeps it");
+    let purged = app.post_json("/api/v1/assets/purge", "{}");
+    assert!(purged.status < 300, "{}", purged.text());
+    until("nothing is left", || double.names().is_empty());
+}
+
+#[test]
+fn a_box_moves_while_it_runs_and_back_through_kills() {
+    let double = Double::start();
+    // The server knows the bucket, and keeps what arrives on its disk.
+    let settings = bucket(&double, "fs", "0");
+    let app = appliance(&settings);
+    let kept: Vec<_> = (0..10)
+        .map(|n| (0..400_000 + n).map(|m| (m * 31 + m / 97) as u8).collect::<Vec<u8>>())
+        .map(|body| (app.keep("b.bin", &body), body))
+        .collect();
+    for (id, _) in &kept {
+        app.settled(id);
+    }
+    let environment = settings.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+    let slowly = || {
+        command(&app.folder, &environment)
+            .args(["storage", "migrate", "--to", "s3", "--rate", "1"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    for wanted in [2, 5] {
+        let mut migrating = slowly();
+        until("some are there", || double.names().len() >= wanted);
+        migrating.kill().unwrap();
+        migrating.wait().unwrap();
+        for (id, body) in &kept {
+            let path = format!("/api/v1/assets/{id}/content/original");
+            assert!(app.call("GET", &path, &[AUTH], b"").body == *body, "half-way");
+        }
+    }
+    let done = app.cli(&["storage", "migrate", "--to", "s3"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(double.names().len(), kept.len());
+    for (id, body) in &kept {
+        app.until_there(&key(id), false);
+        assert!(app.call("GET", &format!("/api/v1/assets/{id}/content/original"), &[AUTH], b"").body == *body);
+        app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] == "AMAZON_S3");
+    }
+    let again = app.cli(&["storage", "migrate", "--to", "s3"]);
+    assert!(String::from_utf8_lossy(&again.stdout).contains("moved 0 originals"));
+    assert_eq!(app.cli(&["storage", "migrate", "--to", "r2"]).status.code(), Some(78));
+
+    let back = app.cli(&["storage", "migrate", "--to", "fs"]);
+    assert!(back.status.success(), "{}", String::from_utf8_lossy(&back.stderr));
+    for (id, body) in &kept {
+        assert!(app.call("GET", &format!("/api/v1/assets/{id}/content/original"), &[AUTH], b"").body == *body);
+        app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] == "FILESPIN");
+    }
+    until("the bucket is empty again", || double.names().is_empty());
+}
+
+#[test]
+fn a_bucket_that_is_half_described_is_refused_at_the_start() {
+    let double = Double::start();
+    let app = Appliance::start();
+    for without in ["CLOAKROOM_STORAGE__BUCKET", "CLOAKROOM_STORAGE__SECRET_KEY"] {
+        let settings = bucket(&double, "s3", "0").into_iter().filter(|(name, _)| *name != without);
+        let environment = settings.map(|(n, v)| (n.to_owned(), v)).collect();
+        let folder = tempfile::TempDir::new().unwrap();
+        let refused = command(&folder, &environment).arg("serve").output().unwrap();
+        assert_eq!(refused.status.code(), Some(78), "{without}");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("bucket") && !said.contains("hush-hush"), "{said}");
+    }
+    assert_eq!(note(&app), "none", "no bucket, no note");
+}
