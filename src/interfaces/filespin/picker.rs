@@ -96,7 +96,7 @@ async fn upload(
 
 /// A file and its size.
 async fn take(ingest: &Ingest, parts: &mut Parts, mut file: FilePart, left: u64) -> Result<(Taken, u64)> {
-    let mut intake = ingest.begin(&file.name, parts.declared_bytes).await?;
+    let mut intake = ingest.begin(&file.name, parts.announced_bytes()).await?;
     let mut received = 0;
     while let Some(chunk) = parts.chunk(&mut file).await? {
         received += chunk.len() as u64;

@@ -119,7 +119,7 @@ async fn upload(
     while let Some(part) = parts.next().await? {
         match part {
             Part::File(mut file) => {
-                let intake = ingest.begin(&file.name, parts.declared_bytes).await?;
+                let intake = ingest.begin(&file.name, parts.announced_bytes()).await?;
                 taken.push(take(intake, &figures, &mut parts, &mut file).await?);
             }
             Part::Field { name, text } if name == "custom_metadata" => {
@@ -150,7 +150,7 @@ async fn replace(
         match part {
             Part::File(_) if taken.is_some() => return Err(one_file().into()),
             Part::File(mut file) => {
-                let intake = ingest.begin_replacing(id.0, &file.name, parts.declared_bytes).await?;
+                let intake = ingest.begin_replacing(id.0, &file.name, parts.announced_bytes()).await?;
                 taken = Some(take(intake, &figures, &mut parts, &mut file).await?);
             }
             Part::Field { name, text } if name == "custom_metadata" => {
@@ -180,7 +180,7 @@ async fn hand_in(
         match part {
             Part::File(_) if taken.is_some() => return Err(one_file().into()),
             Part::File(mut file) => {
-                let intake = ingest.begin_handing_in(id.0, key, &file.name, parts.declared_bytes).await?;
+                let intake = ingest.begin_handing_in(id.0, key, &file.name, parts.announced_bytes()).await?;
                 taken = Some(take(intake, &figures, &mut parts, &mut file).await?);
             }
             Part::Field { .. } => {}
