@@ -436,11 +436,7 @@ impl Ingest {
         let (storage, id, place) = (self.storage.clone(), taken.id, taken.place()?);
         let (staged, to) = (taken.staged_name().to_owned(), place.clone());
         self.cpu
-            .run(move || {
-                // One that a try before this one left; no row names it.
-                storage.uncommit(&to);
-                storage.commit(&staged, &to)
-            })
+            .run(move || storage.commit(&staged, &to))
             .await?;
         let (this, attempt) = (self.clone(), at.clone());
         let (checksums, content_type) = (taken.checksums, taken.content_type.clone());
@@ -522,7 +518,8 @@ impl Source {
     /// Whether this is what is missing of what we have the beginning of.
     fn continues(&self, order: &Order) -> bool {
         let Some((from, _, total)) = self.range() else { return false };
-        from == order.kept_bytes && (order.total_bytes.is_none() || total == order.total_bytes)
+        let same = self.validator().is_none_or(|now| Some(now) == order.validator);
+        same && from == order.kept_bytes && (order.total_bytes.is_none() || total == order.total_bytes)
     }
 
     /// First and last byte, and how many there are in all, if that is known.
