@@ -127,6 +127,44 @@ CREATE TRIGGER asset_moved AFTER UPDATE OF trashed_at ON asset WHEN (old.trashed
     UPDATE asset_block SET live = live + iif(new.trashed_at IS NULL, 1, -1) WHERE block = new.seq >> 10;
 END;
 
+-- Whose content is the same: the beginning of the digest finds it (assets).
+CREATE INDEX asset_content ON asset (substr(sha256, 1, 16)) WHERE sha256 <> '';
+
+-- A file that is to be fetched from elsewhere, and how far that is (ingest).
+CREATE TABLE fetch (
+    asset_id    TEXT PRIMARY KEY REFERENCES asset (id) ON DELETE CASCADE,
+    source      TEXT NOT NULL,                  -- the address; it may hold secrets, so it goes when the file has come
+    validator   TEXT,                           -- what the source calls this content: a strong ETag, or a date
+    total_bytes INTEGER,                        -- as the source says
+    kept_bytes  INTEGER NOT NULL DEFAULT 0      -- flushed in staging: fetching goes on behind them
+) STRICT, WITHOUT ROWID;
+
+-- Leave to send one file straight to storage, under an id that is set aside for it (ingest).
+CREATE TABLE voucher (
+    asset_id     TEXT PRIMARY KEY,              -- no reference: the asset comes when the file is registered
+    user_id      INTEGER NOT NULL,
+    name         TEXT NOT NULL,
+    object_key   TEXT NOT NULL,                 -- what the form has to say
+    expires_at   INTEGER NOT NULL,
+    staged       TEXT,                          -- the name in staging of what was sent last, and what that is
+    size_bytes   INTEGER,
+    md5          TEXT,
+    sha256       TEXT,
+    content_type TEXT
+) STRICT, WITHOUT ROWID;
+
+-- What came of calls that brought an Idempotency-Key, for a day: the same call is answered the same (ingest).
+CREATE TABLE repeatable (
+    caller      TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,                  -- of the request: another one with this key is refused
+    assets      TEXT NOT NULL,                  -- JSON: the ids of what was made
+    answer      TEXT,                           -- as it was given; absent when the process ended just then
+    at          INTEGER NOT NULL,
+    PRIMARY KEY (caller, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX repeatable_at ON repeatable (at);
+
 -- What people's data may look like (schemas). Schema 0 is there from the start and never changes.
 CREATE TABLE asset_schema (
     id         INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice: assets name it

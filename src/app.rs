@@ -38,6 +38,8 @@ use crate::infra::jobs::Queue;
 use crate::infra::storage::Storage;
 use crate::infra::workers;
 use crate::infra::workers::Workers;
+use crate::ingest::ExpireVoucher;
+use crate::ingest::FetchOriginal;
 use crate::ingest::Ingest;
 use crate::ingest::SaveOriginal;
 use crate::interfaces::filespin::limits::CallLimits;
@@ -76,8 +78,8 @@ pub const SCHEMA: &str = include_str!("../schema.sql");
 /// Blocking work at once: mostly waiting for the disk, so more than there are cores.
 const BLOCKING_SLOTS: usize = 32;
 
-/// Errands in the network that are jobs, at once.
-const NET_SLOTS: usize = 2;
+/// Errands in the network that are jobs, at once: a file that comes slowly holds one for long.
+const NET_SLOTS: usize = 4;
 
 /// How long a stop waits for jobs under way before it hands them back.
 const JOB_GRACE: Duration = Duration::from_secs(10);
@@ -165,6 +167,8 @@ impl App {
             processing.clone(),
             schemas.clone(),
         );
+        let fetch = Fetch::new(&config.net)?;
+        let master = open_master(&data_dir)?;
         let ingest = Ingest::new(
             config.ingest.clone(),
             db.clone(),
@@ -179,6 +183,8 @@ impl App {
             custody.clone(),
             schemas.clone(),
             stills.clone(),
+            fetch.clone(),
+            &master,
         );
         let delivery = Delivery::new(
             config.delivery.clone(),
@@ -193,7 +199,6 @@ impl App {
             cpu.clone(),
         )?;
 
-        let fetch = Fetch::new(&config.net)?;
         let news = News::new(db.clone(), journal.clone());
         let webhooks = Webhooks::new(
             config.webhooks.clone(),
@@ -202,12 +207,14 @@ impl App {
             journal.clone(),
             settings.clone(),
             fetch,
-            open_master(&data_dir)?,
+            master,
         );
 
         ingest.recover().await?;
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
+        jobs.register::<FetchOriginal>(Arc::new(ingest.clone()));
+        jobs.register::<ExpireVoucher>(Arc::new(ingest.clone()));
         jobs.register::<ReapplySchema>(Arc::new(schemas.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));

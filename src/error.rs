@@ -69,6 +69,8 @@ codes! {
     UploadIncomplete = "UPLOAD_INCOMPLETE", 400, Caller, Never;
     /// An asset with this id exists already.
     AssetIdExists = "ASSET_ID_EXISTS", 400, Caller, Never;
+    /// What came is not what its checksum says; send it again.
+    ChecksumMismatch = "CHECKSUM_MISMATCH", 400, Caller, Never;
     /// This address cannot be called from here: only http and https, and no private network that the operator did not allow.
     UrlNotAllowed = "URL_NOT_ALLOWED", 400, Caller, Never;
     /// The asset is still being saved. Try again in a moment.
@@ -89,6 +91,8 @@ codes! {
     SecondFactorRequired = "SECOND_FACTOR_REQUIRED", 401, Caller, Never;
     /// You are known, but your role may not do this.
     Forbidden = "FORBIDDEN", 403, Caller, Never;
+    /// The form does not fit its policy, or the policy is over, or not of this box.
+    PolicyRefused = "POLICY_REFUSED", 403, Caller, Never;
     /// There is nothing at this address.
     NotFound = "NOT_FOUND", 404, Caller, Never;
     /// No asset has this id.
@@ -115,8 +119,12 @@ codes! {
     BodyTooSlow = "BODY_TOO_SLOW", 408, Caller, Never;
     /// Somebody else changed this at the same time. Read it again and retry.
     Conflict = "CONFLICT", 409, Caller, Never;
+    /// A call with this Idempotency-Key is still being worked on. Try again in a moment.
+    KeyInUse = "IDEMPOTENCY_KEY_IN_USE", 409, Caller, Backoff;
     /// Assets name this schema, so it cannot be deleted.
     SchemaInUse = "SCHEMA_IN_USE", 409, Caller, Never;
+    /// The time in which this could be completed is over; begin anew.
+    UploadExpired = "UPLOAD_EXPIRED", 410, Caller, Never;
     /// The body is larger than this call takes.
     TooLarge = "TOO_LARGE", 413, Caller, Never;
     /// The body's type or encoding is not taken here.
@@ -125,6 +133,8 @@ codes! {
     RangeNotSatisfiable = "RANGE_NOT_SATISFIABLE", 416, Caller, Never;
     /// No image can be made from this content.
     NoImage = "NO_IMAGE", 404, Caller, Never;
+    /// This Idempotency-Key came with another request before; take a new one.
+    KeyReused = "IDEMPOTENCY_KEY_REUSED", 422, Caller, Never;
     /// This box does not offer that.
     FeatureUnavailable = "FEATURE_UNAVAILABLE", 422, Caller, Never;
     /// The picture is damaged, or larger than this box decodes.

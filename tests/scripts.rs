@@ -38,6 +38,29 @@ fn s2_curl_metadata() {
 }
 
 #[test]
+fn s3_url_ingest() {
+    needs("/usr/bin/python3", &["-c", "import requests"], "python3-requests");
+    // The script's own server is the bucket's, too: it has to know its port beforehand.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let bucket = format!(
+        "{{ venue = {{ endpoint = 'http://127.0.0.1:{port}', region = 'eu-central-1', access_key = 'TESTKEY', \
+         secret_key = 'TESTSECRET' }} }}"
+    );
+    let app = Appliance::with(&[
+        ("CLOAKROOM_NET__ALLOW", "127.0.0.0/8"),
+        ("CLOAKROOM_INGEST__BUCKETS", &bucket),
+        ("CLOAKROOM_INGEST__FETCH__RETRY_SECONDS", "1"),
+    ]);
+    run_on(&app, "/usr/bin/python3", "s3_url_ingest.py", &[&port.to_string()]);
+}
+
+#[test]
+fn s4_direct_to_storage() {
+    needs("curl", &["--version"], "curl");
+    python("s4_direct_to_storage.py");
+}
+
+#[test]
 fn s5_video() {
     needs("ffmpeg", &["-version"], "ffmpeg");
     python("s5_video.py");

@@ -9,6 +9,8 @@
 //! settings/watermark-{digest}.png                    marks that were laid over pictures
 //! staging/{id}.{revision}                            bytes on their way in; disposable
 //! staging/{id}.{revision}.{key}.{handed}             a conversion on its way in; disposable
+//! staging/{id}.fetched                               a file that is being fetched; a row says how far
+//! staging/{id}.sent.{sent}                           a file sent straight to storage; a row says which
 //! ```
 //!
 //! `{ab}` is the first two digits of the id. An original is one directory entry in a folder
@@ -65,6 +67,26 @@ pub fn parse_handed_name(name: &str) -> Option<(AssetId, u32, &str, &str)> {
     let mut parts = name.split('.');
     let found = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
     parts.next().is_none().then_some(found)
+}
+
+/// The name in staging of a file that is being fetched.
+pub fn fetched_name(id: AssetId) -> String {
+    format!("{id}.fetched")
+}
+
+/// The name in staging of a file that was sent straight to storage; `sent` tells it from another try.
+pub fn sent_name(id: AssetId, sent: &str) -> String {
+    format!("{id}.sent.{sent}")
+}
+
+/// Reads [`fetched_name`] and [`sent_name`] back: whose file waits under this name.
+pub fn parse_waiting_name(name: &str) -> Option<AssetId> {
+    let mut parts = name.split('.');
+    let id = parts.next()?.parse().ok()?;
+    match (parts.next()?, parts.next(), parts.next()) {
+        ("fetched", None, None) | ("sent", Some(_), None) => Some(id),
+        _ => None,
+    }
 }
 
 pub fn original(id: AssetId, revision: u32) -> Result<ObjectPath> {
@@ -144,6 +166,11 @@ mod tests {
         assert_eq!(parse_original_name(&name), None);
         assert_eq!(parse_handed_name(&name), Some((id, 3, "web-500", "0123456789abcdef")));
         assert_eq!(parse_handed_name(&original_name(id, 7)), None);
+        for waiting in [fetched_name(id), sent_name(id, "0123456789abcdef")] {
+            assert_eq!(parse_waiting_name(&waiting), Some(id));
+            assert_eq!((parse_original_name(&waiting), parse_handed_name(&waiting)), (None, None));
+        }
+        assert_eq!((parse_waiting_name(&original_name(id, 7)), parse_waiting_name(&name)), (None, None));
     }
 
     #[test]

@@ -8,6 +8,9 @@
 //! | whole | yes | of this revision | kept and recorded | the name in staging goes |
 //! | whole | yes | of a later revision | replaced meanwhile, or refused for that | both names go |
 //! | a conversion | yes | does not name it | handed in, but nobody was told, or replaced meanwhile | both names go |
+//! | fetched or sent | no | a row waits for it | on its way | it stays |
+//! | fetched or sent | yes | a row waits for it | kept, but not recorded | the final name goes; it is kept again |
+//! | fetched or sent | – | no row waits for it | kept and recorded, or given up | the name in staging goes |
 //! | a conversion | yes | names it | kept and recorded | the name in staging goes |
 //!
 //! Only staging is looked at, so a start takes the same time with ten assets or ten million. Files
@@ -18,6 +21,7 @@ use crate::assets::place;
 use crate::assets::store;
 use crate::error::Result;
 use crate::infra::storage::staging;
+use crate::ingest;
 use crate::ingest::Ingest;
 
 impl Ingest {
@@ -28,6 +32,8 @@ impl Ingest {
                 self.recover_original(&name, id, revision).await?;
             } else if let Some((id, revision, key, handed)) = place::parse_handed_name(&name) {
                 self.recover_conversion(&name, id, revision, key, handed).await?;
+            } else if let Some(id) = place::parse_waiting_name(&name) {
+                self.recover_waiting(&name, id).await?;
             } else {
                 if !name.starts_with(staging::TEMPORARY) {
                     tracing::warn!(staged.name = name, "an unknown file in staging was removed");
@@ -51,6 +57,16 @@ impl Ingest {
         }
         self.storage.quarantine(name)?;
         tracing::warn!(asset.id = %id, "an upload that nobody was told about was quarantined");
+        Ok(())
+    }
+
+    async fn recover_waiting(&self, name: &str, id: AssetId) -> Result<()> {
+        let staged = name.to_owned();
+        if !self.db.read(move |c| ingest::store::waits_for(c, id, &staged)).await? {
+            self.storage.unstage(name);
+        } else if self.storage.is_linked(name) {
+            self.storage.uncommit(&place::original(id, 1)?);
+        }
         Ok(())
     }
 

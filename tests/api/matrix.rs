@@ -69,6 +69,11 @@ const TABLE: &[(&str, Answers)] = &[
     ("GET /api/v1/limits", KNOWN),
     // Handing in
     ("POST /api/v1/assets/new/content/original/upload", MAKE),
+    ("POST /api/v1/assets/new/content/original/external", MAKE),
+    ("GET /api/v1/assets/new/content_storage_url", MAKE),
+    ("POST /api/v1/assets/new/register_asset", MAKE),
+    // The form is signed, so who sends it need not be known
+    ("POST /api/v1/storage", OPEN),
     ("POST /api/v1/upload", UPLOAD_KEY),
     ("POST /api/v1/assets/{id}/content/original/replace", MAKE),
     ("POST /api/v1/assets/{id}/content/{key}", MAKE),

@@ -5,6 +5,8 @@
 //! after a restart. Every other name is an upload, and its owner knows what the name says.
 
 use std::fs::File;
+use std::io::Seek;
+use std::io::SeekFrom;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::AtFlags;
@@ -30,6 +32,21 @@ impl Storage {
             Err(Errno::EXIST) => Err(Code::Conflict.because("this name is taken in staging")),
             other => other.map_err(io),
         }
+    }
+
+    /// Opens a staged file to write on behind its first `keep_bytes`; what it has beyond them is cut off.
+    /// One that has less, or is not there, begins anew. The file, and how much of it was kept.
+    pub fn restage(&self, name: &str, keep_bytes: u64) -> Result<(File, u64)> {
+        let mut file = self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDWR | OFlags::CREATE).map_err(io)?;
+        let kept = if file.metadata()?.len() < keep_bytes { 0 } else { keep_bytes };
+        file.set_len(kept)?;
+        file.seek(SeekFrom::Start(kept))?;
+        Ok((file, kept))
+    }
+
+    /// Makes the names in staging survive a power cut.
+    pub fn flush_names(&self) -> Result<()> {
+        self.sync_folder(FOLDER)
     }
 
     /// Opens a staged file to look at it.

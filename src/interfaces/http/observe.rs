@@ -228,7 +228,7 @@ fn preflight(refusal: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
         .insert_header((
             header::ACCESS_CONTROL_ALLOW_HEADERS,
             "Authorization, Content-Type, Range, If-Range, If-None-Match, X-FileSpin-Api-Key, \
-             X-FileSpin-Upload-Key, X-Requested-With, X-Request-Id",
+             X-FileSpin-Upload-Key, X-Requested-With, X-Request-Id, Idempotency-Key",
         ))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
         .insert_header((header::ALLOW, allow))

@@ -103,10 +103,13 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         .query
         .iter()
         .map(|(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": parameter(name) }));
+    let in_head = row.headers.iter().map(
+        |(name, what)| json!({ "name": name, "in": "header", "description": what, "schema": { "type": "string" } }),
+    );
     let mut operation = json!({
         "summary": row.summary,
         "operationId": operation_id(row),
-        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "parameters": in_path.chain(in_query).chain(in_head).collect::<Vec<_>>(),
         "responses": answers,
         "x-permission": row.permission.word(),
     });

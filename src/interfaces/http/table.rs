@@ -69,6 +69,8 @@ pub struct Row {
     pub summary: &'static str,
     /// Query parameters: name and meaning.
     pub query: Vec<(&'static str, &'static str)>,
+    /// Headers that mean something here, beside those of HTTP: name and meaning.
+    pub headers: Vec<(&'static str, &'static str)>,
     pub takes: Option<Body>,
     /// Whether the body may be left out.
     pub body_is_optional: bool,
@@ -184,6 +186,7 @@ impl Routes {
             permission,
             summary,
             query: Vec::new(),
+            headers: Vec::new(),
             takes: None,
             body_is_optional: false,
             answers: Vec::new(),
@@ -230,6 +233,11 @@ fn allowed(rows: &[&Row]) -> String {
 impl Row {
     pub fn query(&mut self, parameters: impl IntoIterator<Item = (&'static str, &'static str)>) -> &mut Row {
         self.query.extend(parameters);
+        self
+    }
+
+    pub fn headers(&mut self, headers: impl IntoIterator<Item = (&'static str, &'static str)>) -> &mut Row {
+        self.headers.extend(headers);
         self
     }
 

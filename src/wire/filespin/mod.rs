@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::assets::AUDIO_PREVIEW;
 use crate::assets::Asset;
+use crate::assets::AssetId;
 use crate::assets::Conversion;
 use crate::assets::Full;
 use crate::assets::STORYBOARD;
@@ -174,6 +175,9 @@ pub struct UploadedFile {
     /// A small preview, for pictures and films.
     #[serde(skip_serializing_if = "Option::is_none")]
     thumbnail: Option<String>,
+    /// Assets that came before and have the same content, the newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    duplicate_of: Vec<String>,
 }
 
 impl UploadedFile {
@@ -188,6 +192,7 @@ impl UploadedFile {
             content_type: asset.content_type.clone(),
             thumbnail: (asset.has_picture() || asset.is_film())
                 .then(|| format!("{base}/api/v1/assets/{}/conversions?resize=200,200", asset.id)),
+            duplicate_of: Vec::new(),
         }
     }
 }
@@ -206,6 +211,16 @@ impl Uploaded {
     pub fn new(assets: &[Asset], base: &str) -> Uploaded {
         let files: Vec<_> = assets.iter().map(|asset| UploadedFile::new(asset, base)).collect();
         Uploaded { assets: files.clone(), files, success: true, provider: PROVIDER }
+    }
+
+    /// The same, saying of each file which assets have its content already.
+    #[must_use]
+    pub fn noting(mut self, duplicates: &[Vec<AssetId>]) -> Uploaded {
+        for (file, same) in self.files.iter_mut().zip(duplicates) {
+            file.duplicate_of = same.iter().map(AssetId::to_string).collect();
+        }
+        self.assets.clone_from(&self.files);
+        self
     }
 }
 
