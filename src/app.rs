@@ -39,6 +39,8 @@ use crate::infra::workers;
 use crate::infra::workers::Workers;
 use crate::ingest::Ingest;
 use crate::ingest::SaveOriginal;
+use crate::ingest::resumable::ExpireUploads;
+use crate::ingest::resumable::FinishUpload;
 use crate::interfaces::http::health::Vitals;
 use crate::interfaces::http::observe::Cors;
 use crate::interfaces::http::observe::Figures;
@@ -194,6 +196,8 @@ impl App {
         ingest.recover().await?;
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
+        jobs.register::<FinishUpload>(Arc::new(ingest.clone()));
+        jobs.register::<ExpireUploads>(Arc::new(ingest.clone()));
         jobs.register::<ReapplySchema>(Arc::new(schemas.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));

@@ -105,6 +105,8 @@ codes! {
     SearchNotFound = "SEARCH_NOT_FOUND", 404, Caller, Never;
     /// No collection of yours has this id.
     CollectionNotFound = "COLLECTION_NOT_FOUND", 404, Caller, Never;
+    /// No upload of yours has this address.
+    UploadNotFound = "UPLOAD_NOT_FOUND", 404, Caller, Never;
     /// No job has this id.
     JobNotFound = "JOB_NOT_FOUND", 404, Caller, Never;
     /// No callback has this id.
@@ -117,6 +119,12 @@ codes! {
     Conflict = "CONFLICT", 409, Caller, Never;
     /// Assets name this schema, so it cannot be deleted.
     SchemaInUse = "SCHEMA_IN_USE", 409, Caller, Never;
+    /// The upload does not go on where this piece begins: ask for its offset and send from there.
+    OffsetMismatch = "OFFSET_MISMATCH", 409, Caller, Never;
+    /// The upload expired or was given up. Start anew.
+    UploadGone = "UPLOAD_GONE", 410, Caller, Never;
+    /// The version of the tus protocol that the request names, or does not name, is not spoken here.
+    TusVersion = "TUS_VERSION_NOT_SUPPORTED", 412, Caller, Never;
     /// The body is larger than this call takes.
     TooLarge = "TOO_LARGE", 413, Caller, Never;
     /// The body's type or encoding is not taken here.
@@ -131,6 +139,10 @@ codes! {
     BadImage = "BAD_IMAGE", 422, Caller, Never;
     /// The film or recording is damaged, of a kind that this box does not play, or needs more than it gives one.
     BadVideo = "BAD_VIDEO", 422, Caller, Never;
+    /// Another request is writing to this upload. Ask for its offset in a moment and go on from there.
+    UploadLocked = "UPLOAD_LOCKED", 423, Caller, Backoff;
+    /// The bytes that came are not those that the checksum was made of. They were thrown away: send them again.
+    ChecksumMismatch = "CHECKSUM_MISMATCH", 460, Caller, Never;
     /// Too many requests. Slow down.
     TooManyRequests = "TOO_MANY_REQUESTS", 429, Caller, Backoff;
     /// An unexpected failure of this box. The request id finds it in the log.

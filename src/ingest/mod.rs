@@ -7,6 +7,7 @@
 //! begin ─▶ write … ─▶ finish        staging/{id}.{revision}, hashed and flushed     (intake.rs)
 //! keep  ─▶ final name, flushed ─▶ one transaction: asset NOT_READY + job `save`  ─▶ the caller is answered
 //!          or the next revision of one that is there (replace.rs), or a conversion (hand_in.rs)
+//! pieces ─▶ staging/{id}.resumable, flushed; the row knows how far ─▶ keep          (resumable/)
 //! save  ─▶ sniffed and probed ─▶ one transaction: OK, file-saved, a round of processing (save.rs)
 //! ```
 //!
@@ -18,6 +19,7 @@ mod intake;
 mod name;
 mod recover;
 mod replace;
+pub mod resumable;
 mod save;
 
 use std::collections::BTreeMap;
@@ -49,6 +51,8 @@ use crate::infra::db::Db;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Jobs;
 use crate::infra::storage::Storage;
+use crate::ingest::resumable::Doubts;
+use crate::ingest::resumable::Holds;
 use crate::journal::Journal;
 use crate::processing::Processing;
 use crate::schemas::Schemas;
@@ -66,6 +70,10 @@ pub struct Config {
     pub max_file_bytes: u64,
     /// How many parts one upload may have, files and fields together.
     pub max_parts: usize,
+    /// How long an upload in pieces waits for its next piece.
+    pub resumable_seconds: u64,
+    /// How long it has to have been seen as expired before it is removed.
+    pub resumable_doubt_seconds: u64,
 }
 
 /// Takes files in; cheap to clone.
@@ -86,6 +94,8 @@ pub struct Ingest {
     config: Config,
     /// Uploads under way: background work yields to them.
     under_way: Arc<AtomicUsize>,
+    holds: Holds,
+    doubts: Doubts,
 }
 
 /// What the sender says about the files of one upload.
@@ -128,6 +138,8 @@ impl Ingest {
             md5: Lanes::start(),
             config,
             under_way: Arc::default(),
+            holds: Holds::default(),
+            doubts: Doubts::default(),
         }
     }
 

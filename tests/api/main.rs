@@ -37,6 +37,8 @@ mod search;
 mod settings;
 /// Links and public access.
 mod sharing;
+/// Uploads in pieces: the rules of tus, crashes, rivals.
+mod tus;
 /// Files on their way in, and everything that can be wrong with them.
 mod uploads;
 /// Films on their way out: renditions, streams, storyboards; cancelling.
