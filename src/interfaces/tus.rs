@@ -158,7 +158,9 @@ async fn create(
     let upload = match concat(&request)? {
         Concat::Final(parts, said) => {
             if beginning.length_bytes.is_some() || piece.is_some() {
-                return Err(Code::InvalidRequest.because("A final upload has neither a length nor bytes of its own.").into());
+                return Err(Code::InvalidRequest
+                    .because("A final upload has neither a length nor bytes of its own.")
+                    .into());
             }
             ingest.join(&caller, beginning, parts, said).await?
         }
@@ -265,6 +267,8 @@ async fn receive(
     piece: Piece,
     mut body: Payload,
 ) -> Result<Resumable> {
+    let declared = piece.declared_bytes;
+    let mut came = 0;
     let pace = request.app_data::<Data<Pace>>().map(|pace| pace.as_ref().clone()).unwrap_or_default();
     let mut receiving: Receiving = ingest.receive(caller, id, piece).await?;
     let mut watch = pace.watch();
@@ -276,16 +280,16 @@ async fn receive(
         match chunk {
             Ok(Some(Ok(chunk))) => {
                 watch.came(chunk.len());
+                came += chunk.len() as u64;
                 figures.received(chunk.len() as u64);
                 if !receiving.write(chunk).await {
                     return receiving.finish().await;
                 }
             }
-            Ok(None) => return receiving.finish().await,
-            Ok(Some(Err(e))) => {
+            Ok(None) if declared.is_none_or(|bytes| bytes == came) => return receiving.finish().await,
+            Ok(Some(Err(_)) | None) => {
                 receiving.break_off().await;
-                let source = std::io::Error::other(e.to_string());
-                return Err(Code::UploadIncomplete.from("The piece ended early; ask for the offset and go on.", source));
+                return Err(Code::UploadIncomplete.because("The piece ended early; ask for the offset and go on."));
             }
             Err(_) => {
                 receiving.break_off().await;
@@ -373,7 +377,8 @@ enum Concat {
 }
 
 fn concat(request: &HttpRequest) -> Result<Concat> {
-    let unclear = || Code::InvalidRequest.because("Upload-Concat is `partial`, or `final;` and the addresses of parts.");
+    let unclear =
+        || Code::InvalidRequest.because("Upload-Concat is `partial`, or `final;` and the addresses of parts.");
     let Some(said) = text(request, "upload-concat")? else { return Ok(Concat::No) };
     match said.split_once(';') {
         None if said == "partial" => Ok(Concat::Partial),
@@ -436,7 +441,8 @@ fn read_metadata(said: &str) -> Result<(String, Note)> {
         if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(unclear("a key is not empty and has only ASCII characters"));
         }
-        let value = BASE64_STANDARD.decode(value).map_err(|_| unclear(&format!("the value of `{key}` is not Base64")))?;
+        let value =
+            BASE64_STANDARD.decode(value).map_err(|_| unclear(&format!("the value of `{key}` is not Base64")))?;
         let value = String::from_utf8(value).map_err(|_| unclear(&format!("the value of `{key}` is not UTF-8")))?;
         if known.insert(key.to_owned(), Value::String(value)).is_some() {
             return Err(unclear(&format!("`{key}` is there twice")));
@@ -524,7 +530,12 @@ mod tests {
             (encoded(&[("filename", "a.jpg"), ("filetype", "image/jpeg")]), "a.jpg", json!({}), 0),
             (encoded(&[("name", "b.jpg"), ("type", "image/png")]), "b.jpg", json!({}), 0),
             (encoded(&[("name", "b.jpg"), ("filename", "a.jpg")]), "a.jpg", json!({}), 0),
-            (encoded(&[("name", "c"), ("booth", "Zoë's"), ("relativePath", "null")]), "c", json!({"booth": "Zoë's"}), 0),
+            (
+                encoded(&[("name", "c"), ("booth", "Zoë's"), ("relativePath", "null")]),
+                "c",
+                json!({"booth": "Zoë's"}),
+                0,
+            ),
             (encoded(&[("custom_metadata", custom), ("b", "x")]), "", json!({"a": 1, "b": "x"}), 7),
             (encoded(&[("custom_metadata", custom), ("data_schema_id", "9")]), "", json!({"a": 1}), 9),
             ("is_confidential,name Zg==".to_owned(), "f", json!({"is_confidential": ""}), 0),
@@ -539,7 +550,7 @@ mod tests {
         for said in [",", "a YQ==,", " ", "ä YQ==", "a !", "a YQ", "a YQ==,a YQ==", "a YQ== YQ==", "name /w=="] {
             assert!(read_metadata(said).is_err(), "{said:?}");
         }
-        for (key, value) in [("custom_metadata", "{"), ("custom_metadata", "[]"), ("data_schema_id", "x")] {
+        for (key, value) in [("custom_metadata", "{"), ("custom_metadata", "7"), ("data_schema_id", "x")] {
             assert!(read_metadata(&encoded(&[(key, value)])).is_err(), "{key} {value}");
         }
     }

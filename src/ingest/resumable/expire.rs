@@ -119,7 +119,8 @@ mod tests {
         let doubts = Doubts::default();
         let [a, b] = std::array::from_fn(|_| AssetId::random().unwrap());
         let (began, hour) = (Instant::now(), Duration::from_hours(1));
-        let look = |expired: &[AssetId], minutes: u64| doubts.settled(expired, began + Duration::from_mins(minutes), hour);
+        let look =
+            |expired: &[AssetId], minutes: u64| doubts.settled(expired, began + Duration::from_mins(minutes), hour);
         assert_eq!(look(&[a], 0), []);
         assert_eq!(look(&[a, b], 59), []);
         assert_eq!(look(&[a, b], 60), [a]);

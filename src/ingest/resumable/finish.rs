@@ -96,7 +96,8 @@ impl Ingest {
         let digester = hold.take_digest(upload.offset_bytes);
         let is_there = self.db.read(move |c| assets::revision(c, id)).await?.is_some();
         if !is_there {
-            let digester = if upload.kind == Kind::Joined { Some(self.join_parts(&mut upload).await?) } else { digester };
+            let digester =
+                if upload.kind == Kind::Joined { Some(self.join_parts(&mut upload).await?) } else { digester };
             let taken = self.received(&upload, digester).await?;
             match self.keep(&upload.owner(), vec![taken], upload.note.clone()).await {
                 Err(e) if e.code == Code::AssetIdExists => {

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
     use crate::support::checksum::Lanes;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_holds_at_a_time_and_leaves_its_digest() {
         let (holds, id) = (Holds::default(), AssetId::random().unwrap());
         let mut first = holds.take(id, Duration::ZERO).await.unwrap();

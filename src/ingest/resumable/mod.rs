@@ -103,7 +103,13 @@ impl Ingest {
     }
 
     /// Makes an asset of parts that are there, in this order. Asked again for the same, it answers the same.
-    pub async fn join(&self, caller: &Caller, said: Beginning, parts: Vec<AssetId>, parts_said: String) -> Result<Resumable> {
+    pub async fn join(
+        &self,
+        caller: &Caller,
+        said: Beginning,
+        parts: Vec<AssetId>,
+        parts_said: String,
+    ) -> Result<Resumable> {
         let most_bytes = said.most_bytes.unwrap_or(u64::MAX).min(self.config.max_file_bytes);
         let (user, by_key) = (caller.user_id(), is_upload_key(caller));
         let (same, words) = (parts.clone(), said.said.clone());

@@ -122,7 +122,11 @@ impl Ingest {
         let (storage, lanes, claim) = (self.storage.clone(), self.md5.clone(), piece.claim);
         let (at, staged) = (upload.offset_bytes, place::resumable_name(id));
         let expected = upload.length_bytes.map_or(piece.declared_bytes.unwrap_or(0), |length| length - at);
-        let digester = hold.take_digest(at).or_else(|| (at == 0).then(|| Digester::new(&lanes)));
+        // A part is digested when it is joined.
+        let digester = match upload.kind {
+            Kind::Whole => hold.take_digest(at).or_else(|| (at == 0).then(|| Digester::new(&lanes))),
+            Kind::Part | Kind::Joined => None,
+        };
         let is_open = upload.state == State::Open;
         let (tail, reserved) = self
             .cpu
@@ -226,7 +230,9 @@ impl Ingest {
             if batch.len() >= BATCH_BYTES {
                 writing.send(&mut batch).await?;
             }
-            if !is_checked && (position - upload.offset_bytes >= FLUSH_EVERY_BYTES || flushed_at.elapsed() >= FLUSH_EVERY) {
+            if !is_checked
+                && (position - upload.offset_bytes >= FLUSH_EVERY_BYTES || flushed_at.elapsed() >= FLUSH_EVERY)
+            {
                 writing.send(&mut batch).await?;
                 writing.flush().await?;
                 self.move_along(&mut upload, position).await?;
@@ -248,7 +254,9 @@ impl Ingest {
         if let Some(check) = tail.check.take()
             && !self.cpu.run(move || Ok(check.holds())).await?
         {
-            return Err(Code::ChecksumMismatch.because("The piece is not what its checksum was made of; send it again."));
+            return Err(
+                Code::ChecksumMismatch.because("The piece is not what its checksum was made of; send it again.")
+            );
         }
         self.move_along(&mut upload, position).await?;
         if let Some(digester) = tail.digester {

@@ -49,7 +49,13 @@ pub fn find(c: &Conn, id: AssetId) -> Result<Option<Resumable>> {
 }
 
 /// One of a user that was joined of the same and is said to be the same.
-pub fn find_joined(c: &Conn, user: i64, by_upload_key: bool, parts: &[AssetId], said: &str) -> Result<Option<Resumable>> {
+pub fn find_joined(
+    c: &Conn,
+    user: i64,
+    by_upload_key: bool,
+    parts: &[AssetId],
+    said: &str,
+) -> Result<Option<Resumable>> {
     let mut found = c.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM resumable WHERE kind = 'joined' AND state <> 'gone' \
          AND user_id = ?1 AND by_upload_key = ?2 AND parts = ?3 AND said = ?4"
