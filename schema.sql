@@ -504,3 +504,27 @@ CREATE TABLE original_crc (
     size_bytes INTEGER NOT NULL,
     PRIMARY KEY (asset_id, revision)
 ) STRICT, WITHOUT ROWID;
+
+-- Uploads that come in pieces, by their addresses (ingest). What has come lies in staging; after the last piece it
+-- becomes the asset of the same id. Those that are gone are remembered for a while.
+CREATE TABLE resumable (
+    id             TEXT PRIMARY KEY,
+    user_id        INTEGER NOT NULL,
+    by_upload_key  INTEGER NOT NULL,
+    kind           TEXT NOT NULL CHECK (kind IN ('whole', 'part', 'joined')),
+    state          TEXT NOT NULL CHECK (state IN ('open', 'finished', 'gone')),
+    length_bytes   INTEGER,                     -- absent until the sender knows
+    offset_bytes   INTEGER NOT NULL DEFAULT 0,  -- so many are on the disk, flushed before this was written
+    most_bytes     INTEGER NOT NULL,            -- the length may not be more
+    name           TEXT NOT NULL,
+    data           TEXT NOT NULL,               -- JSON
+    data_schema_id INTEGER NOT NULL,
+    source         TEXT,
+    said           TEXT NOT NULL,               -- what the sender said about it, word for word
+    parts          TEXT NOT NULL DEFAULT '[]',  -- JSON: what it is joined of
+    parts_said     TEXT NOT NULL DEFAULT '',
+    created_at     INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX resumable_expires ON resumable (expires_at);
+CREATE INDEX resumable_joined ON resumable (user_id) WHERE kind = 'joined';

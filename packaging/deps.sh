@@ -86,6 +86,15 @@ need_foreign_bucket() {
         'moto[s3,server]==5.2.5' </dev/null
 }
 
+# What uploads in pieces in the tests: `tuspy` from PyPI with all it needs, beside the build.
+need_tus_client() {
+    local folder="${CARGO_TARGET_DIR:-$PWD/target}/foreign/tuspy"
+    [ -e "$folder/tusclient" ] && return 0
+    need_packages 'python3-pip=/usr/bin/python3 -m pip --version'
+    say "installing tuspy from PyPI into $folder"
+    /usr/bin/python3 -m pip install --quiet --disable-pip-version-check --target "$folder" 'tuspy==1.1.0' </dev/null
+}
+
 # need_packages 'PACKAGE=PROBE'… – installs each package whose probe (a shell command) fails.
 need_packages() {
     local pair log missing=()

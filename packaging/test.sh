@@ -29,6 +29,7 @@ need_packages \
 need_webhook_verifiers
 need_schemathesis
 need_foreign_bucket
+need_tus_client
 need_rust
 need_node
 (cd tests/scripts/node && npm ci --no-audit --no-fund --loglevel=error </dev/null)

@@ -48,6 +48,8 @@ use crate::interfaces::filespin::limits::ImageLimits;
 use crate::interfaces::filespin::limits::LimitsData;
 use crate::interfaces::filespin::limits::UploadLimits;
 use crate::interfaces::filespin::limits::WebhookLimits;
+use crate::ingest::resumable::ExpireUploads;
+use crate::ingest::resumable::FinishUpload;
 use crate::interfaces::http::health::Vitals;
 use crate::interfaces::http::observe::Cors;
 use crate::interfaces::http::observe::Figures;
@@ -215,6 +217,8 @@ impl App {
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
         jobs.register::<FetchOriginal>(Arc::new(ingest.clone()));
         jobs.register::<ExpireVoucher>(Arc::new(ingest.clone()));
+        jobs.register::<FinishUpload>(Arc::new(ingest.clone()));
+        jobs.register::<ExpireUploads>(Arc::new(ingest.clone()));
         jobs.register::<ReapplySchema>(Arc::new(schemas.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));

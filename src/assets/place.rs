@@ -11,6 +11,7 @@
 //! staging/{id}.{revision}.{key}.{handed}             a conversion on its way in; disposable
 //! staging/{id}.fetched                               a file that is being fetched; a row says how far
 //! staging/{id}.sent.{sent}                           a file sent straight to storage; a row says which
+//! staging/{id}.resumable                             what has come of an upload in pieces
 //! ```
 //!
 //! `{ab}` is the first two digits of the id. An original is one directory entry in a folder
@@ -55,6 +56,16 @@ pub fn original_name(id: AssetId, revision: u32) -> String {
 pub fn parse_original_name(name: &str) -> Option<(AssetId, u32)> {
     let (id, revision) = name.split_once('.')?;
     Some((id.parse().ok()?, revision.parse().ok()?))
+}
+
+/// The name in staging of an upload that comes in pieces.
+pub fn resumable_name(id: AssetId) -> String {
+    format!("{id}.resumable")
+}
+
+/// Reads [`resumable_name`] back.
+pub fn parse_resumable_name(name: &str) -> Option<AssetId> {
+    name.strip_suffix(".resumable")?.parse().ok()
 }
 
 /// The name in staging of a conversion that people hand in.
@@ -162,6 +173,8 @@ mod tests {
         assert_eq!(part(id, 1, HLS, "720p/init.mp4").unwrap().as_str(), format!("{folder}hls-video/720p/init.mp4"));
         assert_eq!(parse_original_name(&original_name(id, 7)), Some((id, 7)));
         assert_eq!(parse_original_name("tmp-123"), None);
+        assert_eq!(parse_resumable_name(&resumable_name(id)), Some(id));
+        assert_eq!(parse_original_name(&resumable_name(id)), None);
         let name = handed_name(id, 3, "web-500", "0123456789abcdef");
         assert_eq!(parse_original_name(&name), None);
         assert_eq!(parse_handed_name(&name), Some((id, 3, "web-500", "0123456789abcdef")));

@@ -214,11 +214,11 @@ impl Ingest {
         let nothing = || Code::ContentNotFound.because("Nothing was sent to storage under this id yet.");
         let sent = voucher.sent.ok_or_else(nothing)?;
         if sent.size_bytes != claim.size_bytes {
-            return Err(Code::ChecksumMismatch
+            return Err(Code::ContentMismatch
                 .because(format!("{} bytes were sent, not {}; send the file again.", sent.size_bytes, claim.size_bytes)));
         }
         if sent.md5 != claim.md5 {
-            return Err(Code::ChecksumMismatch
+            return Err(Code::ContentMismatch
                 .because(format!("What was sent has the checksum {}; send the file again.", sent.md5)));
         }
         let service = Value::Object(claim.service);

@@ -46,6 +46,7 @@ use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
 use crate::infra::storage::sigv4;
 use crate::infra::storage::sigv4::Signer;
+use crate::infra::storage::Backend;
 use crate::ingest::Ingest;
 use crate::ingest::Intake;
 use crate::ingest::Note;
@@ -300,7 +301,7 @@ impl Ingest {
             return Err(Stop::Later("The beginning of the file was lost here.".into(), Some(Duration::ZERO)));
         }
         self.note(id, &order).await?;
-        match self.receive(id, &mut intake, source, &mut order, began, at).await {
+        match self.fill(id, &mut intake, source, &mut order, began, at).await {
             Ok(()) => Ok(intake.finish().await?),
             Err(stop) => {
                 if let Stop::Later(..) = stop {
@@ -312,7 +313,7 @@ impl Ingest {
         }
     }
 
-    async fn receive(
+    async fn fill(
         &self,
         id: AssetId,
         intake: &mut Intake,
@@ -599,6 +600,8 @@ fn queued(id: AssetId, user: i64, named: &str, host: Option<&str>, now: crate::s
         data: Map::new(),
         facts: Map::new(),
         errors: BTreeMap::new(),
+        home: Backend::Fs,
+        bucket: String::new(),
         name: named,
     }
 }

@@ -75,9 +75,30 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// The name in staging goes with what is returned.
+    pub(super) fn of(storage: &Storage, file: Received) -> Taken {
+        Taken {
+            id: file.id,
+            revision: 1,
+            name: file.name,
+            content_type: file.content_type,
+            checksums: file.checksums,
+            staged: Staged { storage: storage.clone(), name: file.staged_name, stays: false },
+        }
+    }
+
     pub(super) fn staged_name(&self) -> &str {
         &self.staged.name
     }
+}
+
+/// A file that was received by other means, flushed under this name in staging.
+pub(super) struct Received {
+    pub id: AssetId,
+    pub name: String,
+    pub staged_name: String,
+    pub content_type: String,
+    pub checksums: Checksums,
 }
 
 struct Sink {
@@ -104,11 +125,18 @@ impl Drop for Staged {
 }
 
 /// Counts an upload while it lasts.
-struct UnderWay(Arc<AtomicUsize>);
+pub(super) struct UnderWay(Arc<AtomicUsize>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl UnderWay {
+    pub(super) fn begin(ingest: &Ingest) -> UnderWay {
+        ingest.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(&ingest.under_way))
     }
 }
 
@@ -188,7 +216,6 @@ impl Ingest {
         sink: Sink,
         (size_bytes, head): (u64, Vec<u8>),
     ) -> Intake {
-        self.under_way.fetch_add(1, Ordering::Relaxed);
         Intake {
             id,
             revision,
@@ -201,7 +228,7 @@ impl Ingest {
             batch: BytesMut::new(),
             sink: Some(sink),
             step: None,
-            _under_way: UnderWay(Arc::clone(&self.under_way)),
+            _under_way: UnderWay::begin(self),
         }
     }
 }

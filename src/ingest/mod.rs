@@ -8,6 +8,7 @@
 //! keep  ─▶ final name, flushed ─▶ one transaction: asset NOT_READY + job `save`  ─▶ the caller is answered
 //!          or the next revision of one that is there (replace.rs), or a conversion (hand_in.rs)
 //!          or the content of one that waits for it: fetched from elsewhere          (from_url.rs)
+//! pieces ─▶ staging/{id}.resumable, flushed; the row knows how far ─▶ keep          (resumable/)
 //! save  ─▶ sniffed and probed ─▶ one transaction: OK, file-saved, a round of processing (save.rs)
 //! ```
 //!
@@ -25,6 +26,7 @@ mod name;
 mod once;
 mod recover;
 mod replace;
+pub mod resumable;
 mod save;
 mod store;
 
@@ -74,6 +76,8 @@ use crate::infra::jobs::Jobs;
 use crate::infra::storage::Backend;
 use crate::infra::storage::Storage;
 use crate::infra::storage::sigv4::Signer;
+use crate::ingest::resumable::Doubts;
+use crate::ingest::resumable::Holds;
 use crate::journal::Journal;
 use crate::processing::Processing;
 use crate::schemas::Schemas;
@@ -95,6 +99,10 @@ pub struct Config {
     pub max_file_bytes: u64,
     /// How many parts one upload may have, files and fields together.
     pub max_parts: usize,
+    /// How long an upload in pieces waits for its next piece.
+    pub resumable_seconds: u64,
+    /// How long it has to have been seen as expired before it is removed.
+    pub resumable_doubt_seconds: u64,
     /// With which assets a new one is compared.
     pub duplicates: Duplicates,
     /// How long the same call is answered the same.
@@ -140,6 +148,8 @@ pub struct Ingest {
     calls: once::UnderWay,
     /// Uploads under way: background work yields to them.
     under_way: Arc<AtomicUsize>,
+    holds: Holds,
+    doubts: Doubts,
 }
 
 /// What the sender says about the files of one upload.
@@ -193,6 +203,8 @@ impl Ingest {
             config,
             calls: once::UnderWay::default(),
             under_way: Arc::default(),
+            holds: Holds::default(),
+            doubts: Doubts::default(),
         }
     }
 

@@ -42,6 +42,8 @@ mod search;
 mod settings;
 /// Links and public access.
 mod sharing;
+/// Uploads in pieces: the rules of tus, crashes, rivals.
+mod tus;
 /// Files on their way in, and everything that can be wrong with them.
 mod uploads;
 /// The other ways in: fetched from elsewhere, straight to storage; calls that are sent twice.

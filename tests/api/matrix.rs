@@ -19,6 +19,7 @@ const CALLERS: [&str; 7] = ["nobody", "wrong key", "USER", "CREATOR", "MANAGER",
 const OPEN: Answers = "+?+++++";
 const KNOWN: Answers = "??++++?";
 const MAKE: Answers = "??x+++?";
+const MAKE_OR_HAND_IN: Answers = "??x++++";
 const DELETE: Answers = "??xx++?";
 const ADMIN: Answers = "??xxx+?";
 /// With a role, or with an upload key: what it came in by is asked once the body was understood.
@@ -75,6 +76,12 @@ const TABLE: &[(&str, Answers)] = &[
     // The form is signed, so who sends it need not be known
     ("POST /api/v1/storage", OPEN),
     ("POST /api/v1/upload", UPLOAD_KEY),
+    ("OPTIONS /files", OPEN),
+    ("OPTIONS /files/{id}", OPEN),
+    ("POST /files", MAKE_OR_HAND_IN),
+    ("GET /files/{id}", MAKE_OR_HAND_IN),
+    ("PATCH /files/{id}", MAKE_OR_HAND_IN),
+    ("DELETE /files/{id}", MAKE_OR_HAND_IN),
     ("POST /api/v1/assets/{id}/content/original/replace", MAKE),
     ("POST /api/v1/assets/{id}/content/{key}", MAKE),
     ("POST /api/v1/assets/{id}/data/update", DESCRIBE),

@@ -411,11 +411,11 @@ fn a_file_goes_straight_to_storage_and_is_registered() {
 
     let mut wrong = registration(&id, &body);
     wrong["size"] = json!(body.len() + 1);
-    register(&app, &wrong).refused(400, "CHECKSUM_MISMATCH");
-    register(&app, &registration(&id, b"not this one")).refused(400, "CHECKSUM_MISMATCH");
+    register(&app, &wrong).refused(400, "CONTENT_MISMATCH");
+    register(&app, &registration(&id, b"not this one")).refused(400, "CONTENT_MISMATCH");
     let mut same_length = registration(&id, &body);
     same_length["checksum"] = json!("0".repeat(32));
-    register(&app, &same_length).refused(400, "CHECKSUM_MISMATCH");
+    register(&app, &same_length).refused(400, "CONTENT_MISMATCH");
 
     let mut right = registration(&id, &body);
     right["size"] = json!(body.len().to_string());

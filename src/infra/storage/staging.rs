@@ -54,6 +54,26 @@ impl Storage {
         self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDONLY).map_err(io)
     }
 
+    /// Opens a staged file to write on, or creates it, so that its name survives a power cut.
+    pub fn stage_again(&self, name: &str) -> Result<File> {
+        let path = format!("{FOLDER}/{name}");
+        match self.open_at(&path, OFlags::RDWR) {
+            Err(Errno::NOENT) => {
+                let file = self.open_at(&path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL).map_err(io)?;
+                self.flushed(rustix::fs::fsync(&self.folder(FOLDER)?))?;
+                Ok(file)
+            }
+            other => other.map_err(io),
+        }
+    }
+
+    /// Gives a staged file a second name here.
+    pub fn link_staged(&self, from: &str, to: &str) -> Result<()> {
+        let folder = self.folder(FOLDER)?;
+        self.unstage(to);
+        rustix::fs::linkat(&folder, from, &folder, to, AtFlags::empty()).map_err(io)
+    }
+
     /// Takes an object, or a folder with all that is in it, away from its place at once: what is
     /// left to do, [`Storage::unstage`] of the name that is answered, may take its time or be left to
     /// the next start. `None` when nothing is there.

@@ -95,7 +95,7 @@ pub fn mount(r: &mut Routes) {
         Code::AssetIdExists,
         Code::AssetNotFound,
         Code::ContentNotFound,
-        Code::ChecksumMismatch,
+        Code::ContentMismatch,
         Code::DataTooLarge,
         Code::UploadExpired,
         Code::Conflict,

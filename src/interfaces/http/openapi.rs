@@ -117,7 +117,9 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         let ways = match row.permission {
             Permission::Anyone => json!([]),
             Permission::HandIn => json!([{ "UploadKey": [] }]),
-            Permission::EditAssetOrHandedIn => json!([{ "ApiKey": [] }, { "Token": [] }, { "UploadKey": [] }]),
+            Permission::EditAssetOrHandedIn | Permission::CreateAssetOrHandIn | Permission::ResumeUpload => {
+                json!([{ "ApiKey": [] }, { "Token": [] }, { "UploadKey": [] }])
+            }
             _ => json!([{ "ApiKey": [] }, { "Token": [] }]),
         };
         operation.insert("security".into(), ways);

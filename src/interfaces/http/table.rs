@@ -163,6 +163,17 @@ impl Routes {
         self.add(Method::DELETE, path, permission, handler, summary)
     }
 
+    /// What a path says about itself; browsers that ask before a call are answered by `observe` besides.
+    pub fn options<F: Endpoint<Args>, Args: FromRequest + 'static>(
+        &mut self,
+        path: &'static str,
+        permission: Permission,
+        handler: F,
+        summary: &'static str,
+    ) -> &mut Row {
+        self.add(Method::OPTIONS, path, permission, handler, summary)
+    }
+
     fn add<F: Endpoint<Args>, Args: FromRequest + 'static>(
         &mut self,
         method: Method,
@@ -226,7 +237,9 @@ fn allowed(rows: &[&Row]) -> String {
     if verbs.contains(&"GET") {
         verbs.push("HEAD");
     }
-    verbs.push("OPTIONS");
+    if !verbs.contains(&"OPTIONS") {
+        verbs.push("OPTIONS");
+    }
     verbs.join(", ")
 }
 
