@@ -20,6 +20,7 @@ use crate::accounts::Introduced;
 use crate::accounts::MasterKey;
 use crate::assets::Assets;
 use crate::assets::place;
+use crate::catalogue::Catalogue;
 use crate::collections::Collections;
 use crate::config::Config;
 use crate::custody::Custody;
@@ -37,6 +38,7 @@ use crate::infra::jobs::Queue;
 use crate::infra::storage::Storage;
 use crate::infra::workers;
 use crate::infra::workers::Workers;
+use crate::ingest::GiveUpPhased;
 use crate::ingest::Ingest;
 use crate::ingest::SaveOriginal;
 use crate::interfaces::http::health::Vitals;
@@ -94,6 +96,7 @@ pub struct App {
     schemas: Schemas,
     search: Search,
     collections: Collections,
+    catalogue: Catalogue,
     processing: Processing,
     custody: Custody,
     ingest: Ingest,
@@ -129,6 +132,7 @@ impl App {
         let schemas = Schemas::new(db.clone(), jobs.clone());
         let search = Search::new(db.clone());
         let collections = Collections::new(db.clone(), cpu.clone(), storage.clone());
+        let catalogue = Catalogue::new(db.clone(), assets.clone(), journal.clone());
 
         let processing = Processing::new(
             config.processing.clone(),
@@ -189,11 +193,13 @@ impl App {
             settings.clone(),
             fetch,
             open_master(&data_dir)?,
+            config.http.public_url.trim_end_matches('/').to_owned(),
         );
 
         ingest.recover().await?;
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
+        jobs.register::<GiveUpPhased>(Arc::new(ingest.clone()));
         jobs.register::<ReapplySchema>(Arc::new(schemas.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));
@@ -232,6 +238,7 @@ impl App {
             schemas,
             search,
             collections,
+            catalogue,
             processing,
             custody,
             ingest,
@@ -298,6 +305,8 @@ impl App {
         let schemas = Data::new(self.schemas.clone());
         let search = Data::new(self.search.clone());
         let collections = Data::new(self.collections.clone());
+        let catalogue = Data::new(self.catalogue.clone());
+        let prepr = Data::new(self.config.prepr.clone());
         let processing = Data::new(self.processing.clone());
         let custody = Data::new(self.custody.clone());
         let ingest = Data::new(self.ingest.clone());
@@ -318,6 +327,8 @@ impl App {
                 .app_data(schemas.clone())
                 .app_data(search.clone())
                 .app_data(collections.clone())
+                .app_data(catalogue.clone())
+                .app_data(prepr.clone())
                 .app_data(processing.clone())
                 .app_data(custody.clone())
                 .app_data(ingest.clone())

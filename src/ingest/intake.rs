@@ -74,6 +74,21 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// What came in some other way than through an [`Intake`]; its name in staging is not removed here.
+    pub(super) fn staged_elsewhere(
+        storage: &Storage,
+        staged_name: String,
+        id: AssetId,
+        name: &str,
+        head: &[u8],
+        checksums: Checksums,
+    ) -> Taken {
+        let name = name::clean(name);
+        let kind = mime::refined(mime::sniff(head), &name);
+        let staged = Staged { storage: storage.clone(), name: staged_name, stays: true };
+        Taken { id, revision: 1, name, content_type: kind.content_type.to_owned(), checksums, staged }
+    }
+
     pub(super) fn staged_name(&self) -> &str {
         &self.staged.name
     }
@@ -86,15 +101,18 @@ struct Sink {
     storage: Storage,
 }
 
-/// The name in staging; removed when dropped.
+/// The name in staging; removed when dropped, unless somebody else does that.
 struct Staged {
     storage: Storage,
     name: String,
+    stays: bool,
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        self.storage.unstage(&self.name);
+        if !self.stays {
+            self.storage.unstage(&self.name);
+        }
     }
 }
 
@@ -131,7 +149,7 @@ impl Ingest {
             .run(move || {
                 let reserved = storage.reserve(declared_bytes)?;
                 let file = storage.stage(&staged_name)?;
-                let staged = Staged { storage: storage.clone(), name: staged_name };
+                let staged = Staged { storage: storage.clone(), name: staged_name, stays: false };
                 Ok((staged, Sink { file, digester: Digester::new(&md5), unflushed_bytes: 0, storage }, reserved))
             })
             .await?;

@@ -7,6 +7,7 @@
 //! begin ─▶ write … ─▶ finish        staging/{id}.{revision}, hashed and flushed     (intake.rs)
 //! keep  ─▶ final name, flushed ─▶ one transaction: asset NOT_READY + job `save`  ─▶ the caller is answered
 //!          or the next revision of one that is there (replace.rs), or a conversion (hand_in.rs)
+//!          what comes in phases (phases) is put together first
 //! save  ─▶ sniffed and probed ─▶ one transaction: OK, file-saved, a round of processing (save.rs)
 //! ```
 //!
@@ -16,6 +17,7 @@
 mod hand_in;
 mod intake;
 mod name;
+pub mod phases;
 mod recover;
 mod replace;
 mod save;
@@ -29,26 +31,36 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
+use serde_json::json;
 
 pub use intake::Intake;
 pub use intake::Taken;
+pub use phases::GiveUpPhased;
+pub use phases::Phased;
+pub use phases::Turn;
 pub use save::SaveOriginal;
 
 use crate::accounts::Caller;
 use crate::assets::Asset;
 use crate::assets::Assets;
+use crate::assets::ORIGINAL;
 use crate::assets::Status;
 use crate::assets::data;
 use crate::assets::data::Mode;
 use crate::assets::place;
 use crate::assets::store;
+use crate::catalogue;
+use crate::catalogue::Draft;
 use crate::custody::Custody;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Db;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Jobs;
+use crate::infra::db::Tx;
 use crate::infra::storage::Storage;
+use crate::ingest::phases::Sessions;
+use crate::journal::Event;
 use crate::journal::Journal;
 use crate::processing::Processing;
 use crate::schemas::Schemas;
@@ -66,6 +78,8 @@ pub struct Config {
     pub max_file_bytes: u64,
     /// How many parts one upload may have, files and fields together.
     pub max_parts: usize,
+    /// An upload in phases that nobody went on with for so long is given up.
+    pub phased_seconds: u64,
 }
 
 /// Takes files in; cheap to clone.
@@ -86,6 +100,7 @@ pub struct Ingest {
     config: Config,
     /// Uploads under way: background work yields to them.
     under_way: Arc<AtomicUsize>,
+    phased: Arc<Sessions>,
 }
 
 /// What the sender says about the files of one upload.
@@ -95,6 +110,18 @@ pub struct Note {
     pub data_schema_id: i64,
     /// Where it came from, for the record: a host name.
     pub source: Option<String>,
+    /// Of one that the catalogue is told of at once.
+    pub arrival: Option<Arrival>,
+}
+
+/// What the catalogue is told of an asset that comes in.
+#[derive(Clone, Debug, Default)]
+pub struct Arrival {
+    pub draft: Draft,
+    /// It was announced before: this is the end of an upload in phases.
+    pub phased: bool,
+    /// The original may be read by anyone, unless it is a picture, of which anyone is shown copies.
+    pub public: bool,
 }
 
 impl Ingest {
@@ -128,6 +155,7 @@ impl Ingest {
             md5: Lanes::start(),
             config,
             under_way: Arc::default(),
+            phased: Arc::default(),
         }
     }
 
@@ -170,7 +198,7 @@ impl Ingest {
             })
             .await?;
         let taken = Arc::new(placed);
-        let (rows, jobs, schemas) = (Arc::clone(&taken), self.jobs.clone(), self.schemas.clone());
+        let (rows, this) = (Arc::clone(&taken), self.clone());
         let written = self
             .db
             .write(move |tx| {
@@ -178,8 +206,11 @@ impl Ingest {
                     .map(|file| {
                         let asset = new_asset(file, user, &note, tx.now());
                         store::insert(tx, &asset)?;
-                        schemas.settle(tx, asset.id)?;
-                        jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
+                        this.schemas.settle(tx, asset.id)?;
+                        this.jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
+                        if let Some(arrival) = &note.arrival {
+                            this.announce(tx, &asset, arrival)?;
+                        }
                         Ok(asset)
                     })
                     .collect::<Result<Vec<_>>>()
@@ -194,6 +225,20 @@ impl Ingest {
             drop(taken);
         });
         written
+    }
+
+    /// Tells the catalogue and the journal of a new asset.
+    fn announce(&self, tx: &Tx, asset: &Asset, arrival: &Arrival) -> Result<()> {
+        catalogue::describe(tx, asset.id, &arrival.draft, true)?;
+        if arrival.public && !asset.content_type.starts_with("image/") {
+            store::set_public(tx, asset.id, &[ORIGINAL.to_owned()], true)?;
+        }
+        let by = json!({ "by": asset.creator_id });
+        if arrival.phased {
+            phases::store::forget(tx, asset.id)?;
+            return self.journal.tell(tx, asset.id, Event::AssetUploaded, &by);
+        }
+        self.journal.tell(tx, asset.id, Event::AssetCreated, &by)
     }
 }
 

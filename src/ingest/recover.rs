@@ -8,6 +8,8 @@
 //! | whole | yes | of this revision | kept and recorded | the name in staging goes |
 //! | whole | yes | of a later revision | replaced meanwhile, or refused for that | both names go |
 //! | a conversion | yes | does not name it | handed in, but nobody was told, or replaced meanwhile | both names go |
+//! | `phase-…` | – | of an upload in phases | as far as it was acknowledged | cut to that; it can go on |
+//! | `phase-…` | any | none, or of the asset | kept, given up or never announced | removed |
 //! | a conversion | yes | names it | kept and recorded | the name in staging goes |
 //!
 //! Only staging is looked at, so a start takes the same time with ten assets or ten million. Files
@@ -19,11 +21,16 @@ use crate::assets::store;
 use crate::error::Result;
 use crate::infra::storage::staging;
 use crate::ingest::Ingest;
+use crate::ingest::phases;
 
 impl Ingest {
     /// Brings staging in order. Runs before the first request is taken.
     pub async fn recover(&self) -> Result<()> {
+        self.recover_phased().await?;
         for name in self.storage.staged()? {
+            if name.starts_with(phases::STAGED) {
+                continue;
+            }
             if let Some((id, revision)) = place::parse_original_name(&name) {
                 self.recover_original(&name, id, revision).await?;
             } else if let Some((id, revision, key, handed)) = place::parse_handed_name(&name) {

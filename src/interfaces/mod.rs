@@ -4,4 +4,5 @@ pub mod filespin;
 pub mod http;
 pub mod invitation;
 pub mod manual;
+pub mod prepr;
 pub mod router;

@@ -15,6 +15,7 @@ use crate::interfaces::http::table;
 use crate::interfaces::http::table::Body;
 use crate::interfaces::invitation;
 use crate::interfaces::manual;
+use crate::interfaces::prepr;
 
 /// Puts everything that is served into an application.
 pub fn mount(app: &mut ServiceConfig) {
@@ -27,12 +28,16 @@ pub fn mount(app: &mut ServiceConfig) {
         .route("/invitation", web::get().to(invitation::page))
         .route("/", web::get().to(welcome));
     filespin::routes().mount(app);
+    prepr::routes().mount(app);
     app.default_service(web::to(nowhere));
 }
 
 async fn document() -> HttpResponse {
-    let rows = filespin::routes();
-    HttpResponse::Ok().json(openapi::document(rows.rows(), Body::json::<filespin::reply::Refusal>()))
+    let (filespin, prepr) = (filespin::routes(), prepr::routes());
+    HttpResponse::Ok().json(openapi::document(&[
+        (filespin.rows(), Body::json::<filespin::reply::Refusal>()),
+        (prepr.rows(), Body::json::<prepr::reply::PreprRefusal>()),
+    ]))
 }
 
 async fn welcome() -> HttpResponse {
@@ -44,6 +49,7 @@ async fn welcome() -> HttpResponse {
             env!("CARGO_PKG_VERSION"),
             ".\n\nUpload:  POST /api/v1/assets/new/content/original/upload\n",
             "Picture: GET  /api/v1/assets/{id}/conversions?resize=400,300\n",
+            "Prepr:   POST /assets\n",
             "What pictures can be made: /manual/images\n",
             "The API: /openapi.json    Health: /readyz    Figures: /metrics\n",
         ))

@@ -5,6 +5,8 @@
 //! after a restart. Every other name is an upload, and its owner knows what the name says.
 
 use std::fs::File;
+use std::io::Seek;
+use std::io::SeekFrom;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::AtFlags;
@@ -30,6 +32,19 @@ impl Storage {
             Err(Errno::EXIST) => Err(Code::Conflict.because("this name is taken in staging")),
             other => other.map_err(io),
         }
+    }
+
+    /// Makes the names in staging survive a power cut.
+    pub fn settle_staging(&self) -> Result<()> {
+        self.sync_folder(FOLDER)
+    }
+
+    /// Opens a staged file to go on writing at this offset; what was behind it goes.
+    pub fn resume_staged(&self, name: &str, offset_bytes: u64) -> Result<File> {
+        let mut file = self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDWR).map_err(io)?;
+        file.set_len(offset_bytes)?;
+        file.seek(SeekFrom::Start(offset_bytes))?;
+        Ok(file)
     }
 
     /// Opens a staged file to look at it.

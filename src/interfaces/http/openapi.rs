@@ -17,8 +17,8 @@ const COMMON: &[Code] = &[Code::Internal, Code::Busy, Code::UnsupportedMedia];
 /// Codes that any route with a body may answer.
 const OF_BODIES: &[Code] = &[Code::InvalidRequest, Code::UploadIncomplete, Code::BodyTooSlow, Code::TooLarge];
 
-/// The whole document. `error` is the schema of the dialect's refusal.
-pub fn document(rows: &[Row], error: Body) -> Value {
+/// The whole document. Each dialect brings its rows and the schema of its refusal.
+pub fn document(dialects: &[(&[Row], Body)]) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|s| s.definitions_path = "/components/schemas".into());
     let mut generator = settings.into_generator();
     let mut describe = |body: Body| match body {
@@ -27,10 +27,10 @@ pub fn document(rows: &[Row], error: Body) -> Value {
             json!({ media_type: { "schema": { "type": "string", "format": "binary", "description": what } } })
         }
     };
-    let refusal = describe(error);
+    let refusals: Vec<Value> = dialects.iter().map(|(_, error)| describe(*error)).collect();
     let mut paths = Map::new();
-    for row in rows {
-        let operation = operation(row, &refusal, &mut describe);
+    for (row, refusal) in dialects.iter().zip(&refusals).flat_map(|((rows, _), r)| rows.iter().map(move |row| (row, r))) {
+        let operation = operation(row, refusal, &mut describe);
         let verb = row.method.as_str().to_ascii_lowercase();
         let path = paths.entry(row.path).or_insert_with(|| json!({}));
         if let Some(path) = path.as_object_mut() {
@@ -45,7 +45,7 @@ pub fn document(rows: &[Row], error: Body) -> Value {
         "info": {
             "title": "Cloakroom",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "A self-hosted digital asset management appliance. Speaks FileSpin's REST contract.",
+            "description": "A self-hosted digital asset management appliance. Speaks FileSpin's REST contract and Prepr's for assets.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
@@ -56,6 +56,7 @@ pub fn document(rows: &[Row], error: Body) -> Value {
                 "ApiKey": { "type": "apiKey", "in": "header", "name": "X-FileSpin-Api-Key" },
                 "UploadKey": { "type": "apiKey", "in": "query", "name": "upload_key" },
                 "Token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+                "AccessToken": { "type": "apiKey", "in": "query", "name": "access_token" },
             },
         },
     })
@@ -76,6 +77,7 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
     }
     let denied: &[Code] = match row.permission {
         Permission::Anyone => &[Code::Unauthorized],
+        Permission::Scope(_) => &[Code::Unauthorized, Code::TooManyRequests],
         _ => &[Code::Unauthorized, Code::Forbidden],
     };
     let paced: &[Code] = if row.permission.takes_upload_keys() { &[Code::TooManyRequests] } else { &[] };
@@ -111,6 +113,7 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         let ways = match row.permission {
             Permission::Anyone => json!([]),
             Permission::HandIn => json!([{ "UploadKey": [] }]),
+            Permission::Scope(_) => json!([{ "Token": [] }, { "AccessToken": [] }, { "ApiKey": [] }]),
             Permission::EditAssetOrHandedIn => json!([{ "ApiKey": [] }, { "Token": [] }, { "UploadKey": [] }]),
             _ => json!([{ "ApiKey": [] }, { "Token": [] }]),
         };

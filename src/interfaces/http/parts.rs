@@ -34,6 +34,8 @@ pub struct Parts {
     /// What the whole body was announced to have.
     pub declared_bytes: u64,
     left: usize,
+    /// Fields that are files whether they bring a name or not.
+    files: &'static [&'static str],
 }
 
 /// One part of it.
@@ -77,6 +79,7 @@ fn open(request: &HttpRequest, payload: &mut Payload) -> Result<Parts> {
         watch: pace.watch(),
         declared_bytes: text(header::CONTENT_LENGTH).and_then(|v| v.parse().ok()).unwrap_or(0),
         left: usize::MAX,
+        files: &[],
     })
 }
 
@@ -84,6 +87,12 @@ impl Parts {
     /// Allows at most this many parts.
     pub fn at_most(mut self, parts: usize) -> Parts {
         self.left = parts;
+        self
+    }
+
+    /// Takes these fields for files also when they bring no name.
+    pub fn files(mut self, fields: &'static [&'static str]) -> Parts {
+        self.files = fields;
         self
     }
 
@@ -99,6 +108,7 @@ impl Parts {
                 .or_else(|| d.get_filename().map(str::to_owned))
         });
         let field_name = field.name().unwrap_or_default().to_owned();
+        let file_name = file_name.or_else(|| self.files.contains(&&*field_name).then(String::new));
         if let Some(name) = file_name {
             return Ok(Some(Part::File(Box::new(FilePart { field: field_name, name, body: field }))));
         }

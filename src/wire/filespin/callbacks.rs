@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::assets::Full;
 use crate::journal::Entry;
 use crate::journal::Event;
+use crate::settings::webhook::Dialect;
 use crate::settings::webhook::Events;
 use crate::settings::webhook::Webhook;
 use crate::support::clock::Instant;
@@ -241,7 +242,8 @@ impl From<Events> for CallbackEvents {
 
 impl From<&Webhook> for WebhookSettings {
     fn from(webhook: &Webhook) -> WebhookSettings {
-        let urls: Vec<&str> = webhook.receivers.iter().map(|r| &*r.url).collect();
+        let receivers = || webhook.receivers.iter().filter(|r| r.dialect == Dialect::FileSpin);
+        let urls: Vec<&str> = receivers().map(|r| &*r.url).collect();
         let disabled = |r: &crate::settings::webhook::Receiver| {
             let disabled_at = r.disabled_at.map(Instant::iso)?;
             Some(DisabledUrl { url: r.url.clone(), disabled_at })
@@ -249,7 +251,7 @@ impl From<&Webhook> for WebhookSettings {
         WebhookSettings {
             web_urls: urls.join(","),
             callback_events: CallbackEvents::from(webhook.events),
-            disabled_urls: webhook.receivers.iter().filter_map(disabled).collect(),
+            disabled_urls: receivers().filter_map(disabled).collect(),
         }
     }
 }
