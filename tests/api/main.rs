@@ -29,6 +29,8 @@ mod operations;
 mod people;
 /// Pages with an upload key.
 mod picker;
+/// Prepr's API: tokens, captions, phases, listings, events.
+mod prepr;
 /// What metadata may look like.
 mod schemas;
 /// What is found.

@@ -23,6 +23,10 @@ const DELETE: Answers = "??xx++?";
 const ADMIN: Answers = "??xxx+?";
 /// With a role, or with an upload key about what came in by it, which nothing is.
 const DESCRIBE: Answers = "??x+++x";
+/// Scopes: whoever may not is told 401, as Prepr's contract has it.
+const SCOPE_READ: Answers = "??++++?";
+const SCOPE_PUBLISH: Answers = "???+++?";
+const SCOPE_DELETE: Answers = "????++?";
 /// Upload keys alone; the table of roles gives nobody this.
 const UPLOAD_KEY: Answers = "??xxxx+";
 
@@ -58,6 +62,7 @@ const TABLE: &[(&str, Answers)] = &[
     ("POST /api/v1/users/{user_id}/logout", ADMIN),
     ("DELETE /api/v1/users/{user_id}/second_factor", ADMIN),
     ("GET /api/v1/users/{user_id}/keys", ADMIN),
+    ("POST /api/v1/users/{user_id}/keys", ADMIN),
     ("DELETE /api/v1/users/{user_id}/keys/{key_id}", ADMIN),
     ("GET /api/v1/groups", KNOWN),
     ("GET /api/v1/groups/{group_id}", KNOWN),
@@ -124,6 +129,24 @@ const TABLE: &[(&str, Answers)] = &[
     ("GET /api/v1/video/{id}/{key}.mp4", OPEN),
     ("GET /api/v1/video/{id}/{variant}/{file}", OPEN),
     ("GET /api/v1/storyboard/{id}/{file}", OPEN),
+    // Prepr
+    ("GET /assets", SCOPE_READ),
+    ("POST /assets", SCOPE_PUBLISH),
+    ("GET /assets/{id}", SCOPE_READ),
+    ("PUT /assets/{id}", SCOPE_PUBLISH),
+    ("DELETE /assets/{id}", SCOPE_DELETE),
+    ("POST /assets/{id}/multipart", SCOPE_PUBLISH),
+    ("GET /collections", SCOPE_READ),
+    ("POST /collections", SCOPE_PUBLISH),
+    ("GET /collections/{id}", SCOPE_READ),
+    ("PUT /collections/{id}", SCOPE_PUBLISH),
+    ("DELETE /collections/{id}", SCOPE_DELETE),
+    ("POST /collections/{id}/assets", SCOPE_PUBLISH),
+    ("DELETE /collections/{id}/assets", SCOPE_PUBLISH),
+    ("POST /collections/{id}/cover", SCOPE_PUBLISH),
+    ("GET /cdn/{file}", OPEN),
+    ("GET /cdn//{file}", OPEN),
+    ("GET /cdn/{format}/{file}", OPEN),
 ];
 
 #[test]
