@@ -111,6 +111,27 @@ fn s10_webhooks() {
 }
 
 #[test]
+fn ps1_prepr_curl() {
+    needs("curl", &["--version"], "curl");
+    let app = Appliance::with(&[("CLOAKROOM_NET__ALLOW", "127.0.0.0/8")]);
+    run_on(&app, "bash", "ps1_prepr_curl.sh", &[]);
+}
+
+#[test]
+fn ps2_prepr_chunks() {
+    needs("curl", &["--version"], "curl");
+    needs("ffmpeg", &["-version"], "ffmpeg");
+    run("bash", "ps2_prepr_chunks.sh");
+}
+
+#[test]
+fn ps3_prepr_sdk() {
+    needs("php", &["-r", "exit(extension_loaded('curl') ? 0 : 1);"], "php-curl");
+    needs("php", &["-r", "require '/usr/share/php/GuzzleHttp/autoload.php';"], "php-guzzlehttp-guzzle");
+    run("php", "ps3_prepr_sdk.php");
+}
+
+#[test]
 fn outputs_open() {
     for (program, package) in [
         ("djpeg", "libjpeg-turbo-progs"),
