@@ -49,16 +49,18 @@ CREATE TABLE recovery_code (
     PRIMARY KEY (user_id, lookup)
 ) STRICT, WITHOUT ROWID;
 
--- API keys and upload keys (accounts). The text of an API key is also the key that signs
+-- API keys, upload keys and tokens (accounts). The text of an API key is also the key that signs
 -- links, so it must be readable again: it is sealed, not hashed. It is found by a keyed hash.
 CREATE TABLE credential (
     id         INTEGER PRIMARY KEY,
     user_id    INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
-    kind       TEXT NOT NULL CHECK (kind IN ('api', 'upload')),
+    kind       TEXT NOT NULL CHECK (kind IN ('api', 'upload', 'token')),
     lookup     BLOB NOT NULL UNIQUE,            -- HMAC-SHA-256 of the key's text
     sealed     BLOB NOT NULL,                   -- AES-256-GCM: nonce, ciphertext, tag
     created_at INTEGER NOT NULL,
-    expires_at INTEGER                          -- set when a newer key takes over
+    expires_at INTEGER,                         -- set when a newer key takes over
+    label      TEXT,                            -- of a token: what it is for
+    scopes     TEXT                             -- of a token: all that it may, words with spaces between them
 ) STRICT;
 CREATE INDEX credential_user ON credential (user_id, kind);
 
@@ -528,3 +530,69 @@ CREATE TABLE resumable (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX resumable_expires ON resumable (expires_at);
 CREATE INDEX resumable_joined ON resumable (user_id) WHERE kind = 'joined';
+-- What people call an asset, beside the data that schemas judge (catalogue). Absent where nobody said anything.
+CREATE TABLE caption (
+    asset_id     TEXT PRIMARY KEY REFERENCES asset (id) ON DELETE CASCADE,
+    name         TEXT,                          -- absent: the file's
+    body         TEXT,
+    author       TEXT,
+    reference_id TEXT,                          -- what another system knows it by; not unique
+    announced    INTEGER NOT NULL DEFAULT 0     -- its coming was told when it came, not when it was looked at
+) STRICT, WITHOUT ROWID;
+CREATE INDEX caption_reference ON caption (reference_id) WHERE reference_id IS NOT NULL;
+
+-- Words under which assets are put (catalogue). One that is used for the first time is made.
+CREATE TABLE tag (
+    id         TEXT PRIMARY KEY,                -- 32 lower-case hex
+    slug       TEXT NOT NULL UNIQUE,            -- the text in lower-case letters, digits and dashes: what makes two the same
+    body       TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE asset_tag (
+    asset_id TEXT NOT NULL REFERENCES asset (id) ON DELETE CASCADE,
+    tag_id   TEXT NOT NULL REFERENCES tag (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (asset_id, tag_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX asset_tag_tag ON asset_tag (tag_id);
+
+-- Assets put together without end, by everybody for everybody (catalogue).
+CREATE TABLE album (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL UNIQUE,            -- 32 lower-case hex
+    body       TEXT NOT NULL,
+    cover      TEXT REFERENCES asset (id) ON DELETE SET NULL,
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE album_asset (
+    album_id TEXT NOT NULL REFERENCES album (id) ON DELETE CASCADE,
+    asset_id TEXT NOT NULL REFERENCES asset (id) ON DELETE CASCADE,
+    PRIMARY KEY (album_id, asset_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX album_asset_asset ON album_asset (asset_id);
+CREATE INDEX album_cover ON album (cover) WHERE cover IS NOT NULL;
+
+-- What a listing of the catalogue is asked by (catalogue).
+CREATE VIEW catalogue_entry AS
+    SELECT asset.seq, asset.id, asset.uploaded_at AS created_at, asset.updated_at AS changed_at,
+           iif(asset.content_type LIKE 'image/%', 'Photo', iif(asset.content_type LIKE 'video/%', 'Video',
+               iif(asset.content_type LIKE 'audio/%', 'Audio', 'Document'))) AS kind,
+           asset.name AS file_name, caption.name, caption.body, caption.author, caption.reference_id
+      FROM asset LEFT JOIN caption ON caption.asset_id = asset.id
+     WHERE asset.trashed_at IS NULL;
+
+-- Uploads in phases: chunks that say no offset are put one after the other (ingest). The bytes lie in staging.
+CREATE TABLE phased (
+    id           TEXT PRIMARY KEY,              -- of the asset that it becomes
+    user_id      INTEGER NOT NULL,
+    size_bytes   INTEGER NOT NULL,              -- as declared
+    offset_bytes INTEGER NOT NULL DEFAULT 0,    -- on the disk, flushed
+    last_bytes   INTEGER NOT NULL DEFAULT 0,    -- of the last chunk ...
+    last_sha256  TEXT NOT NULL DEFAULT '',      -- ... so that it is known when it comes again
+    name         TEXT,                          -- what its owner calls the file, once that was said
+    label        TEXT,                          -- what was said it would be
+    draft        TEXT NOT NULL,                 -- JSON: what was said about it
+    created_at   INTEGER NOT NULL,
+    touched_at   INTEGER NOT NULL               -- a while after this it is given up
+) STRICT, WITHOUT ROWID;

@@ -155,6 +155,8 @@ fn asset(n: u64, count: u64, random: &mut Random) -> Asset {
         data: data.as_object().unwrap().clone(),
         facts: json!({"width": 6000, "height": 4000, "Make": "Canon", "Model": "EOS R5"}).as_object().unwrap().clone(),
         errors: BTreeMap::new(),
+        home: cloakroom::infra::storage::Backend::Fs,
+        bucket: String::new(),
     }
 }
 

@@ -17,6 +17,8 @@ need_packages \
     'python3=test -x /usr/bin/python3' \
     'python3-requests=/usr/bin/python3 -c "import requests"' \
     'php-cli=command -v php' \
+    'php-curl=php -r "exit(extension_loaded(\"curl\") ? 0 : 1);"' \
+    'php-guzzlehttp-guzzle=test -f /usr/share/php/GuzzleHttp/autoload.php' \
     'nodejs=command -v node' \
     'unzip=command -v unzip' \
     'libjpeg-turbo-progs=command -v djpeg' \

@@ -20,6 +20,7 @@ use crate::accounts::Introduced;
 use crate::accounts::MasterKey;
 use crate::assets::Assets;
 use crate::assets::place;
+use crate::catalogue::Catalogue;
 use crate::collections::Collections;
 use crate::config::Config;
 use crate::custody::Custody;
@@ -40,16 +41,17 @@ use crate::infra::workers;
 use crate::infra::workers::Workers;
 use crate::ingest::ExpireVoucher;
 use crate::ingest::FetchOriginal;
+use crate::ingest::GiveUpPhased;
 use crate::ingest::Ingest;
 use crate::ingest::SaveOriginal;
+use crate::ingest::resumable::ExpireUploads;
+use crate::ingest::resumable::FinishUpload;
 use crate::interfaces::filespin::limits::CallLimits;
 use crate::interfaces::filespin::limits::FilmLimits;
 use crate::interfaces::filespin::limits::ImageLimits;
 use crate::interfaces::filespin::limits::LimitsData;
 use crate::interfaces::filespin::limits::UploadLimits;
 use crate::interfaces::filespin::limits::WebhookLimits;
-use crate::ingest::resumable::ExpireUploads;
-use crate::ingest::resumable::FinishUpload;
 use crate::interfaces::http::health::Vitals;
 use crate::interfaces::http::observe::Cors;
 use crate::interfaces::http::observe::Figures;
@@ -107,6 +109,7 @@ pub struct App {
     schemas: Schemas,
     search: Search,
     collections: Collections,
+    catalogue: Catalogue,
     processing: Processing,
     custody: Custody,
     ingest: Ingest,
@@ -143,6 +146,7 @@ impl App {
         let search = Search::new(db.clone());
         let homes = Homes::new(config.storage.clone(), db.clone(), cpu.clone(), storage.clone(), assets.clone())?;
         let collections = Collections::new(db.clone(), cpu.clone(), homes.clone());
+        let catalogue = Catalogue::new(db.clone(), assets.clone(), journal.clone());
 
         let processing = Processing::new(
             config.processing.clone(),
@@ -210,6 +214,7 @@ impl App {
             settings.clone(),
             fetch,
             master,
+            config.http.public_url.trim_end_matches('/').to_owned(),
         );
 
         ingest.recover().await?;
@@ -219,6 +224,7 @@ impl App {
         jobs.register::<ExpireVoucher>(Arc::new(ingest.clone()));
         jobs.register::<FinishUpload>(Arc::new(ingest.clone()));
         jobs.register::<ExpireUploads>(Arc::new(ingest.clone()));
+        jobs.register::<GiveUpPhased>(Arc::new(ingest.clone()));
         jobs.register::<ReapplySchema>(Arc::new(schemas.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));
@@ -259,6 +265,7 @@ impl App {
             schemas,
             search,
             collections,
+            catalogue,
             processing,
             custody,
             ingest,
@@ -355,6 +362,8 @@ impl App {
         let schemas = Data::new(self.schemas.clone());
         let search = Data::new(self.search.clone());
         let collections = Data::new(self.collections.clone());
+        let catalogue = Data::new(self.catalogue.clone());
+        let prepr = Data::new(self.config.prepr.clone());
         let processing = Data::new(self.processing.clone());
         let custody = Data::new(self.custody.clone());
         let ingest = Data::new(self.ingest.clone());
@@ -377,6 +386,8 @@ impl App {
                 .app_data(schemas.clone())
                 .app_data(search.clone())
                 .app_data(collections.clone())
+                .app_data(catalogue.clone())
+                .app_data(prepr.clone())
                 .app_data(processing.clone())
                 .app_data(custody.clone())
                 .app_data(ingest.clone())

@@ -20,6 +20,8 @@ use crate::accounts::Accounts;
 use crate::accounts::Introduced;
 use crate::accounts::NewKey;
 use crate::accounts::Role;
+use crate::accounts::Scope;
+use crate::accounts::Scopes;
 use crate::accounts::model::Change;
 use crate::accounts::model::CredentialKind;
 use crate::app;
@@ -73,7 +75,7 @@ enum Command {
     /// People: list, add, enable, disable, set a password or a role, log out, end a second factor
     #[command(subcommand)]
     User(UserCommand),
-    /// API keys and upload keys: show, list, rotate, revoke
+    /// API keys, upload keys and tokens: show, list, rotate, give a token, revoke
     #[command(subcommand)]
     Key(KeyCommand),
     /// Where originals are: status, and moving them between this disk and buckets
@@ -142,6 +144,16 @@ enum KeyCommand {
         /// For how many hours
         #[arg(long, default_value_t = 24)]
         grace_hours: u64,
+    },
+    /// Gives a token for Prepr's API and prints it, once
+    Token {
+        email: String,
+        /// What it is for
+        #[arg(long)]
+        name: String,
+        /// assets, assets_publish, assets_delete, collections, collections_publish, collections_delete
+        #[arg(long, value_delimiter = ',', required = true)]
+        scopes: Vec<String>,
     },
     /// Every key that is good now, with the number that `revoke` takes
     List {
@@ -387,11 +399,23 @@ async fn key(config: &Config, command: KeyCommand) -> Result<()> {
         KeyCommand::RotateUpload { email, grace_hours } => {
             rotate(&accounts, email, CredentialKind::Upload, grace_hours).await?;
         }
+        KeyCommand::Token { email, name, scopes } => {
+            let user = accounts.by_email(email).await?;
+            let known = |word: &String| {
+                Scope::from_word(word).ok_or_else(|| Code::InvalidRequest.because(format!("`{word}` is no scope")))
+            };
+            let scopes = scopes.iter().map(known).collect::<Result<Scopes>>()?;
+            let (number, token) = accounts.give_token(user.id, name, scopes).await?;
+            println!("token: {token}\nnumber: {number}\nscopes: {scopes}");
+        }
         KeyCommand::List { email } => {
             let user = accounts.by_email(email).await?;
             for key in accounts.list_keys(user.id).await? {
                 let until = key.expires_at.map(|at| format!("  until {}", at.iso())).unwrap_or_default();
-                println!("{:>4}  {:<6}  {}…  since {}{until}", key.id, key.kind.word(), key.hint, key.created_at.iso());
+                let what = key.label.map(|label| format!("  {label}")).unwrap_or_default();
+                let scopes = key.scopes.map(|scopes| format!("  ({scopes})")).unwrap_or_default();
+                let since = key.created_at.iso();
+                println!("{:>4}  {:<6}  {}…  since {since}{until}{what}{scopes}", key.id, key.kind.word(), key.hint);
             }
         }
         KeyCommand::Revoke { email, id } => {

@@ -16,6 +16,7 @@ pub mod schemas;
 pub mod settings;
 pub mod stills;
 
+pub mod catalogue;
 pub mod collections;
 pub mod custody;
 pub mod delivery;

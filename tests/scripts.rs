@@ -8,11 +8,6 @@
 #[expect(dead_code, reason = "these tests only start and ask; the programs do the rest")]
 mod harness;
 
-use std::io::BufRead;
-use std::io::BufReader;
-}
-
-#[test]
 use std::cell::RefCell;
 use std::fs;
 use std::io::BufRead;
@@ -301,6 +296,27 @@ fn script(name: &str) -> PathBuf {
 /// What packaging/test.sh puts beside the build.
 fn foreign(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("foreign").join(name)
+}
+
+#[test]
+fn ps1_prepr_curl() {
+    needs("curl", &["--version"], "curl");
+    let app = Appliance::with(&[("CLOAKROOM_NET__ALLOW", "127.0.0.0/8")]);
+    run_on(&app, "bash", "ps1_prepr_curl.sh", &[]);
+}
+
+#[test]
+fn ps2_prepr_chunks() {
+    needs("curl", &["--version"], "curl");
+    needs("ffmpeg", &["-version"], "ffmpeg");
+    run("bash", "ps2_prepr_chunks.sh");
+}
+
+#[test]
+fn ps3_prepr_sdk() {
+    needs("php", &["-r", "exit(extension_loaded('curl') ? 0 : 1);"], "php-curl");
+    needs("php", &["-r", "require '/usr/share/php/GuzzleHttp/autoload.php';"], "php-guzzlehttp-guzzle");
+    run("php", "ps3_prepr_sdk.php");
 }
 
 #[test]

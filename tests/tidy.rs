@@ -20,7 +20,7 @@ const FLOORS: &[&[&[&str]]] = &[
     ],
     &[&["accounts", "assets", "films", "stills"], &["homes", "journal", "schemas", "settings"]],
     &[
-        &["collections", "delivery", "processing", "search"],
+        &["catalogue", "collections", "delivery", "processing", "search"],
         &["custody"],
         &["ingest", "wire"],
         &["news"],
@@ -28,7 +28,7 @@ const FLOORS: &[&[&[&str]]] = &[
     ],
     &[
         &["interfaces/http"],
-        &["interfaces/filespin", "interfaces/invitation", "interfaces/manual"],
+        &["interfaces/filespin", "interfaces/invitation", "interfaces/manual", "interfaces/prepr"],
         &["interfaces/tus"],
         &["interfaces/router"],
     ],

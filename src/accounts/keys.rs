@@ -1,7 +1,7 @@
-//! API keys and upload keys while they live: shown, rotated, revoked; and what came in by an
-//! upload key.
+//! API keys, upload keys and tokens while they live: shown, rotated, revoked; and what came in by
+//! an upload key.
 //!
-//! A user has one present key of each kind. Replaced, it works for a stated time beside the
+//! A user has one present API key and upload key, and any number of tokens. Replaced, it works for a stated time beside the
 //! new one, which covers programs that read their configuration once a day, and links signed
 //! with it; revoked, it ends at once.
 
@@ -15,6 +15,7 @@ use crate::accounts::is_key;
 use crate::accounts::model::Caller;
 use crate::accounts::model::CredentialKind;
 use crate::accounts::model::Key;
+use crate::accounts::model::Scopes;
 use crate::accounts::seal::MasterKey;
 use crate::accounts::store;
 use crate::accounts::user_not_found;
@@ -23,6 +24,12 @@ use crate::error::Result;
 use crate::infra::db::Tx;
 use crate::support::id;
 use crate::support::rate::Network;
+
+/// The longest text that says what a token is for.
+const MOST_LABEL_CHARS: usize = 100;
+
+/// Tokens of one user.
+const MOST_TOKENS: u32 = 100;
 
 /// What a key is replaced by.
 #[derive(Clone, Debug)]
@@ -63,6 +70,8 @@ impl Accounts {
             id: key.id,
             kind: key.kind,
             hint: self.master.open(&key.sealed).unwrap_or_default().chars().take(4).collect(),
+            label: key.label,
+            scopes: key.scopes,
             created_at: key.created_at,
             expires_at: key.expires_at,
         };
@@ -71,6 +80,9 @@ impl Accounts {
 
     /// Replaces a key; the text of the new one. The old one works for `valid_old` longer.
     pub async fn rotate(&self, user: i64, kind: CredentialKind, new: NewKey, valid_old: Duration) -> Result<String> {
+        if kind == CredentialKind::Token {
+            return Err(Code::InvalidRequest.because("A token is not replaced: make another one and revoke this."));
+        }
         let text = new.text("key")?;
         let (given, master, forget) = (text.clone(), Arc::clone(&self.master), self.forgetting());
         self.db
@@ -97,6 +109,30 @@ impl Accounts {
             })
             .await?;
         Ok(keys)
+    }
+
+    /// Gives a user another token; its number and its text, which is shown this once.
+    pub async fn give_token(&self, user: i64, label: String, scopes: Scopes) -> Result<(i64, String)> {
+        if label.trim().is_empty() || label.chars().count() > MOST_LABEL_CHARS {
+            return Err(Code::InvalidRequest
+                .because(format!("name: say in 1 to {MOST_LABEL_CHARS} characters what the token is for")));
+        }
+        if scopes == Scopes::default() {
+            return Err(Code::InvalidRequest.because("scopes: a token has to be for something"));
+        }
+        let text = id::hex(&id::random::<24>()?);
+        let (lookup, sealed) = (self.master.lookup(&text), self.master.seal(&text)?);
+        let number = self
+            .db
+            .write(move |tx| {
+                store::find(tx, user)?.ok_or_else(user_not_found)?;
+                if store::tokens(tx, user)? >= MOST_TOKENS {
+                    return Err(Code::InvalidRequest.because(format!("A user has at most {MOST_TOKENS} tokens.")));
+                }
+                store::insert_token(tx, user, &lookup, &sealed, label.trim(), scopes)
+            })
+            .await?;
+        Ok((number, text))
     }
 
     /// Ends a key now.

@@ -31,6 +31,8 @@ pub use model::Caller;
 pub use model::Config;
 pub use model::Permission;
 pub use model::Role;
+pub use model::Scope;
+pub use model::Scopes;
 pub use model::User;
 pub use seal::MasterKey;
 
@@ -46,6 +48,7 @@ use crate::support::cpu::Cpu;
 use crate::support::id;
 use crate::support::rate::Buckets;
 use crate::support::rate::Network;
+use crate::support::rate::Windows;
 
 /// How long an answer about a key or a user is believed.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -66,6 +69,7 @@ pub struct Accounts {
     master: Arc<MasterKey>,
     attempts: Arc<Attempts>,
     upload_key_calls: Arc<Buckets<Network>>,
+    token_calls: Arc<Windows<(i64, i64)>>,
     hashing: Arc<Semaphore>,
     by_key: moka::sync::Cache<(CredentialKind, [u8; 32]), Option<Holder>>,
     by_user: moka::sync::Cache<i64, Option<Holder>>,
@@ -124,6 +128,7 @@ impl Accounts {
         Accounts {
             attempts: Arc::new(Attempts::new(&config)),
             upload_key_calls: Arc::new(Buckets::new(calls, Duration::from_mins(1) / calls)),
+            token_calls: Arc::new(Windows::new(config.token_calls_per_minute.max(1), Duration::from_mins(1))),
             hashing: Arc::new(Semaphore::new(HASHING)),
             config,
             db,
@@ -151,6 +156,35 @@ impl Accounts {
         found.ok_or_else(|| Code::Unauthorized.because("This upload key is not valid."))
     }
 
+    /// Who sends this token: one of ours with scopes, or one of a login.
+    pub async fn by_bearer(&self, text: &str) -> Result<Caller> {
+        match self.by_credential(CredentialKind::Token, text).await? {
+            Some(caller) => Ok(caller),
+            None => self.by_token(text).await,
+        }
+    }
+
+    /// The same where an API key may stand in its place.
+    pub async fn by_any(&self, text: &str) -> Result<Caller> {
+        match self.by_credential(CredentialKind::Api, text).await? {
+            Some(caller) => Ok(caller),
+            None => self.by_bearer(text).await,
+        }
+    }
+
+    /// Counts a call of Prepr's API; how many may be made in a minute, and how many are left of this one.
+    pub fn pace_token(&self, caller: &Caller) -> (u32, Result<u32>) {
+        let key = match *caller {
+            Caller::Token { user_id, key_id, .. } => (user_id, key_id),
+            _ => (caller.user_id(), 0),
+        };
+        let left = self
+            .token_calls
+            .take(key)
+            .map_err(|wait| Code::TooManyRequests.because("Too many calls in this minute.").again_after(wait));
+        (self.token_calls.most(), left)
+    }
+
     async fn by_credential(&self, kind: CredentialKind, text: &str) -> Result<Option<Caller>> {
         if !is_key(text) {
             return Ok(None);
@@ -161,10 +195,11 @@ impl Accounts {
         } else {
             let now = self.clock.now();
             let found = self.db.read(move |c| store::by_credential(c, kind, &lookup, now)).await?;
-            let holder = found.map(|(user, key_id)| {
+            let holder = found.map(|(user, key_id, scopes)| {
                 let caller = match kind {
                     CredentialKind::Api => Caller::of(&user),
                     CredentialKind::Upload => Caller::UploadKey { user_id: user.id, role: user.role, key_id },
+                    CredentialKind::Token => Caller::Token { user_id: user.id, role: user.role, key_id, scopes },
                 };
                 Holder { caller, epoch: user.token_epoch, enabled: user.enabled }
             });
@@ -275,6 +310,11 @@ impl Accounts {
         };
         self.create(email.clone(), password, Role::Admin, Some(keys.clone())).await?;
         Ok(Some(Introduced { email, password: made_up, keys }))
+    }
+
+    /// The same, inside a transaction or a read.
+    pub fn email_within(c: &rusqlite::Connection, user: i64) -> Result<Option<String>> {
+        Ok(store::find(c, user)?.map(|user| user.email))
     }
 
     /// What a user is called when it is said who did something.

@@ -43,6 +43,99 @@ pub enum Permission {
     AdministerUsers,
     AdministerSchemas,
     AdministerAssets,
+    /// What a token has to be for; whoever comes with an API key needs a role instead.
+    Scope(Scope),
+}
+
+/// What a token is for. The words are those of Prepr's contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Assets,
+    AssetsPublish,
+    AssetsDelete,
+    Collections,
+    CollectionsPublish,
+    CollectionsDelete,
+}
+
+impl Scope {
+    pub const ALL: [Scope; 6] = [
+        Scope::Assets,
+        Scope::AssetsPublish,
+        Scope::AssetsDelete,
+        Scope::Collections,
+        Scope::CollectionsPublish,
+        Scope::CollectionsDelete,
+    ];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Scope::Assets => "assets",
+            Scope::AssetsPublish => "assets_publish",
+            Scope::AssetsDelete => "assets_delete",
+            Scope::Collections => "collections",
+            Scope::CollectionsPublish => "collections_publish",
+            Scope::CollectionsDelete => "collections_delete",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Option<Scope> {
+        Scope::ALL.into_iter().find(|scope| scope.word() == word)
+    }
+
+    /// What a role has to allow for this.
+    fn permission(self) -> Permission {
+        match self {
+            Scope::Assets | Scope::Collections => Permission::ReadAsset,
+            Scope::AssetsPublish | Scope::CollectionsPublish => Permission::CreateAsset,
+            Scope::AssetsDelete | Scope::CollectionsDelete => Permission::DeleteAsset,
+        }
+    }
+
+    /// Who changes something is shown it, and so has to be let read, too.
+    fn needs(self) -> &'static [Scope] {
+        match self {
+            Scope::AssetsPublish => &[Scope::Assets, Scope::AssetsPublish],
+            Scope::CollectionsPublish => &[Scope::Collections, Scope::CollectionsPublish],
+            Scope::Assets => &[Scope::Assets],
+            Scope::AssetsDelete => &[Scope::AssetsDelete],
+            Scope::Collections => &[Scope::Collections],
+            Scope::CollectionsDelete => &[Scope::CollectionsDelete],
+        }
+    }
+}
+
+/// A set of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    pub fn has(self, scope: Scope) -> bool {
+        self.0 & 1 << scope as u8 != 0
+    }
+
+    /// Whether a call that asks for this scope is let in.
+    pub fn allow(self, scope: Scope) -> bool {
+        scope.needs().iter().all(|needed| self.has(*needed))
+    }
+
+    /// With spaces between them, as they are kept; words that are none are left out.
+    pub fn parse(text: &str) -> Scopes {
+        text.split(' ').filter_map(Scope::from_word).collect()
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Scopes {
+        Scopes(scopes.into_iter().fold(0, |set, scope| set | 1 << scope as u8))
+    }
+}
+
+impl std::fmt::Display for Scopes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words: Vec<&str> = Scope::ALL.into_iter().filter(|scope| self.has(*scope)).map(Scope::word).collect();
+        f.write_str(&words.join(" "))
+    }
 }
 
 impl Permission {
@@ -76,6 +169,7 @@ impl Permission {
             Permission::AdministerUsers => "USER_ADMIN",
             Permission::AdministerSchemas => "SCHEMA_ADMIN",
             Permission::AdministerAssets => "ASSET_ADMIN",
+            Permission::Scope(scope) => scope.word(),
         }
     }
 
@@ -128,6 +222,7 @@ impl Role {
             | Permission::AdministerUsers
             | Permission::AdministerSchemas
             | Permission::AdministerAssets => self == Role::Admin,
+            Permission::Scope(scope) => self.may(scope.permission()),
         }
     }
 
@@ -151,6 +246,13 @@ pub enum Caller {
         role: Role,
         key_id: i64,
     },
+    /// A program with a token: what its user may, as far as the token is for it.
+    Token {
+        user_id: i64,
+        role: Role,
+        key_id: i64,
+        scopes: Scopes,
+    },
 }
 
 impl Caller {
@@ -165,6 +267,12 @@ impl Caller {
             Caller::UploadKey { role, .. } => {
                 what == Permission::Anyone || (what.takes_upload_keys() && role.may(Permission::CreateAsset))
             }
+            Caller::Token { role, scopes, .. } => match what {
+                Permission::Anyone => true,
+                Permission::ReadAsset => scopes.has(Scope::Assets),
+                Permission::Scope(scope) => scopes.allow(scope) && role.may(what),
+                _ => false,
+            },
         }
     }
 
@@ -172,7 +280,9 @@ impl Caller {
     pub fn user_id(&self) -> i64 {
         match self {
             Caller::Nobody => 0,
-            Caller::Known { user_id, .. } | Caller::UploadKey { user_id, .. } => *user_id,
+            Caller::Known { user_id, .. } | Caller::UploadKey { user_id, .. } | Caller::Token { user_id, .. } => {
+                *user_id
+            }
         }
     }
 }
@@ -265,22 +375,25 @@ pub struct Credentials {
     pub otp: Option<String>,
 }
 
-/// The two kinds of key a user has.
+/// The kinds of key a user has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CredentialKind {
     /// Full access in the user's role; signs links.
     Api,
     /// Visible in browsers: may upload, reads nothing.
     Upload,
+    /// One of any number, each for a program, limited by scopes.
+    Token,
 }
 
 impl CredentialKind {
-    pub const ALL: [CredentialKind; 2] = [CredentialKind::Api, CredentialKind::Upload];
+    pub const ALL: [CredentialKind; 3] = [CredentialKind::Api, CredentialKind::Upload, CredentialKind::Token];
 
     pub fn word(self) -> &'static str {
         match self {
             CredentialKind::Api => "api",
             CredentialKind::Upload => "upload",
+            CredentialKind::Token => "token",
         }
     }
 
@@ -296,6 +409,9 @@ pub struct Key {
     pub kind: CredentialKind,
     /// Its first four characters, to tell it from others.
     pub hint: String,
+    /// Of a token: what it is for, and all that it may.
+    pub label: Option<String>,
+    pub scopes: Option<Scopes>,
     pub created_at: Instant,
     /// Set when a newer one has taken over.
     pub expires_at: Option<Instant>,
@@ -319,6 +435,8 @@ pub struct Config {
     pub upload_key_max_bytes: u64,
     /// What came in by an upload key may be described by it for so long.
     pub upload_key_describe_seconds: u64,
+    /// Calls that one token or key may make of Prepr's API in a minute.
+    pub token_calls_per_minute: u32,
 }
 
 impl Default for Config {
@@ -331,6 +449,7 @@ impl Default for Config {
             upload_key_calls_per_minute: 120,
             upload_key_max_bytes: 4 << 30,
             upload_key_describe_seconds: 3600,
+            token_calls_per_minute: 3000,
         }
     }
 }
@@ -371,5 +490,23 @@ mod tests {
             }
             assert!(!Caller::Known { user_id: 7, role }.may(Permission::HandIn), "a role is not an upload key");
         }
+    }
+
+    #[test]
+    fn a_token_may_what_its_scopes_and_its_user_may() {
+        let with = |role, text| Caller::Token { user_id: 7, role, key_id: 3, scopes: Scopes::parse(text) };
+        let publish = Permission::Scope(Scope::AssetsPublish);
+        assert!(with(Role::Creator, "assets assets_publish").may(publish));
+        assert!(!with(Role::Creator, "assets").may(publish));
+        assert!(!with(Role::Creator, "assets_publish").may(publish), "who publishes is shown the asset");
+        assert!(!with(Role::User, "assets assets_publish").may(publish), "no token does more than its user");
+        assert!(with(Role::User, "assets").may(Permission::ReadAsset));
+        assert!(!with(Role::Admin, "collections").may(Permission::ReadAsset));
+        let all = Scope::ALL.into_iter().collect::<Scopes>();
+        assert_eq!(Scopes::parse(&format!("{all} nonsense")), all);
+        let admin = with(Role::Admin, &all.to_string());
+        assert!(Permission::GRANTED.into_iter().all(|what| what == Permission::ReadAsset || !admin.may(what)));
+        assert!(!admin.may(Permission::OwnAccount) && !admin.may(Permission::HandIn));
+        assert!(Scope::ALL.into_iter().all(|scope| admin.may(Permission::Scope(scope))));
     }
 }

@@ -10,6 +10,7 @@ use crate::accounts::model::CredentialKind;
 use crate::accounts::model::Filter;
 use crate::accounts::model::NewUser;
 use crate::accounts::model::Role;
+use crate::accounts::model::Scopes;
 use crate::accounts::model::User;
 use crate::error::Result;
 use crate::infra::db::Tx;
@@ -26,6 +27,8 @@ pub struct Kept {
     pub sealed: Vec<u8>,
     pub created_at: Instant,
     pub expires_at: Option<Instant>,
+    pub label: Option<String>,
+    pub scopes: Option<Scopes>,
 }
 
 /// A row of `second_factor`.
@@ -137,18 +140,19 @@ pub fn search(c: &Connection, filter: &Filter, page: Page) -> Result<(Vec<User>,
     Ok((users, total.cast_unsigned()))
 }
 
-/// The user who holds this key now, and the key's number.
+/// The user who holds this key now, the key's number and its scopes.
 pub fn by_credential(
     c: &Connection,
     kind: CredentialKind,
     lookup: &[u8; 32],
     now: Instant,
-) -> Result<Option<(User, i64)>> {
+) -> Result<Option<(User, i64, Scopes)>> {
     let mut found = c.prepare_cached(&format!(
-        "SELECT {COLUMNS}, credential.id FROM credential JOIN user ON user.id = credential.user_id \
+        "SELECT {COLUMNS}, credential.id, ifnull(scopes, '') FROM credential JOIN user ON user.id = credential.user_id \
          WHERE lookup = ?1 AND kind = ?2 AND (expires_at IS NULL OR expires_at > ?3)"
     ))?;
-    Ok(found.query_row(params![lookup, kind.word(), now], |r| Ok((read(r)?, r.get(11)?))).optional()?)
+    let read = |r: &Row<'_>| Ok((read(r)?, r.get(11)?, Scopes::parse(&r.get::<_, String>(12)?)));
+    Ok(found.query_row(params![lookup, kind.word(), now], read).optional()?)
 }
 
 /// The enabled user whose access id this is, and every API key that is good now, sealed.
@@ -174,7 +178,7 @@ pub fn sealed(c: &Connection, user: i64, kind: CredentialKind) -> Result<Option<
 /// A user's keys that are good now, oldest first.
 pub fn credentials(c: &Connection, user: i64, now: Instant) -> Result<Vec<Kept>> {
     let mut rows = c.prepare_cached(
-        "SELECT id, kind, sealed, created_at, expires_at FROM credential \
+        "SELECT id, kind, sealed, created_at, expires_at, label, scopes FROM credential \
          WHERE user_id = ?1 AND (expires_at IS NULL OR expires_at > ?2) ORDER BY id",
     )?;
     let read = |r: &Row<'_>| {
@@ -185,6 +189,8 @@ pub fn credentials(c: &Connection, user: i64, now: Instant) -> Result<Vec<Kept>>
             sealed: r.get(2)?,
             created_at: r.get(3)?,
             expires_at: r.get(4)?,
+            label: r.get(5)?,
+            scopes: r.get::<_, Option<String>>(6)?.map(|text| Scopes::parse(&text)),
         })
     };
     let keys = rows.query_map(params![user, now], read)?.collect::<rusqlite::Result<_>>()?;
@@ -203,6 +209,22 @@ pub fn insert_credential(tx: &Tx, user: i64, kind: CredentialKind, lookup: &[u8;
     )?
     .execute(params![user, kind.word(), lookup, sealed, tx.now()])?;
     Ok(())
+}
+
+/// How many tokens a user has.
+pub fn tokens(c: &Connection, user: i64) -> Result<u32> {
+    let mut count = c.prepare_cached("SELECT count(*) FROM credential WHERE user_id = ?1 AND kind = 'token'")?;
+    Ok(count.query_row([user], |r| r.get(0))?)
+}
+
+/// Gives a user a token; its number.
+pub fn insert_token(tx: &Tx, user: i64, lookup: &[u8; 32], sealed: &[u8], label: &str, scopes: Scopes) -> Result<i64> {
+    tx.prepare_cached(
+        "INSERT INTO credential (user_id, kind, lookup, sealed, created_at, label, scopes) \
+         VALUES (?1, 'token', ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![user, lookup, sealed, tx.now(), label, scopes.to_string()])?;
+    Ok(tx.last_insert_rowid())
 }
 
 /// Lets the present keys of this kind run out at `at`, and forgets those that have.

@@ -28,6 +28,7 @@ use crate::infra::storage;
 use crate::infra::workers;
 use crate::ingest;
 use crate::interfaces::http;
+use crate::interfaces::prepr;
 use crate::media::imaging;
 use crate::processing;
 use crate::support::fetch;
@@ -66,6 +67,7 @@ pub struct Config {
     pub delivery: delivery::Config,
     pub net: fetch::Config,
     pub webhooks: webhooks::Config,
+    pub prepr: prepr::Config,
 }
 
 /// What the command line may set.

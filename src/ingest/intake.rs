@@ -87,6 +87,21 @@ impl Taken {
         }
     }
 
+    /// What came in some other way than through an [`Intake`]; its name in staging is not removed here.
+    pub(super) fn staged_elsewhere(
+        storage: &Storage,
+        staged_name: String,
+        id: AssetId,
+        name: &str,
+        head: &[u8],
+        checksums: Checksums,
+    ) -> Taken {
+        let name = name::clean(name);
+        let kind = mime::refined(mime::sniff(head), &name);
+        let staged = Staged { storage: storage.clone(), name: staged_name, stays: true };
+        Taken { id, revision: 1, name, content_type: kind.content_type.to_owned(), checksums, staged }
+    }
+
     pub(super) fn staged_name(&self) -> &str {
         &self.staged.name
     }

@@ -9,6 +9,7 @@
 //!          or the next revision of one that is there (replace.rs), or a conversion (hand_in.rs)
 //!          or the content of one that waits for it: fetched from elsewhere          (from_url.rs)
 //! pieces ─▶ staging/{id}.resumable, flushed; the row knows how far ─▶ keep          (resumable/)
+//!          what comes in phases (phases) is put together first
 //! save  ─▶ sniffed and probed ─▶ one transaction: OK, file-saved, a round of processing (save.rs)
 //! ```
 //!
@@ -24,6 +25,7 @@ mod hand_in;
 mod intake;
 mod name;
 mod once;
+pub mod phases;
 mod recover;
 mod replace;
 pub mod resumable;
@@ -40,6 +42,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
+use serde_json::json;
 
 pub use direct::Claim;
 pub use direct::ExpireVoucher;
@@ -52,6 +55,9 @@ pub use intake::Taken;
 pub use once::Answered;
 pub use once::Once;
 pub use once::Repeat;
+pub use phases::GiveUpPhased;
+pub use phases::Phased;
+pub use phases::Turn;
 pub use save::SaveOriginal;
 
 use crate::accounts::Caller;
@@ -60,10 +66,13 @@ use crate::assets;
 use crate::assets::Asset;
 use crate::assets::AssetId;
 use crate::assets::Assets;
+use crate::assets::ORIGINAL;
 use crate::assets::Status;
 use crate::assets::data;
 use crate::assets::data::Mode;
 use crate::assets::place;
+use crate::catalogue;
+use crate::catalogue::Draft;
 use crate::custody::Custody;
 use crate::error::Code;
 use crate::error::Result;
@@ -76,8 +85,10 @@ use crate::infra::jobs::Jobs;
 use crate::infra::storage::Backend;
 use crate::infra::storage::Storage;
 use crate::infra::storage::sigv4::Signer;
+use crate::ingest::phases::Sessions;
 use crate::ingest::resumable::Doubts;
 use crate::ingest::resumable::Holds;
+use crate::journal::Event;
 use crate::journal::Journal;
 use crate::processing::Processing;
 use crate::schemas::Schemas;
@@ -99,6 +110,8 @@ pub struct Config {
     pub max_file_bytes: u64,
     /// How many parts one upload may have, files and fields together.
     pub max_parts: usize,
+    /// An upload in phases that nobody went on with for so long is given up.
+    pub phased_seconds: u64,
     /// How long an upload in pieces waits for its next piece.
     pub resumable_seconds: u64,
     /// How long it has to have been seen as expired before it is removed.
@@ -150,6 +163,7 @@ pub struct Ingest {
     under_way: Arc<AtomicUsize>,
     holds: Holds,
     doubts: Doubts,
+    phased: Arc<Sessions>,
 }
 
 /// What the sender says about the files of one upload.
@@ -163,6 +177,18 @@ pub struct Note {
     pub system: Map<String, Value>,
     /// The call that this belongs to, if it is to be made once.
     pub once: Option<Once>,
+    /// Of one that the catalogue is told of at once.
+    pub arrival: Option<Arrival>,
+}
+
+/// What the catalogue is told of an asset that comes in.
+#[derive(Clone, Debug, Default)]
+pub struct Arrival {
+    pub draft: Draft,
+    /// It was announced before: this is the end of an upload in phases.
+    pub phased: bool,
+    /// The original may be read by anyone, unless it is a picture, of which anyone is shown copies.
+    pub public: bool,
 }
 
 impl Ingest {
@@ -205,6 +231,7 @@ impl Ingest {
             under_way: Arc::default(),
             holds: Holds::default(),
             doubts: Doubts::default(),
+            phased: Arc::default(),
         }
     }
 
@@ -284,8 +311,7 @@ impl Ingest {
             })
             .await?;
         let taken = Arc::new(placed);
-        let (rows, jobs, schemas, homes) =
-            (Arc::clone(&taken), self.jobs.clone(), self.schemas.clone(), self.homes.clone());
+        let (rows, this) = (Arc::clone(&taken), self.clone());
         let written = self
             .db
             .write(move |tx| {
@@ -294,9 +320,12 @@ impl Ingest {
                     .map(|file| {
                         let asset = new_asset(file, user, &note, tx.now());
                         assets::store::insert(tx, &asset)?;
-                        schemas.settle(tx, asset.id)?;
-                        jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
-                        homes.owe(tx, &asset)?;
+                        this.schemas.settle(tx, asset.id)?;
+                        this.jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
+                        this.homes.owe(tx, &asset)?;
+                        if let Some(arrival) = &note.arrival {
+                            this.announce(tx, &asset, arrival)?;
+                        }
                         Ok(asset)
                     })
                     .collect::<Result<Vec<_>>>()?;
@@ -319,6 +348,20 @@ impl Ingest {
             drop(taken);
         });
         written
+    }
+
+    /// Tells the catalogue and the journal of a new asset.
+    fn announce(&self, tx: &Tx, asset: &Asset, arrival: &Arrival) -> Result<()> {
+        catalogue::describe(tx, asset.id, &arrival.draft, true)?;
+        if arrival.public && !asset.content_type.starts_with("image/") {
+            assets::store::set_public(tx, asset.id, &[ORIGINAL.to_owned()], true)?;
+        }
+        let by = json!({ "by": asset.creator_id });
+        if arrival.phased {
+            phases::store::forget(tx, asset.id)?;
+            return self.journal.tell(tx, asset.id, Event::AssetUploaded, &by);
+        }
+        self.journal.tell(tx, asset.id, Event::AssetCreated, &by)
     }
 }
 

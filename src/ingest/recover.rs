@@ -13,6 +13,8 @@
 //! | fetched or sent | no | a row waits for it | on its way | it stays |
 //! | fetched or sent | yes | a row waits for it | kept, but not recorded | the final name goes; it is kept again |
 //! | fetched or sent | – | no row waits for it | kept and recorded, or given up | the name in staging goes |
+//! | `phase-…` | – | of an upload in phases | as far as it was acknowledged | cut to that; it can go on |
+//! | `phase-…` | any | none, or of the asset | kept, given up or never announced | removed |
 //! | a conversion | yes | names it | kept and recorded | the name in staging goes |
 //!
 //! Only staging is looked at, so a start takes the same time with ten assets or ten million. Files
@@ -25,11 +27,16 @@ use crate::error::Result;
 use crate::infra::storage::staging;
 use crate::ingest;
 use crate::ingest::Ingest;
+use crate::ingest::phases;
 
 impl Ingest {
     /// Brings staging in order. Runs before the first request is taken.
     pub async fn recover(&self) -> Result<()> {
+        self.recover_phased().await?;
         for name in self.storage.staged()? {
+            if name.starts_with(phases::STAGED) {
+                continue;
+            }
             if let Some(id) = place::parse_resumable_name(&name) {
                 self.recover_resumable(&name, id).await?;
             } else if let Some((id, revision)) = place::parse_original_name(&name) {

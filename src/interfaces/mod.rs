@@ -4,5 +4,6 @@ pub mod filespin;
 pub mod http;
 pub mod invitation;
 pub mod manual;
+pub mod prepr;
 pub mod router;
 pub mod tus;

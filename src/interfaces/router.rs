@@ -16,6 +16,7 @@ use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Routes;
 use crate::interfaces::invitation;
 use crate::interfaces::manual;
+use crate::interfaces::prepr;
 use crate::interfaces::tus;
 
 /// Puts everything that is served into an application.
@@ -29,6 +30,7 @@ pub fn mount(app: &mut ServiceConfig) {
         .route("/invitation", web::get().to(invitation::page))
         .route("/", web::get().to(welcome));
     routes().mount(app);
+    prepr::routes().mount(app);
     app.default_service(web::to(nowhere));
 }
 
@@ -40,8 +42,11 @@ fn routes() -> Routes {
 }
 
 async fn document() -> HttpResponse {
-    let rows = routes();
-    HttpResponse::Ok().json(openapi::document(rows.rows(), Body::json::<filespin::reply::Refusal>()))
+    let (filespin, prepr) = (routes(), prepr::routes());
+    HttpResponse::Ok().json(openapi::document(&[
+        (filespin.rows(), Body::json::<filespin::reply::Refusal>()),
+        (prepr.rows(), Body::json::<prepr::reply::PreprRefusal>()),
+    ]))
 }
 
 async fn welcome() -> HttpResponse {
@@ -53,6 +58,7 @@ async fn welcome() -> HttpResponse {
             env!("CARGO_PKG_VERSION"),
             ".\n\nUpload:  POST /api/v1/assets/new/content/original/upload\n",
             "Picture: GET  /api/v1/assets/{id}/conversions?resize=400,300\n",
+            "Prepr:   POST /assets\n",
             "What pictures can be made: /manual/images\n",
             "The API: /openapi.json    Health: /readyz    Figures: /metrics\n",
         ))

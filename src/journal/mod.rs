@@ -19,7 +19,8 @@ use crate::infra::db::Db;
 use crate::infra::db::Tx;
 use crate::support::clock::Instant;
 
-/// What can happen to an asset. The words are the contract's.
+/// What can happen to an asset. The words are the contracts': `file-…` are FileSpin's, `asset-…` are Prepr's and
+/// tell what happens by its API alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     FileSaved,
@@ -28,16 +29,25 @@ pub enum Event {
     FileDeleted,
     FileUndeleted,
     AddonProcessed,
+    /// It came in, or was announced.
+    AssetCreated,
+    /// What was announced is whole.
+    AssetUploaded,
+    /// What people call it is different.
+    AssetChanged,
 }
 
 impl Event {
-    pub const ALL: [Event; 6] = [
+    pub const ALL: [Event; 9] = [
         Event::FileSaved,
         Event::FileProcessed,
         Event::FileDataUpdated,
         Event::FileDeleted,
         Event::FileUndeleted,
         Event::AddonProcessed,
+        Event::AssetCreated,
+        Event::AssetUploaded,
+        Event::AssetChanged,
     ];
 
     pub fn word(self) -> &'static str {
@@ -48,6 +58,9 @@ impl Event {
             Event::FileDeleted => "file-deleted",
             Event::FileUndeleted => "file-undeleted",
             Event::AddonProcessed => "addon-processed",
+            Event::AssetCreated => "asset-created",
+            Event::AssetUploaded => "asset-uploaded",
+            Event::AssetChanged => "asset-changed",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How often somebody may do something: a bucket of tokens for each key.
+//! How often somebody may do something: a bucket of tokens for each key, or a count in a window
+//! where callers are told how much is left.
 //!
 //! A bucket holds `burst` tokens and gets one back every `each`. It is kept as a single
 //! instant, the one at which it will be full again (the generic cell rate algorithm), on the
@@ -81,6 +82,48 @@ impl<K: Eq + Hash> Buckets<K> {
     }
 }
 
+/// Counts in windows of fixed length, for those who tell their callers how much is left.
+pub struct Windows<K> {
+    most: u32,
+    length: Duration,
+    counts: Mutex<HashMap<K, (Instant, u32)>>,
+}
+
+impl<K: Eq + Hash> Windows<K> {
+    pub fn new(most: u32, length: Duration) -> Windows<K> {
+        Windows { most, length, counts: Mutex::default() }
+    }
+
+    /// How many a window takes.
+    pub fn most(&self) -> u32 {
+        self.most
+    }
+
+    /// Counts one; how many are left in this window, or how long it lasts when there are none.
+    pub fn take(&self, key: K) -> Result<u32, Duration> {
+        self.take_at(key, Instant::now())
+    }
+
+    fn take_at(&self, key: K, now: Instant) -> Result<u32, Duration> {
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST && !all.contains_key(&key) {
+            all.retain(|_, (began, _)| now.saturating_duration_since(*began) < self.length);
+            if all.len() >= MOST {
+                all.clear();
+            }
+        }
+        let (began, count) = all.entry(key).or_insert((now, 0));
+        if now.saturating_duration_since(*began) >= self.length {
+            (*began, *count) = (now, 0);
+        }
+        if *count >= self.most {
+            return Err(self.length.saturating_sub(now.saturating_duration_since(*began)));
+        }
+        *count += 1;
+        Ok(self.most - *count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +155,17 @@ mod tests {
         let start = Instant::now();
         let passed = (0..10_000).filter(|n| buckets.take_at((), start + SECOND * 60 * *n / 10_001).is_ok()).count();
         assert!(passed <= 10, "{passed}");
+    }
+
+    #[test]
+    fn a_window_says_how_much_is_left_of_it() {
+        let windows = Windows::new(2, SECOND * 60);
+        let start = Instant::now();
+        assert_eq!(windows.take_at("a", start), Ok(1));
+        assert_eq!(windows.take_at("a", start + SECOND * 10), Ok(0));
+        assert_eq!(windows.take_at("a", start + SECOND * 20), Err(SECOND * 40));
+        assert_eq!(windows.take_at("b", start + SECOND * 20), Ok(1));
+        assert_eq!(windows.take_at("a", start + SECOND * 60), Ok(1));
     }
 
     #[test]

@@ -10,7 +10,6 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::infra::db::Tx;
 use crate::journal;
-use crate::news;
 use crate::webhooks::CONSUMER;
 use crate::webhooks::Webhooks;
 
@@ -62,9 +61,8 @@ impl Webhooks {
             return Ok(0);
         }
         let entries = journal::store::after(tx, journal::store::cursor(tx, CONSUMER)?, PAGE)?;
-        for entry in entries.iter().filter(|entry| webhook.events.wants(&entry.event)) {
-            let body = news::body(tx, entry)?;
-            self.owe(tx, &webhook, Some(entry.asset_id), &entry.event, &body, 0)?;
+        for entry in &entries {
+            self.owe_entry(tx, &webhook, entry)?;
         }
         if let Some(last) = entries.last() {
             journal::store::set_cursor(tx, CONSUMER, last.seq)?;

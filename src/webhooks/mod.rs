@@ -14,6 +14,8 @@
 //! may take, and one receiver that hangs would take them all. Here each URL has a lane of its
 //! own, which nobody else's deliveries ever wait for. (Sending old news again is a job.)
 //!
+//! A URL is told in FileSpin's words or in Prepr's; the journal is the same.
+//!
 //! Invariants: whatever is changed about the receivers is changed in the transaction of the
 //! settings. No wait is longer than [`model::longest_wait`]: a delivery further ahead than that
 //! was owed by a clock that has been set back, and is due.
@@ -21,6 +23,7 @@
 mod courier;
 mod fan_out;
 pub mod model;
+mod prepr;
 mod reissue;
 mod signing;
 mod store;
@@ -56,10 +59,14 @@ use crate::infra::db::Db;
 use crate::infra::db::Tx;
 use crate::infra::jobs::Jobs;
 use crate::journal;
+use crate::journal::Entry;
 use crate::journal::Journal;
+use crate::news;
 use crate::settings::Settings;
 use crate::settings::Webhook;
+use crate::settings::webhook::Dialect;
 use crate::settings::webhook::Events;
+use crate::settings::webhook::PreprEvents;
 use crate::settings::webhook::Receiver;
 use crate::settings::webhook::SealedSecret;
 use crate::support::clock::Instant;
@@ -108,6 +115,8 @@ struct Inner {
     settings: Settings,
     fetch: Fetch,
     master: MasterKey,
+    /// The origin in addresses that are told; empty when nobody configured one.
+    public_url: String,
     /// Something is owed, or to somebody else than before.
     owed: Arc<Notify>,
     /// URLs whose lane is open.
@@ -134,6 +143,7 @@ pub struct Counts {
 }
 
 impl Webhooks {
+    #[expect(clippy::too_many_arguments, reason = "the wiring names each collaborator once")]
     pub fn new(
         config: Config,
         db: Db,
@@ -142,6 +152,7 @@ impl Webhooks {
         settings: Settings,
         fetch: Fetch,
         master: MasterKey,
+        public_url: String,
     ) -> Webhooks {
         let schedule = config.schedule_seconds.iter().map(|seconds| Duration::from_secs(*seconds)).collect();
         Webhooks(Arc::new(Inner {
@@ -153,6 +164,7 @@ impl Webhooks {
             settings,
             fetch,
             master,
+            public_url,
             owed: Arc::default(),
             lanes: Mutex::default(),
             counters: Counters::default(),
@@ -187,6 +199,20 @@ impl Webhooks {
 
     /// Chooses who is told what. URLs that were disabled are told again.
     pub async fn configure(&self, urls: Vec<String>, events: Events) -> Result<()> {
+        self.choose(Dialect::FileSpin, urls, move |webhook| webhook.events = events).await
+    }
+
+    /// The same for those who are told in Prepr's words.
+    pub async fn configure_prepr(&self, urls: Vec<String>, events: PreprEvents) -> Result<()> {
+        self.choose(Dialect::Prepr, urls, move |webhook| webhook.prepr_events = events).await
+    }
+
+    async fn choose(
+        &self,
+        dialect: Dialect,
+        urls: Vec<String>,
+        set_events: impl FnOnce(&mut Webhook) + Send + 'static,
+    ) -> Result<()> {
         let most = self.0.config.max_urls;
         if urls.len() > most {
             return Err(Code::InvalidRequest.because(format!("web_urls: at most {most} are told")));
@@ -205,16 +231,19 @@ impl Webhooks {
                     // Nobody was told what happened until now, and nobody will be.
                     journal::store::set_cursor(tx, CONSUMER, journal::store::latest(tx)?)?;
                 }
-                let receivers = urls.iter().map(|url| Receiver { url: url.clone(), disabled_at: None }).collect();
+                let chosen = urls.iter().map(|url| Receiver { url: url.clone(), dialect, disabled_at: None });
+                let chosen: Vec<Receiver> = chosen.collect();
                 this.0.settings.edit(tx, |values| {
                     let webhook = &mut values.webhook;
-                    webhook.receivers = receivers;
-                    webhook.events = events;
+                    webhook.receivers.retain(|receiver| receiver.dialect != dialect);
+                    webhook.receivers.extend(chosen);
+                    set_events(webhook);
                     if webhook.secrets.is_empty() && !urls.is_empty() {
                         webhook.secrets.push(fresh);
                     }
                 })?;
-                for url in store::waited_for(tx)?.iter().filter(|url| !urls.contains(url)) {
+                let webhook = this.0.settings.webhook(tx)?;
+                for url in store::waited_for(tx)?.iter().filter(|url| !webhook.is_active(url)) {
                     store::drop_waiting(tx, url)?;
                 }
                 tx.wake(&this.0.owed);
@@ -260,7 +289,11 @@ impl Webhooks {
                     return Err(Code::InvalidRequest.because("No URL is told anything: set web_urls first."));
                 }
                 // As if all tries but one had been made: whoever tests looks at the outcome.
-                this.owe(tx, &webhook, None, "test", &CallbackBody::test(), this.0.schedule.len() as u32)
+                let tries = this.0.schedule.len() as u32;
+                let mut owed = this.owe(tx, &webhook, Dialect::FileSpin, None, "test", &CallbackBody::test(), tries)?;
+                let body = prepr::test(tx.now())?;
+                owed.extend(this.owe(tx, &webhook, Dialect::Prepr, None, "test", &body, tries)?);
+                Ok(owed)
             })
             .await
     }
@@ -310,23 +343,41 @@ impl Webhooks {
         })
     }
 
+    /// Owes an entry of the journal to everybody who wants it, in their words.
+    fn owe_entry(&self, tx: &Tx, webhook: &Webhook, entry: &Entry) -> Result<()> {
+        if webhook.events.wants(&entry.event) && webhook.active_in(Dialect::FileSpin).next().is_some() {
+            let body = news::body(tx, entry)?;
+            self.owe(tx, webhook, Dialect::FileSpin, Some(entry.asset_id), &entry.event, &body, 0)?;
+        }
+        if webhook.active_in(Dialect::Prepr).next().is_none() {
+            return Ok(());
+        }
+        let Some(event) = prepr::event(tx, entry)?.filter(|event| webhook.prepr_events.wants(event)) else {
+            return Ok(());
+        };
+        let body = prepr::body(tx, entry, event, &self.0.public_url)?;
+        self.owe(tx, webhook, Dialect::Prepr, Some(entry.asset_id), event, &body, 0).map(drop)
+    }
+
     /// Writes a notice down and owes it to every URL, as if so many tries had been made already.
+    #[expect(clippy::too_many_arguments, reason = "a notice has that many sides")]
     fn owe(
         &self,
         tx: &Tx,
         webhook: &Webhook,
+        dialect: Dialect,
         asset_id: Option<crate::assets::AssetId>,
         event: &str,
-        body: &CallbackBody,
+        body: &impl Serialize,
         tries: u32,
     ) -> Result<Vec<DeliveryId>> {
-        if webhook.active().next().is_none() {
+        if webhook.active_in(dialect).next().is_none() {
             return Ok(Vec::new());
         }
         let text = serde_json::to_string(body).map_err(|e| Code::Internal.from("writing down a callback", e))?;
         let notice = store::add_notice(tx, asset_id, event, &text)?;
         tx.wake(&self.0.owed);
-        webhook.active().map(|url| store::add_delivery(tx, notice, url, tries)).collect()
+        webhook.active_in(dialect).map(|url| store::add_delivery(tx, notice, url, tries)).collect()
     }
 
     fn sealed_secret(&self) -> Result<SealedSecret> {

@@ -18,7 +18,6 @@ use crate::infra::jobs::Job;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
 use crate::journal;
-use crate::news;
 use crate::support::clock::Instant;
 use crate::webhooks::Webhooks;
 
@@ -73,10 +72,8 @@ impl Run<ReissueCallbacks> for Webhooks {
                 let webhook = this.0.settings.webhook(tx)?;
                 let arrived = assets::store::arrived(tx, (job.from, job.to), job.after, PAGE)?;
                 for (_, id) in &arrived {
-                    let entries = journal::store::last_of_each(tx, *id)?;
-                    for entry in entries.iter().filter(|entry| webhook.events.wants(&entry.event)) {
-                        let body = news::body(tx, entry)?;
-                        this.owe(tx, &webhook, Some(*id), &entry.event, &body, 0)?;
+                    for entry in journal::store::last_of_each(tx, *id)? {
+                        this.owe_entry(tx, &webhook, &entry)?;
                     }
                 }
                 if let Some((after, _)) = arrived.last().filter(|_| arrived.len() == PAGE as usize) {

@@ -65,6 +65,7 @@ fn housed(db: &Db, allow: &[&str]) -> House {
         settings,
         Fetch::new(&fetch::Config { allow }).unwrap(),
         MasterKey::derive(&[7; 32]).unwrap(),
+        String::new(),
     );
     jobs.register::<ReissueCallbacks>(Arc::new(webhooks.clone()));
     webhooks.start();

@@ -34,6 +34,8 @@ mod operations;
 mod people;
 /// Pages with an upload key.
 mod picker;
+/// Prepr's API: tokens, captions, phases, listings, events.
+mod prepr;
 /// What metadata may look like.
 mod schemas;
 /// What is found.
@@ -46,7 +48,7 @@ mod sharing;
 mod tus;
 /// Files on their way in, and everything that can be wrong with them.
 mod uploads;
-/// The other ways in: fetched from elsewhere, straight to storage; calls that are sent twice.
-mod ways;
 /// Films on their way out: renditions, streams, storyboards; cancelling.
 mod videos;
+/// The other ways in: fetched from elsewhere, straight to storage; calls that are sent twice.
+mod ways;

@@ -26,6 +26,10 @@ const ADMIN: Answers = "??xxx+?";
 const DESCRIBE: Answers = "??x++++";
 /// For administrators, and what is asked about here is the one that nobody may change.
 const NOBODY: Answers = "??xxxx?";
+/// Scopes: whoever may not is told 401, as Prepr's contract has it.
+const SCOPE_READ: Answers = "??++++?";
+const SCOPE_PUBLISH: Answers = "???+++?";
+const SCOPE_DELETE: Answers = "????++?";
 /// Upload keys alone; the table of roles gives nobody this.
 const UPLOAD_KEY: Answers = "??xxxx+";
 
@@ -61,6 +65,7 @@ const TABLE: &[(&str, Answers)] = &[
     ("POST /api/v1/users/{user_id}/logout", ADMIN),
     ("DELETE /api/v1/users/{user_id}/second_factor", ADMIN),
     ("GET /api/v1/users/{user_id}/keys", ADMIN),
+    ("POST /api/v1/users/{user_id}/keys", ADMIN),
     ("DELETE /api/v1/users/{user_id}/keys/{key_id}", ADMIN),
     ("GET /api/v1/groups", KNOWN),
     ("GET /api/v1/groups/{group_id}", KNOWN),
@@ -161,6 +166,24 @@ const TABLE: &[(&str, Answers)] = &[
     ("GET /api/v1/video/{id}/{key}.mp4", OPEN),
     ("GET /api/v1/video/{id}/{variant}/{file}", OPEN),
     ("GET /api/v1/storyboard/{id}/{file}", OPEN),
+    // Prepr
+    ("GET /assets", SCOPE_READ),
+    ("POST /assets", SCOPE_PUBLISH),
+    ("GET /assets/{id}", SCOPE_READ),
+    ("PUT /assets/{id}", SCOPE_PUBLISH),
+    ("DELETE /assets/{id}", SCOPE_DELETE),
+    ("POST /assets/{id}/multipart", SCOPE_PUBLISH),
+    ("GET /collections", SCOPE_READ),
+    ("POST /collections", SCOPE_PUBLISH),
+    ("GET /collections/{id}", SCOPE_READ),
+    ("PUT /collections/{id}", SCOPE_PUBLISH),
+    ("DELETE /collections/{id}", SCOPE_DELETE),
+    ("POST /collections/{id}/assets", SCOPE_PUBLISH),
+    ("DELETE /collections/{id}/assets", SCOPE_PUBLISH),
+    ("POST /collections/{id}/cover", SCOPE_PUBLISH),
+    ("GET /cdn/{file}", OPEN),
+    ("GET /cdn//{file}", OPEN),
+    ("GET /cdn/{format}/{file}", OPEN),
 ];
 
 #[test]

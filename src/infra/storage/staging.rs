@@ -49,6 +49,14 @@ impl Storage {
         self.sync_folder(FOLDER)
     }
 
+    /// Opens a staged file to go on writing at this offset; what was behind it goes.
+    pub fn resume_staged(&self, name: &str, offset_bytes: u64) -> Result<File> {
+        let mut file = self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDWR).map_err(io)?;
+        file.set_len(offset_bytes)?;
+        file.seek(SeekFrom::Start(offset_bytes))?;
+        Ok(file)
+    }
+
     /// Opens a staged file to look at it.
     pub fn open_staged(&self, name: &str) -> Result<File> {
         self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDONLY).map_err(io)

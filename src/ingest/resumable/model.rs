@@ -129,7 +129,9 @@ impl Resumable {
     pub fn is_of(&self, caller: &Caller) -> bool {
         match *caller {
             Caller::Nobody => false,
-            Caller::Known { user_id, role } => user_id == self.user_id || role == Role::Admin,
+            Caller::Known { user_id, role } | Caller::Token { user_id, role, .. } => {
+                user_id == self.user_id || role == Role::Admin
+            }
             Caller::UploadKey { user_id, .. } => user_id == self.user_id && self.by_upload_key,
         }
     }

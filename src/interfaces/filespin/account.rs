@@ -295,6 +295,7 @@ pub async fn key_list(accounts: &Accounts, user: i64) -> Reply<Json<KeyList>> {
 async fn rotate(accounts: Data<Accounts>, caller: Caller, body: JsonBody<Rotation>) -> Reply<HttpResponse> {
     let Rotation { kind, key, valid_old_seconds } = body.0;
     let known = CredentialKind::from_word(&kind)
+        .filter(|kind| *kind != CredentialKind::Token)
         .ok_or_else(|| Code::InvalidRequest.because("kind: has to be `api` or `upload`"))?;
     let valid_old = old_key_life(&accounts, valid_old_seconds)?;
     let key = accounts.rotate(caller.user_id(), known, NewKey::of(key), valid_old).await?;

@@ -136,7 +136,7 @@ async fn announce(caller: Caller, ingest: Data<Ingest>, origin: Origin, query: P
         return Err(Code::InvalidRequest.because("protocol: files are sent by POST.").into());
     }
     let id = query.get("asset_id").filter(|text| !text.is_empty()).map(asset_id).transpose()?;
-    let permit = ingest.announce(&caller, filename, id).await?;
+    let permit = ingest.permit(&caller, filename, id).await?;
     let announced = Announced {
         asset_id: permit.id.to_string(),
         storage: Target {
@@ -153,12 +153,7 @@ async fn announce(caller: Caller, ingest: Data<Ingest>, origin: Origin, query: P
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(announced))
 }
 
-async fn send(
-    ingest: Data<Ingest>,
-    figures: Data<Figures>,
-    origin: Origin,
-    parts: Parts,
-) -> Reply<HttpResponse> {
+async fn send(ingest: Data<Ingest>, figures: Data<Figures>, origin: Origin, parts: Parts) -> Reply<HttpResponse> {
     let mut parts = parts.at_most(ingest.config().max_parts);
     let mut fields = BTreeMap::new();
     while let Some(part) = parts.next().await? {

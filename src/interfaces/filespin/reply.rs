@@ -8,14 +8,13 @@ use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::http::header;
-use actix_web::web;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::error::Error;
-use crate::interfaces::http::Config;
+use crate::interfaces::http::extract::origin;
 use crate::interfaces::http::table::Failure;
 
 /// What a refused call is told. `status` and `message` are the vendor's, the rest is ours.
@@ -54,10 +53,6 @@ impl FromRequest for Origin {
     type Future = Ready<Result<Origin, Failure>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let configured = request.app_data::<web::Data<Config>>().map(|c| c.public_url.trim_end_matches('/').to_owned());
-        ready(Ok(Origin(configured.filter(|url| !url.is_empty()).unwrap_or_else(|| {
-            let seen = request.connection_info();
-            format!("{}://{}", seen.scheme(), seen.host())
-        }))))
+        ready(Ok(Origin(origin(request))))
     }
 }

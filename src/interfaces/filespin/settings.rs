@@ -32,6 +32,7 @@ use crate::settings::Auth;
 use crate::settings::Placement;
 use crate::settings::Settings;
 use crate::webhooks::Webhooks;
+use crate::wire::filespin::callbacks::PreprWebhookUpdate;
 use crate::wire::filespin::callbacks::WebhookUpdate;
 use crate::wire::filespin::settings::AuthUpdate;
 use crate::wire::filespin::settings::ImageSettings;
@@ -71,7 +72,7 @@ pub fn mount(r: &mut Routes) {
 /// A section and what it is to be, whole.
 #[derive(Deserialize, JsonSchema)]
 struct Update {
-    /// `storage`, `auth`, `webhook`, `database`, `image`, `video`, `addons` or `watermark`
+    /// `storage`, `auth`, `webhook`, `database`, `image`, `video`, `addons`, `watermark` or `prepr_webhook`
     key: Option<String>,
     /// The section, whole. `null` takes the watermark away.
     #[serde(default, deserialize_with = "present")]
@@ -126,6 +127,11 @@ async fn update(
         "webhook" => {
             let update = read::<WebhookUpdate>(value)?;
             webhooks.configure(update.web_urls.into_list(), update.callback_events.into()).await?;
+        }
+        "prepr_webhook" => {
+            let update = read::<PreprWebhookUpdate>(value)?;
+            let wanted = update.wanted();
+            webhooks.configure_prepr(update.web_urls.into_list(), wanted).await?;
         }
         other => {
             let other: String = other.chars().take(40).collect();

@@ -12,6 +12,8 @@ use serde::Deserialize;
 use crate::accounts::Accounts;
 use crate::accounts::Permission;
 use crate::accounts::Role;
+use crate::accounts::Scope;
+use crate::accounts::Scopes;
 use crate::accounts::model::Change;
 use crate::accounts::model::Filter;
 use crate::accounts::model::GROUP;
@@ -34,6 +36,7 @@ use crate::wire::filespin::users::GroupData;
 use crate::wire::filespin::users::GroupList;
 use crate::wire::filespin::users::InvitationData;
 use crate::wire::filespin::users::KeyList;
+use crate::wire::filespin::users::MadeToken;
 use crate::wire::filespin::users::MadeUser;
 use crate::wire::filespin::users::UserData;
 use crate::wire::filespin::users::UserList;
@@ -79,6 +82,11 @@ pub fn mount(r: &mut Routes) {
     r.get("/api/v1/users/{user_id}/keys", admin, keys, "The keys of a user that are good now, without their texts")
         .answers(200, Body::json::<KeyList>())
         .refuses(&[Code::UserNotFound]);
+    r.post("/api/v1/users/{user_id}/keys", admin, give_token, "Gives a user a token with scopes, for Prepr's API")
+        .takes(Body::json::<NewToken>())
+        .answers(200, Body::json::<MadeToken>())
+        .refuses(&unreadable)
+        .refuses(&[Code::UserNotFound]);
     r.delete("/api/v1/users/{user_id}/keys/{key_id}", admin, revoke, "Ends a key of a user now")
         .answers(200, Body::json::<Done>())
         .refuses(&[Code::UserNotFound, Code::KeyNotFound]);
@@ -87,6 +95,15 @@ pub fn mount(r: &mut Routes) {
     r.get("/api/v1/groups/{group_id}", Permission::ReadAsset, group, "A group")
         .answers(200, Body::json::<GroupData>())
         .refuses(&[Code::NotFound]);
+}
+
+/// A token to be made.
+#[derive(Deserialize, JsonSchema)]
+struct NewToken {
+    /// What it is for.
+    name: String,
+    /// `assets`, `assets_publish`, `assets_delete`, `collections`, `collections_publish`, `collections_delete`
+    scopes: Vec<String>,
 }
 
 /// A user to be made.
@@ -205,6 +222,16 @@ async fn reset(accounts: Data<Accounts>, user: UserId) -> Reply<Json<Done>> {
 
 async fn keys(accounts: Data<Accounts>, user: UserId) -> Reply<Json<KeyList>> {
     account::key_list(&accounts, user.0).await
+}
+
+async fn give_token(accounts: Data<Accounts>, user: UserId, body: JsonBody<NewToken>) -> Reply<HttpResponse> {
+    let NewToken { name, scopes } = body.0;
+    let known = |word: &String| {
+        Scope::from_word(word).ok_or_else(|| Code::InvalidRequest.because("scopes: `assets`, `assets_publish`, …"))
+    };
+    let granted = scopes.iter().map(known).collect::<Result<Scopes>>()?;
+    let (key_id, token) = accounts.give_token(user.0, name.clone(), granted).await?;
+    Ok(private(&MadeToken { key_id, name, scopes, token }))
 }
 
 async fn revoke(accounts: Data<Accounts>, user: UserId, key: KeyId) -> Reply<Json<Done>> {

@@ -1,5 +1,9 @@
 //! Who calls: an API key, a bearer token, an upload key, or nobody; and from where.
 //!
+//! Where a route asks for a scope, any of them may stand as the token in `Authorization`, with or
+//! without the word before it, or in `?access_token=`; whoever lacks the scope is told 401, and
+//! everybody how many calls are left.
+//!
 //! An upload key is looked for only on the routes that take one, and never lessens what another
 //! key may do. It is public, so three more things are asked of such a call: that the page it comes from may
 //! use upload keys, that its address does not call too often, and that the user behind the
@@ -16,11 +20,13 @@ use actix_web::HttpRequest;
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::http::header::HeaderMap;
+use actix_web::http::header::HeaderName;
 use actix_web::web::Query;
 
 use crate::accounts::Accounts;
 use crate::accounts::Caller;
 use crate::accounts::Permission;
+use crate::accounts::Scope;
 use crate::error::Code;
 use crate::error::Result;
 use crate::interfaces::http::table::Failure;
@@ -29,6 +35,9 @@ use crate::settings::auth::host_of;
 use crate::support::rate::Network;
 
 const API_KEY: &str = "x-filespin-api-key";
+
+/// Where a token may stand in the query of a route that asks for a scope.
+pub const ACCESS_TOKEN: &str = "access_token";
 
 /// Where an upload key may stand in the query, and, for programs, in a header.
 pub const UPLOAD_KEY: &str = "upload_key";
@@ -46,6 +55,9 @@ pub async fn admit(
 ) -> Result<Caller> {
     // Looked for only where it counts: most requests are for pictures, and have a query.
     let key = if asked.takes_upload_keys() { upload_key(request) } else { None };
+    if let Permission::Scope(scope) = asked {
+        return admit_scoped(accounts, request, scope).await;
+    }
     let caller = match key {
         // Whoever brings more than an upload key is let do more than that.
         Some(key) if asked == Permission::HandIn || !has_credentials(request.headers()) => {
@@ -79,6 +91,53 @@ pub async fn admit(
         (Caller::Known { .. }, _) => {
             Err(Code::Forbidden.because(format!("Your role may not do this: it asks for {}.", asked.word())))
         }
+        (Caller::Token { .. }, _) => Err(Code::Forbidden.because("This token is not for that.")),
+    }
+}
+
+async fn admit_scoped(accounts: &Accounts, request: &HttpRequest, scope: Scope) -> Result<Caller> {
+    let caller = match scoped_token(request) {
+        Some(token) => accounts.by_any(&token).await?,
+        None => identify(accounts, request.headers()).await?,
+    };
+    if caller == Caller::Nobody {
+        return Err(Code::Unauthorized.because("Send a token: Authorization: Bearer TOKEN, or ?access_token=TOKEN."));
+    }
+    let (limit, left) = accounts.pace_token(&caller);
+    request.extensions_mut().insert(Allowance { limit, remaining: *left.as_ref().unwrap_or(&0) });
+    left?;
+    if caller.may(Permission::Scope(scope)) {
+        return Ok(caller);
+    }
+    Err(Code::Unauthorized.because(format!("This takes a token with the scope {}.", scope.word())))
+}
+
+/// The token in `Authorization`, whatever stands before it, or in the query.
+fn scoped_token(request: &HttpRequest) -> Option<String> {
+    if let Some(value) = text(request.headers(), "authorization") {
+        let bearer = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        return Some(bearer.map_or(&*value, |(_, token)| token.trim()).to_owned());
+    }
+    if request.headers().contains_key(API_KEY) {
+        return None;
+    }
+    let pairs = Query::<Vec<(String, String)>>::from_query(request.query_string()).ok()?.into_inner();
+    pairs.into_iter().rev().find(|(name, _)| name == ACCESS_TOKEN).map(|(_, token)| token)
+}
+
+/// How many calls a caller may make in a minute, and how many are left.
+#[derive(Clone, Copy)]
+pub struct Allowance {
+    limit: u32,
+    remaining: u32,
+}
+
+impl Allowance {
+    /// Says so in an answer, if the call was counted.
+    pub fn tell(request: &HttpRequest, headers: &mut HeaderMap) {
+        let Some(allowance) = request.extensions().get::<Allowance>().copied() else { return };
+        headers.insert(HeaderName::from_static("x-prepr-ratelimit-limit"), allowance.limit.into());
+        headers.insert(HeaderName::from_static("x-prepr-ratelimit-remaining"), allowance.remaining.into());
     }
 }
 
@@ -89,7 +148,7 @@ async fn identify(accounts: &Accounts, headers: &HeaderMap) -> Result<Caller> {
     match text(headers, "authorization") {
         None => Ok(Caller::Nobody),
         Some(value) => match value.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => accounts.by_token(token.trim()).await,
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => accounts.by_bearer(token.trim()).await,
             _ => Err(Code::Unauthorized.because("The Authorization header has to be `Bearer TOKEN`.")),
         },
     }

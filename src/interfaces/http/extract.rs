@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::assets::AssetId;
 use crate::error::Code;
 use crate::error::Result;
+use crate::interfaces::http::Config;
 use crate::interfaces::http::pace::Pace;
 use crate::interfaces::http::table::Failure;
 
@@ -110,7 +111,8 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
         .map_err(|e| Code::InvalidRequest.because(format!("The body is not the JSON this call takes: {e}.")))
 }
 
-fn body(request: &HttpRequest, payload: &mut Payload) -> impl Future<Output = Result<Vec<u8>>> + use<> {
+/// A body of at most `MAX_JSON_BYTES`, read to its end.
+pub fn body(request: &HttpRequest, payload: &mut Payload) -> impl Future<Output = Result<Vec<u8>>> + use<> {
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let pace = request.app_data::<web::Data<Pace>>().map(|p| p.as_ref().clone());
     let mut payload = payload.take();
@@ -133,6 +135,15 @@ fn body(request: &HttpRequest, payload: &mut Payload) -> impl Future<Output = Re
         }
         Ok(body)
     }
+}
+
+/// The origin under which the caller reached us, or the configured one.
+pub fn origin(request: &HttpRequest) -> String {
+    let configured = request.app_data::<web::Data<Config>>().map(|c| c.public_url.trim_end_matches('/').to_owned());
+    configured.filter(|url| !url.is_empty()).unwrap_or_else(|| {
+        let seen = request.connection_info();
+        format!("{}://{}", seen.scheme(), seen.host())
+    })
 }
 
 /// The `{user_id}` of the path. Anything else cannot be a user: 404.

@@ -11,6 +11,7 @@ pub mod observe;
 pub mod openapi;
 pub mod pace;
 pub mod parts;
+pub mod peer;
 pub mod respond;
 pub mod server;
 pub mod table;

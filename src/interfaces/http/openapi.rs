@@ -17,8 +17,8 @@ const COMMON: &[Code] = &[Code::Internal, Code::Busy, Code::UnsupportedMedia, Co
 /// Codes that any route with a body may answer.
 const OF_BODIES: &[Code] = &[Code::InvalidRequest, Code::UploadIncomplete, Code::BodyTooSlow, Code::TooLarge];
 
-/// The whole document. `error` is the schema of the dialect's refusal.
-pub fn document(rows: &[Row], error: Body) -> Value {
+/// The whole document. Each dialect brings its rows and the schema of its refusal.
+pub fn document(dialects: &[(&[Row], Body)]) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|s| s.definitions_path = "/components/schemas".into());
     let mut generator = settings.into_generator();
     let mut describe = |body: Body| match body {
@@ -30,10 +30,11 @@ pub fn document(rows: &[Row], error: Body) -> Value {
             json!({ media_type: { "schema": { "type": "string", "format": "binary", "description": what } } })
         }
     };
-    let refusal = describe(error);
+    let refusals: Vec<Value> = dialects.iter().map(|(_, error)| describe(*error)).collect();
     let mut paths = Map::new();
-    for row in rows {
-        let operation = operation(row, &refusal, &mut describe);
+    for (row, refusal) in dialects.iter().zip(&refusals).flat_map(|((rows, _), r)| rows.iter().map(move |row| (row, r)))
+    {
+        let operation = operation(row, refusal, &mut describe);
         let verb = row.method.as_str().to_ascii_lowercase();
         let path = paths.entry(row.path).or_insert_with(|| json!({}));
         if let Some(path) = path.as_object_mut() {
@@ -48,7 +49,7 @@ pub fn document(rows: &[Row], error: Body) -> Value {
         "info": {
             "title": "Cloakroom",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "A self-hosted digital asset management appliance. Speaks FileSpin's REST contract.",
+            "description": "A self-hosted digital asset management appliance. Speaks FileSpin's REST contract and Prepr's for assets.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
@@ -59,6 +60,7 @@ pub fn document(rows: &[Row], error: Body) -> Value {
                 "ApiKey": { "type": "apiKey", "in": "header", "name": "X-FileSpin-Api-Key" },
                 "UploadKey": { "type": "apiKey", "in": "query", "name": "upload_key" },
                 "Token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+                "AccessToken": { "type": "apiKey", "in": "query", "name": "access_token" },
             },
         },
     })
@@ -79,6 +81,7 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
     }
     let denied: &[Code] = match row.permission {
         Permission::Anyone => &[Code::Unauthorized],
+        Permission::Scope(_) => &[Code::Unauthorized, Code::TooManyRequests],
         _ => &[Code::Unauthorized, Code::Forbidden],
     };
     let of_body = if row.takes.is_some() { OF_BODIES } else { &[] };
@@ -120,6 +123,7 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
             Permission::EditAssetOrHandedIn | Permission::CreateAssetOrHandIn | Permission::ResumeUpload => {
                 json!([{ "ApiKey": [] }, { "Token": [] }, { "UploadKey": [] }])
             }
+            Permission::Scope(_) => json!([{ "Token": [] }, { "AccessToken": [] }, { "ApiKey": [] }]),
             _ => json!([{ "ApiKey": [] }, { "Token": [] }]),
         };
         operation.insert("security".into(), ways);

@@ -35,6 +35,8 @@ pub struct Parts {
     pub declared_bytes: u64,
     came_bytes: u64,
     left: usize,
+    /// Fields that are files whether they bring a name or not.
+    files: &'static [&'static str],
 }
 
 /// One part of it.
@@ -79,6 +81,7 @@ fn open(request: &HttpRequest, payload: &mut Payload) -> Result<Parts> {
         declared_bytes: text(header::CONTENT_LENGTH).and_then(|v| v.parse().ok()).unwrap_or(0),
         came_bytes: 0,
         left: usize::MAX,
+        files: &[],
     })
 }
 
@@ -94,6 +97,12 @@ impl Parts {
         self
     }
 
+    /// Takes these fields for files also when they bring no name.
+    pub fn files(mut self, fields: &'static [&'static str]) -> Parts {
+        self.files = fields;
+        self
+    }
+
     /// The next part. A [`FilePart`] has to be read to its end before the next one is asked for.
     pub async fn next(&mut self) -> Result<Option<Part>> {
         let Some(field) = self.watch.next(self.multipart.next()).await? else { return Ok(None) };
@@ -106,6 +115,7 @@ impl Parts {
                 .or_else(|| d.get_filename().map(str::to_owned))
         });
         let field_name = field.name().unwrap_or_default().to_owned();
+        let file_name = file_name.or_else(|| self.files.contains(&&*field_name).then(String::new));
         if let Some(name) = file_name {
             return Ok(Some(Part::File(Box::new(FilePart { field: field_name, name, body: field }))));
         }

@@ -15,6 +15,7 @@ use crate::error::Code;
 use crate::error::Result;
 use crate::interfaces::http::Config;
 use crate::interfaces::http::observe;
+use crate::interfaces::http::peer;
 use crate::interfaces::http::tls::Certificates;
 use crate::interfaces::http::tls::Source;
 use crate::support::clock::Clock;
@@ -43,6 +44,7 @@ pub fn bind(
         .workers(workers)
         // Without it a head and its body wait for each other's acknowledgement: 40 ms a request.
         .tcp_nodelay(true)
+        .on_connect(peer::remember)
         // Two reads of a file: larger ones only leave the processor's cache.
         .h1_write_buffer_size(128 * 1024)
         .max_connections((config.max_connections / workers).max(1))

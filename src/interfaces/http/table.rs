@@ -44,6 +44,7 @@ use crate::accounts::Permission;
 use crate::error::Code;
 use crate::error::Error;
 use crate::interfaces::http::caller;
+use crate::interfaces::http::caller::Allowance;
 use crate::interfaces::http::observe::RequestId;
 use crate::interfaces::http::throttle::Throttle;
 use crate::settings::Settings;
@@ -369,22 +370,28 @@ where
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                 }
-                Err(error) => return Ok(request.into_response(told(tell, &error, &http))),
+                Err(error) => {
+                    let mut answer = told(tell, &error, &http);
+                    Allowance::tell(&http, answer.headers_mut());
+                    return Ok(request.into_response(answer));
+                }
             }
             // A handler's `Err` has already become an answer; tell it in the dialect.
-            match inner.call(request).await {
+            let mut answer = match inner.call(request).await {
                 Ok(answer) => match answer.response().error() {
                     Some(error) => {
                         let refusal = tell_any(tell, error, &http);
-                        Ok(ServiceResponse::new(http, refusal))
+                        ServiceResponse::new(http.clone(), refusal)
                     }
-                    None => Ok(answer),
+                    None => answer,
                 },
                 Err(error) => {
                     let refusal = tell_any(tell, &error, &http);
-                    Ok(ServiceResponse::new(http, refusal))
+                    ServiceResponse::new(http.clone(), refusal)
                 }
-            }
+            };
+            Allowance::tell(&http, answer.headers_mut());
+            Ok(answer)
         })
     }
 }

@@ -14,7 +14,9 @@ use serde_json::Value;
 use crate::assets::Full;
 use crate::journal::Entry;
 use crate::journal::Event;
+use crate::settings::webhook::Dialect;
 use crate::settings::webhook::Events;
+use crate::settings::webhook::PreprEvents;
 use crate::settings::webhook::Webhook;
 use crate::support::clock::Instant;
 use crate::wire::filespin::AssetData;
@@ -165,6 +167,60 @@ struct DisabledUrl {
     disabled_at: String,
 }
 
+/// The section `prepr_webhook`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct PreprWebhookSettings {
+    /// With commas between them.
+    web_urls: String,
+    events: PreprCallbackEvents,
+    /// URLs that answered 410 and are told nothing until they are set again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    disabled_urls: Vec<DisabledUrl>,
+}
+
+/// The section `prepr_webhook`, to be set.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct PreprWebhookUpdate {
+    /// Up to three, with commas between them, or a list.
+    pub web_urls: Urls,
+    /// All, when they are left out.
+    pub events: Option<PreprCallbackEvents>,
+}
+
+/// Which of Prepr's events are told; one that is left out is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PreprCallbackEvents {
+    #[serde(default, rename = "asset.created")]
+    created: bool,
+    #[serde(default, rename = "asset.uploaded")]
+    uploaded: bool,
+    #[serde(default, rename = "asset.changed")]
+    changed: bool,
+    #[serde(default, rename = "asset.deleted")]
+    deleted: bool,
+}
+
+impl PreprWebhookUpdate {
+    pub fn wanted(&self) -> PreprEvents {
+        let all = PreprEvents { created: true, uploaded: true, changed: true, deleted: true };
+        self.events.map_or(all, |e| PreprEvents {
+            created: e.created,
+            uploaded: e.uploaded,
+            changed: e.changed,
+            deleted: e.deleted,
+        })
+    }
+}
+
+impl From<&Webhook> for PreprWebhookSettings {
+    fn from(webhook: &Webhook) -> PreprWebhookSettings {
+        let (urls, disabled_urls) = told_in(webhook, Dialect::Prepr);
+        let PreprEvents { created, uploaded, changed, deleted } = webhook.prepr_events;
+        let events = PreprCallbackEvents { created, uploaded, changed, deleted };
+        PreprWebhookSettings { web_urls: urls, events, disabled_urls }
+    }
+}
+
 /// The section `webhook`, to be set.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct WebhookUpdate {
@@ -243,17 +299,20 @@ impl From<Events> for CallbackEvents {
 
 impl From<&Webhook> for WebhookSettings {
     fn from(webhook: &Webhook) -> WebhookSettings {
-        let urls: Vec<&str> = webhook.receivers.iter().map(|r| &*r.url).collect();
-        let disabled = |r: &crate::settings::webhook::Receiver| {
-            let disabled_at = r.disabled_at.map(Instant::iso)?;
-            Some(DisabledUrl { url: r.url.clone(), disabled_at })
-        };
-        WebhookSettings {
-            web_urls: urls.join(","),
-            callback_events: CallbackEvents::from(webhook.events),
-            disabled_urls: webhook.receivers.iter().filter_map(disabled).collect(),
-        }
+        let (web_urls, disabled_urls) = told_in(webhook, Dialect::FileSpin);
+        WebhookSettings { web_urls, callback_events: CallbackEvents::from(webhook.events), disabled_urls }
     }
+}
+
+/// Who is told in these words, and who of them asked to be told no more.
+fn told_in(webhook: &Webhook, dialect: Dialect) -> (String, Vec<DisabledUrl>) {
+    let receivers: Vec<_> = webhook.receivers.iter().filter(|r| r.dialect == dialect).collect();
+    let urls: Vec<&str> = receivers.iter().map(|r| &*r.url).collect();
+    let disabled = receivers.iter().filter_map(|r| {
+        let disabled_at = r.disabled_at.map(Instant::iso)?;
+        Some(DisabledUrl { url: r.url.clone(), disabled_at })
+    });
+    (urls.join(","), disabled.collect())
 }
 
 #[cfg(test)]

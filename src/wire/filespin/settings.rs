@@ -23,6 +23,7 @@ use crate::settings::Images;
 use crate::settings::NamedConversion;
 use crate::settings::Values;
 use crate::wire::filespin::BUCKET;
+use crate::wire::filespin::callbacks::PreprWebhookSettings;
 use crate::wire::filespin::callbacks::WebhookSettings;
 use crate::wire::filespin::videos::VideoSettings;
 
@@ -39,6 +40,8 @@ pub struct SettingsData {
     #[serde(skip_serializing_if = "Option::is_none")]
     watermark: Option<WatermarkData>,
     webhook: WebhookSettings,
+    /// Ours: who is told in Prepr's words.
+    prepr_webhook: PreprWebhookSettings,
 }
 
 /// Where what lies, in the vendor's words. A box keeps everything in one folder, which is chosen when it starts, so
@@ -231,6 +234,7 @@ impl SettingsData {
                 watermark_scale: mark.scale,
             }),
             webhook: WebhookSettings::from(&values.webhook),
+            prepr_webhook: PreprWebhookSettings::from(&values.webhook),
         }
     }
 }

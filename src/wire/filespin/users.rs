@@ -90,13 +90,27 @@ pub struct GroupList {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct KeyData {
     key_id: i64,
-    /// `api` or `upload`
+    /// `api`, `upload` or `token`
     kind: &'static str,
     /// Its first four characters.
     hint: String,
+    /// Of a token: what it is for, and what it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes: Option<Vec<String>>,
     created_at: String,
     /// Absent for the present key: it is good until another takes over.
     expires_at: Option<String>,
+}
+
+/// A token as it is made: its text is shown this once.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct MadeToken {
+    pub key_id: i64,
+    pub name: String,
+    pub scopes: Vec<String>,
+    pub token: String,
 }
 
 /// Keys that are good now.
@@ -174,6 +188,8 @@ impl KeyList {
             key_id: key.id,
             kind: key.kind.word(),
             hint: key.hint,
+            name: key.label,
+            scopes: key.scopes.map(|scopes| scopes.to_string().split(' ').map(str::to_owned).collect()),
             created_at: key.created_at.iso(),
             expires_at: key.expires_at.map(Instant::iso),
         };
