@@ -127,6 +127,44 @@ CREATE TRIGGER asset_moved AFTER UPDATE OF trashed_at ON asset WHEN (old.trashed
     UPDATE asset_block SET live = live + iif(new.trashed_at IS NULL, 1, -1) WHERE block = new.seq >> 10;
 END;
 
+-- Whose content is the same: the beginning of the digest finds it (assets).
+CREATE INDEX asset_content ON asset (substr(sha256, 1, 16)) WHERE sha256 <> '';
+
+-- A file that is to be fetched from elsewhere, and how far that is (ingest).
+CREATE TABLE fetch (
+    asset_id    TEXT PRIMARY KEY REFERENCES asset (id) ON DELETE CASCADE,
+    source      TEXT NOT NULL,                  -- the address; it may hold secrets, so it goes when the file has come
+    validator   TEXT,                           -- what the source calls this content: a strong ETag, or a date
+    total_bytes INTEGER,                        -- as the source says
+    kept_bytes  INTEGER NOT NULL DEFAULT 0      -- flushed in staging: fetching goes on behind them
+) STRICT, WITHOUT ROWID;
+
+-- Leave to send one file straight to storage, under an id that is set aside for it (ingest).
+CREATE TABLE voucher (
+    asset_id     TEXT PRIMARY KEY,              -- no reference: the asset comes when the file is registered
+    user_id      INTEGER NOT NULL,
+    name         TEXT NOT NULL,
+    object_key   TEXT NOT NULL,                 -- what the form has to say
+    expires_at   INTEGER NOT NULL,
+    staged       TEXT,                          -- the name in staging of what was sent last, and what that is
+    size_bytes   INTEGER,
+    md5          TEXT,
+    sha256       TEXT,
+    content_type TEXT
+) STRICT, WITHOUT ROWID;
+
+-- What came of calls that brought an Idempotency-Key, for a day: the same call is answered the same (ingest).
+CREATE TABLE repeatable (
+    caller      TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,                  -- of the request: another one with this key is refused
+    assets      TEXT NOT NULL,                  -- JSON: the ids of what was made
+    answer      TEXT,                           -- as it was given; absent when the process ended just then
+    at          INTEGER NOT NULL,
+    PRIMARY KEY (caller, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX repeatable_at ON repeatable (at);
+
 -- What people's data may look like (schemas). Schema 0 is there from the start and never changes.
 CREATE TABLE asset_schema (
     id         INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice: assets name it
@@ -466,3 +504,27 @@ CREATE TABLE original_crc (
     size_bytes INTEGER NOT NULL,
     PRIMARY KEY (asset_id, revision)
 ) STRICT, WITHOUT ROWID;
+
+-- Uploads that come in pieces, by their addresses (ingest). What has come lies in staging; after the last piece it
+-- becomes the asset of the same id. Those that are gone are remembered for a while.
+CREATE TABLE resumable (
+    id             TEXT PRIMARY KEY,
+    user_id        INTEGER NOT NULL,
+    by_upload_key  INTEGER NOT NULL,
+    kind           TEXT NOT NULL CHECK (kind IN ('whole', 'part', 'joined')),
+    state          TEXT NOT NULL CHECK (state IN ('open', 'finished', 'gone')),
+    length_bytes   INTEGER,                     -- absent until the sender knows
+    offset_bytes   INTEGER NOT NULL DEFAULT 0,  -- so many are on the disk, flushed before this was written
+    most_bytes     INTEGER NOT NULL,            -- the length may not be more
+    name           TEXT NOT NULL,
+    data           TEXT NOT NULL,               -- JSON
+    data_schema_id INTEGER NOT NULL,
+    source         TEXT,
+    said           TEXT NOT NULL,               -- what the sender said about it, word for word
+    parts          TEXT NOT NULL DEFAULT '[]',  -- JSON: what it is joined of
+    parts_said     TEXT NOT NULL DEFAULT '',
+    created_at     INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX resumable_expires ON resumable (expires_at);
+CREATE INDEX resumable_joined ON resumable (user_id) WHERE kind = 'joined';

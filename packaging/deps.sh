@@ -66,6 +66,16 @@ need_webhook_verifiers() {
     fi
 }
 
+# The program that asks every documented call everything its document allows, and some more, beside the build.
+need_schemathesis() {
+    local folder="${CARGO_TARGET_DIR:-$PWD/target}/foreign"
+    [ ! -x "$folder/schemathesis/bin/st" ] || return 0
+    need_packages 'python3-venv=/usr/bin/python3 -c "import ensurepip"'
+    say "installing schemathesis from PyPI into $folder"
+    /usr/bin/python3 -m venv "$folder/schemathesis"
+    "$folder/schemathesis/bin/pip" install --quiet --disable-pip-version-check 'schemathesis==4.32.5' </dev/null
+}
+
 # An S3 server of other people: moto from PyPI, beside the build.
 need_foreign_bucket() {
     local folder="${CARGO_TARGET_DIR:-$PWD/target}/foreign"
@@ -74,6 +84,15 @@ need_foreign_bucket() {
     say "installing moto from PyPI into $folder"
     /usr/bin/python3 -m pip install --quiet --disable-pip-version-check --target "$folder/moto" \
         'moto[s3,server]==5.2.5' </dev/null
+}
+
+# What uploads in pieces in the tests: `tuspy` from PyPI with all it needs, beside the build.
+need_tus_client() {
+    local folder="${CARGO_TARGET_DIR:-$PWD/target}/foreign/tuspy"
+    [ -e "$folder/tusclient" ] && return 0
+    need_packages 'python3-pip=/usr/bin/python3 -m pip --version'
+    say "installing tuspy from PyPI into $folder"
+    /usr/bin/python3 -m pip install --quiet --disable-pip-version-check --target "$folder" 'tuspy==1.1.0' </dev/null
 }
 
 # need_packages 'PACKAGE=PROBE'… – installs each package whose probe (a shell command) fails.

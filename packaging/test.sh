@@ -27,7 +27,9 @@ need_packages \
     'ffmpeg=command -v ffmpeg' \
     'gstreamer1.0-tools=command -v gst-launch-1.0'
 need_webhook_verifiers
+need_schemathesis
 need_foreign_bucket
+need_tus_client
 need_rust
 need_node
 (cd tests/scripts/node && npm ci --no-audit --no-fund --loglevel=error </dev/null)

@@ -38,14 +38,25 @@ use crate::infra::jobs::Queue;
 use crate::infra::storage::Storage;
 use crate::infra::workers;
 use crate::infra::workers::Workers;
+use crate::ingest::ExpireVoucher;
+use crate::ingest::FetchOriginal;
 use crate::ingest::Ingest;
 use crate::ingest::SaveOriginal;
+use crate::interfaces::filespin::limits::CallLimits;
+use crate::interfaces::filespin::limits::FilmLimits;
+use crate::interfaces::filespin::limits::ImageLimits;
+use crate::interfaces::filespin::limits::LimitsData;
+use crate::interfaces::filespin::limits::UploadLimits;
+use crate::interfaces::filespin::limits::WebhookLimits;
+use crate::ingest::resumable::ExpireUploads;
+use crate::ingest::resumable::FinishUpload;
 use crate::interfaces::http::health::Vitals;
 use crate::interfaces::http::observe::Cors;
 use crate::interfaces::http::observe::Figures;
 use crate::interfaces::http::pace::Pace;
 use crate::interfaces::http::server;
 use crate::interfaces::http::server::Bound;
+use crate::interfaces::http::throttle::Throttle;
 use crate::interfaces::router;
 use crate::journal::Journal;
 use crate::news::News;
@@ -69,8 +80,8 @@ pub const SCHEMA: &str = include_str!("../schema.sql");
 /// Blocking work at once: mostly waiting for the disk, so more than there are cores.
 const BLOCKING_SLOTS: usize = 32;
 
-/// Errands in the network that are jobs, at once.
-const NET_SLOTS: usize = 2;
+/// Errands in the network that are jobs, at once: a file that comes slowly holds one for long.
+const NET_SLOTS: usize = 4;
 
 /// How long a stop waits for jobs under way before it hands them back.
 const JOB_GRACE: Duration = Duration::from_secs(10);
@@ -158,6 +169,8 @@ impl App {
             processing.clone(),
             schemas.clone(),
         );
+        let fetch = Fetch::new(&config.net)?;
+        let master = open_master(&data_dir)?;
         let ingest = Ingest::new(
             config.ingest.clone(),
             db.clone(),
@@ -172,6 +185,8 @@ impl App {
             custody.clone(),
             schemas.clone(),
             stills.clone(),
+            fetch.clone(),
+            &master,
         );
         let delivery = Delivery::new(
             config.delivery.clone(),
@@ -186,7 +201,6 @@ impl App {
             cpu.clone(),
         )?;
 
-        let fetch = Fetch::new(&config.net)?;
         let news = News::new(db.clone(), journal.clone());
         let webhooks = Webhooks::new(
             config.webhooks.clone(),
@@ -195,12 +209,16 @@ impl App {
             journal.clone(),
             settings.clone(),
             fetch,
-            open_master(&data_dir)?,
+            master,
         );
 
         ingest.recover().await?;
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
+        jobs.register::<FetchOriginal>(Arc::new(ingest.clone()));
+        jobs.register::<ExpireVoucher>(Arc::new(ingest.clone()));
+        jobs.register::<FinishUpload>(Arc::new(ingest.clone()));
+        jobs.register::<ExpireUploads>(Arc::new(ingest.clone()));
         jobs.register::<ReapplySchema>(Arc::new(schemas.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));
@@ -300,6 +318,35 @@ impl App {
         self.db.close().await
     }
 
+    /// What callers are told about limits that the configuration sets.
+    fn limits(&self) -> LimitsData {
+        let Config { http, ingest, accounts, images, films, webhooks, .. } = &self.config;
+        LimitsData {
+            requests: http.rates.clone().into(),
+            uploads: UploadLimits {
+                max_file_bytes: ingest.max_file_bytes,
+                max_parts: ingest.max_parts,
+                min_bytes_per_second: http.body_min_bytes_per_second,
+                max_pause_seconds: http.body_stall_seconds,
+                upload_key_max_bytes: accounts.upload_key_max_bytes,
+                upload_key_calls_per_minute: accounts.upload_key_calls_per_minute,
+            },
+            images: ImageLimits {
+                max_pixels: images.max_pixels,
+                max_side: images.max_side,
+                max_frames: images.max_frames,
+                ..ImageLimits::default()
+            },
+            films: FilmLimits { max_seconds_of_work: films.workers.wall_seconds, at_once: films.workers.slots },
+            webhooks: WebhookLimits {
+                max_urls: webhooks.max_urls,
+                attempts: webhooks.schedule_seconds.len() + 1,
+                timeout_seconds: webhooks.timeout_seconds,
+            },
+            calls: CallLimits::default(),
+        }
+    }
+
     /// What every HTTP worker's application holds.
     fn mount(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
         let accounts = Data::new(self.accounts.clone());
@@ -317,6 +364,8 @@ impl App {
         let cpu = Data::new(self.cpu.clone());
         let http = Data::new(self.config.http.clone());
         let pace = Data::new(Pace::new(&self.config.http));
+        let throttle = Data::new(Throttle::new(&self.config.http.rates));
+        let limits = Data::new(self.limits());
         let cors = Data::new(Cors { origins: self.config.http.cors_origins.clone() });
         let vitals = Data::new(self.vitals.clone());
         let figures = Data::new(self.figures.clone());
@@ -337,6 +386,8 @@ impl App {
                 .app_data(cpu.clone())
                 .app_data(http.clone())
                 .app_data(pace.clone())
+                .app_data(throttle.clone())
+                .app_data(limits.clone())
                 .app_data(cors.clone())
                 .app_data(vitals.clone())
                 .app_data(figures.clone())

@@ -69,6 +69,8 @@ codes! {
     UploadIncomplete = "UPLOAD_INCOMPLETE", 400, Caller, Never;
     /// An asset with this id exists already.
     AssetIdExists = "ASSET_ID_EXISTS", 400, Caller, Never;
+    /// What came has another size or checksum than was said of it; send it again.
+    ContentMismatch = "CONTENT_MISMATCH", 400, Caller, Never;
     /// This address cannot be called from here: only http and https, and no private network that the operator did not allow.
     UrlNotAllowed = "URL_NOT_ALLOWED", 400, Caller, Never;
     /// The asset is still being saved. Try again in a moment.
@@ -89,6 +91,8 @@ codes! {
     SecondFactorRequired = "SECOND_FACTOR_REQUIRED", 401, Caller, Never;
     /// You are known, but your role may not do this.
     Forbidden = "FORBIDDEN", 403, Caller, Never;
+    /// The form does not fit its policy, or the policy is over, or not of this box.
+    PolicyRefused = "POLICY_REFUSED", 403, Caller, Never;
     /// There is nothing at this address.
     NotFound = "NOT_FOUND", 404, Caller, Never;
     /// No asset has this id.
@@ -105,6 +109,8 @@ codes! {
     SearchNotFound = "SEARCH_NOT_FOUND", 404, Caller, Never;
     /// No collection of yours has this id.
     CollectionNotFound = "COLLECTION_NOT_FOUND", 404, Caller, Never;
+    /// No upload of yours has this address.
+    UploadNotFound = "UPLOAD_NOT_FOUND", 404, Caller, Never;
     /// No job has this id.
     JobNotFound = "JOB_NOT_FOUND", 404, Caller, Never;
     /// No callback has this id.
@@ -115,8 +121,18 @@ codes! {
     BodyTooSlow = "BODY_TOO_SLOW", 408, Caller, Never;
     /// Somebody else changed this at the same time. Read it again and retry.
     Conflict = "CONFLICT", 409, Caller, Never;
+    /// A call with this Idempotency-Key is still being worked on. Try again in a moment.
+    KeyInUse = "IDEMPOTENCY_KEY_IN_USE", 409, Caller, Backoff;
     /// Assets name this schema, so it cannot be deleted.
     SchemaInUse = "SCHEMA_IN_USE", 409, Caller, Never;
+    /// The time in which this could be completed is over; begin anew.
+    UploadExpired = "UPLOAD_EXPIRED", 410, Caller, Never;
+    /// The upload does not go on where this piece begins: ask for its offset and send from there.
+    OffsetMismatch = "OFFSET_MISMATCH", 409, Caller, Never;
+    /// The upload expired or was given up. Start anew.
+    UploadGone = "UPLOAD_GONE", 410, Caller, Never;
+    /// The version of the tus protocol that the request names, or does not name, is not spoken here.
+    TusVersion = "TUS_VERSION_NOT_SUPPORTED", 412, Caller, Never;
     /// The body is larger than this call takes.
     TooLarge = "TOO_LARGE", 413, Caller, Never;
     /// The body's type or encoding is not taken here.
@@ -125,12 +141,18 @@ codes! {
     RangeNotSatisfiable = "RANGE_NOT_SATISFIABLE", 416, Caller, Never;
     /// No image can be made from this content.
     NoImage = "NO_IMAGE", 404, Caller, Never;
+    /// This Idempotency-Key came with another request before; take a new one.
+    KeyReused = "IDEMPOTENCY_KEY_REUSED", 422, Caller, Never;
     /// This box does not offer that.
     FeatureUnavailable = "FEATURE_UNAVAILABLE", 422, Caller, Never;
     /// The picture is damaged, or larger than this box decodes.
     BadImage = "BAD_IMAGE", 422, Caller, Never;
     /// The film or recording is damaged, of a kind that this box does not play, or needs more than it gives one.
     BadVideo = "BAD_VIDEO", 422, Caller, Never;
+    /// Another request is writing to this upload. Ask for its offset in a moment and go on from there.
+    UploadLocked = "UPLOAD_LOCKED", 423, Caller, Backoff;
+    /// The bytes that came are not those that the checksum was made of. They were thrown away: send them again.
+    ChecksumMismatch = "CHECKSUM_MISMATCH", 460, Caller, Never;
     /// Too many requests. Slow down.
     TooManyRequests = "TOO_MANY_REQUESTS", 429, Caller, Backoff;
     /// An unexpected failure of this box. The request id finds it in the log.

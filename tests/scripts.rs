@@ -10,7 +10,16 @@ mod harness;
 
 use std::io::BufRead;
 use std::io::BufReader;
+}
+
+#[test]
+use std::cell::RefCell;
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::net::TcpListener;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -18,6 +27,7 @@ use harness::Appliance;
 use harness::EMAIL;
 use harness::KEY;
 use harness::PASSWORD;
+use tempfile::TempDir;
 
 const NODE_PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts/node/node_modules");
 
@@ -35,6 +45,29 @@ fn s1_checks() {
 fn s2_curl_metadata() {
     needs("curl", &["--version"], "curl");
     run("bash", "s2_curl_metadata.sh");
+}
+
+#[test]
+fn s3_url_ingest() {
+    needs("/usr/bin/python3", &["-c", "import requests"], "python3-requests");
+    // The script's own server is the bucket's, too: it has to know its port beforehand.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let bucket = format!(
+        "{{ venue = {{ endpoint = 'http://127.0.0.1:{port}', region = 'eu-central-1', access_key = 'TESTKEY', \
+         secret_key = 'TESTSECRET' }} }}"
+    );
+    let app = Appliance::with(&[
+        ("CLOAKROOM_NET__ALLOW", "127.0.0.0/8"),
+        ("CLOAKROOM_INGEST__BUCKETS", &bucket),
+        ("CLOAKROOM_INGEST__FETCH__RETRY_SECONDS", "1"),
+    ]);
+    run_on(&app, "/usr/bin/python3", "s3_url_ingest.py", &[&port.to_string()]);
+}
+
+#[test]
+fn s4_direct_to_storage() {
+    needs("curl", &["--version"], "curl");
+    python("s4_direct_to_storage.py");
 }
 
 #[test]
@@ -114,6 +147,15 @@ fn s10_webhooks() {
 }
 
 #[test]
+fn openapi() {
+    let foreign = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("foreign");
+    let program = foreign.join("schemathesis/bin/st");
+    assert!(program.exists(), "this test needs {}: run packaging/test.sh", program.display());
+    let app = Appliance::with(&[("CLOAKROOM_HTTP__RATES__CALLS_BURST", "0")]);
+    run_on(&app, "/usr/bin/python3", "openapi.py", &[foreign.to_str().unwrap()]);
+}
+
+#[test]
 fn bucket_of_others() {
     // Beside the build: packaging/test.sh puts it there.
     let moto = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("foreign/moto");
@@ -143,6 +185,122 @@ fn bucket_of_others() {
     drop(app);
     server.kill().unwrap();
     server.wait().unwrap();
+}
+
+#[test]
+fn tus_js_client_survives_kills() {
+    needs_package("tus-js-client");
+    let app = Killable::start();
+    for (way, kills) in [("pieces", 5), ("stream", 2), ("parallel", 0)] {
+        app.upload(way, kills, |state| {
+            let mut client = Command::new("node");
+            client.arg(script("tus_js.mjs")).args([&*app.base, KEY]).arg(app.file()).arg(state).arg(way);
+            client
+        });
+    }
+}
+
+#[test]
+fn uppy_survives_kills_of_the_server() {
+    needs_package("@uppy/tus");
+    let app = Killable::start();
+    app.upload("uppy", 1, |_| {
+        let mut client = Command::new("node");
+        client.arg(script("tus_uppy.mjs")).args([&*app.base, KEY]).arg(app.file());
+        client
+    });
+}
+
+#[test]
+fn tuspy_survives_kills() {
+    let packages = foreign("tuspy");
+    let there = packages.join("tusclient").exists();
+    assert!(there, "this test needs {}: run packaging/test.sh", packages.display());
+    let app = Killable::start();
+    app.upload("tuspy", 5, |state| {
+        let mut client = Command::new("/usr/bin/python3");
+        client.arg(script("tus_py.py")).args([&*app.base, KEY]).arg(app.file()).arg(state).arg(&packages);
+        client
+    });
+}
+
+/// A server that comes back at the same address, and a file to send to it.
+struct Killable {
+    app: RefCell<Appliance>,
+    base: String,
+    folder: TempDir,
+}
+
+impl Killable {
+    const SIZE_BYTES: usize = 24 << 20;
+
+    fn start() -> Killable {
+        // Free now, and nobody else asks for it while the server is away.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let app = Appliance::with(&[("CLOAKROOM_HTTP__LISTEN", &address)]);
+        let folder = TempDir::new().unwrap();
+        let noise = (0..Killable::SIZE_BYTES as u64).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8);
+        fs::write(folder.path().join("film.bin"), noise.collect::<Vec<_>>()).unwrap();
+        Killable { base: app.base.clone(), app: RefCell::new(app), folder }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("film.bin")
+    }
+
+    /// Has a client upload the file. In turn the server and the client are killed, at even distances.
+    fn upload(&self, way: &str, kills: usize, client: impl Fn(&Path) -> Command) {
+        let state = self.folder.path().join(format!("{way}.state"));
+        if way != "tuspy" {
+            fs::write(&state, "{}").unwrap();
+        }
+        let (mut killed, mut resumed) = (0, 0);
+        let asset = loop {
+            let mut running = client(&state).stdout(Stdio::piped()).spawn().unwrap();
+            let mut asset = None;
+            let lines = BufReader::new(running.stdout.take().unwrap()).lines();
+            for line in lines.map(Result::unwrap) {
+                let (word, value) = line.split_once(' ').unwrap_or((&line, ""));
+                match word {
+                    "asset" => asset = Some(value.to_owned()),
+                    "resumes" => resumed += 1,
+                    _ => {}
+                }
+                let next_bytes = Killable::SIZE_BYTES / (kills + 1) * (killed + 1);
+                if word == "progress" && killed < kills && value.parse::<usize>().unwrap() >= next_bytes {
+                    killed += 1;
+                    if killed % 2 == 1 {
+                        self.app.borrow_mut().crash(|_| {});
+                    } else {
+                        running.kill().unwrap();
+                        break;
+                    }
+                }
+            }
+            let ended = running.wait().unwrap();
+            if let Some(asset) = asset {
+                assert!(ended.success(), "{way}: the client ended with {ended}");
+                break asset;
+            }
+            assert!(ended.code().is_none(), "{way}: the client gave up with {ended}");
+        };
+        assert_eq!((killed, resumed), (kills, kills / 2), "{way}: kills, and starts that went on");
+        let app = self.app.borrow();
+        let path = format!("/api/v1/assets/{asset}/content/original/download");
+        let kept = app.call("GET", &path, &[("X-FileSpin-Api-Key", KEY)], b"").body;
+        assert!(kept == fs::read(self.file()).unwrap(), "{way}: what was kept is not what was sent");
+        let data = app.json(&format!("/api/v1/assets/{asset}/data"));
+        assert_eq!((&data["name"], &data["data"]["way"]), (&"film.bin".into(), &way.into()));
+    }
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(name)
+}
+
+/// What packaging/test.sh puts beside the build.
+fn foreign(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("foreign").join(name)
 }
 
 #[test]

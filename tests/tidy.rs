@@ -29,6 +29,7 @@ const FLOORS: &[&[&[&str]]] = &[
     &[
         &["interfaces/http"],
         &["interfaces/filespin", "interfaces/invitation", "interfaces/manual"],
+        &["interfaces/tus"],
         &["interfaces/router"],
     ],
     &[&["config"], &["app"], &["cli"]],

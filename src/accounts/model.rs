@@ -28,6 +28,11 @@ pub enum Permission {
     HandIn,
     ReadAsset,
     CreateAsset,
+    /// As `CreateAsset`; or an upload key.
+    CreateAssetOrHandIn,
+    /// The same for a further piece of an upload, of which there may be many in a minute; the route has to ask
+    /// whose upload it is.
+    ResumeUpload,
     EditAsset,
     /// As `EditAsset`; or an upload key, and then the route has to ask [`super::Accounts::may_describe`].
     EditAssetOrHandedIn,
@@ -62,7 +67,7 @@ impl Permission {
             Permission::OwnAccount => "OWN_ACCOUNT",
             Permission::HandIn => "UPLOAD_KEY",
             Permission::ReadAsset => "READ_ASSET",
-            Permission::CreateAsset => "CREATE_ASSET",
+            Permission::CreateAsset | Permission::CreateAssetOrHandIn | Permission::ResumeUpload => "CREATE_ASSET",
             Permission::EditAsset | Permission::EditAssetOrHandedIn => "EDIT_ASSET",
             Permission::DistributeAsset => "DISTRIBUTE_ASSET",
             Permission::DeleteAsset => "DELETE_UNDELETE_ASSET",
@@ -76,7 +81,13 @@ impl Permission {
 
     /// Whether an upload key is looked for on this route; anywhere else it is nothing.
     pub fn takes_upload_keys(self) -> bool {
-        matches!(self, Permission::HandIn | Permission::EditAssetOrHandedIn)
+        matches!(
+            self,
+            Permission::HandIn
+                | Permission::EditAssetOrHandedIn
+                | Permission::CreateAssetOrHandIn
+                | Permission::ResumeUpload
+        )
     }
 }
 
@@ -107,6 +118,8 @@ impl Role {
             Permission::HandIn => false,
             Permission::DistributeAsset
             | Permission::CreateAsset
+            | Permission::CreateAssetOrHandIn
+            | Permission::ResumeUpload
             | Permission::EditAsset
             | Permission::EditAssetOrHandedIn => self != Role::User,
             Permission::DeleteAsset => matches!(self, Role::Admin | Role::Manager),

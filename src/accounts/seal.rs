@@ -19,6 +19,7 @@ use ring::hmac;
 use crate::error::Code;
 use crate::error::Result;
 use crate::support::id;
+use crate::support::secret::Secret;
 
 /// The working keys, derived.
 pub struct MasterKey {
@@ -72,6 +73,11 @@ impl MasterKey {
         let mut found = [0; 32];
         found.copy_from_slice(hmac::sign(&self.lookup, text.as_bytes()).as_ref());
         found
+    }
+
+    /// A secret of the box's own for one purpose, the same after every start.
+    pub fn secret_for(&self, purpose: &str) -> Secret {
+        Secret::new(id::hex(hmac::sign(&self.lookup, format!("secret for {purpose}").as_bytes()).as_ref()))
     }
 
     pub fn seal(&self, text: &str) -> Result<Vec<u8>> {

@@ -9,6 +9,9 @@
 //! settings/watermark-{digest}.png                    marks that were laid over pictures
 //! staging/{id}.{revision}                            bytes on their way in; disposable
 //! staging/{id}.{revision}.{key}.{handed}             a conversion on its way in; disposable
+//! staging/{id}.fetched                               a file that is being fetched; a row says how far
+//! staging/{id}.sent.{sent}                           a file sent straight to storage; a row says which
+//! staging/{id}.resumable                             what has come of an upload in pieces
 //! ```
 //!
 //! `{ab}` is the first two digits of the id. An original is one directory entry in a folder
@@ -55,6 +58,16 @@ pub fn parse_original_name(name: &str) -> Option<(AssetId, u32)> {
     Some((id.parse().ok()?, revision.parse().ok()?))
 }
 
+/// The name in staging of an upload that comes in pieces.
+pub fn resumable_name(id: AssetId) -> String {
+    format!("{id}.resumable")
+}
+
+/// Reads [`resumable_name`] back.
+pub fn parse_resumable_name(name: &str) -> Option<AssetId> {
+    name.strip_suffix(".resumable")?.parse().ok()
+}
+
 /// The name in staging of a conversion that people hand in.
 pub fn handed_name(id: AssetId, revision: u32, key: &str, handed: &str) -> String {
     format!("{id}.{revision}.{key}.{handed}")
@@ -65,6 +78,26 @@ pub fn parse_handed_name(name: &str) -> Option<(AssetId, u32, &str, &str)> {
     let mut parts = name.split('.');
     let found = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
     parts.next().is_none().then_some(found)
+}
+
+/// The name in staging of a file that is being fetched.
+pub fn fetched_name(id: AssetId) -> String {
+    format!("{id}.fetched")
+}
+
+/// The name in staging of a file that was sent straight to storage; `sent` tells it from another try.
+pub fn sent_name(id: AssetId, sent: &str) -> String {
+    format!("{id}.sent.{sent}")
+}
+
+/// Reads [`fetched_name`] and [`sent_name`] back: whose file waits under this name.
+pub fn parse_waiting_name(name: &str) -> Option<AssetId> {
+    let mut parts = name.split('.');
+    let id = parts.next()?.parse().ok()?;
+    match (parts.next()?, parts.next(), parts.next()) {
+        ("fetched", None, None) | ("sent", Some(_), None) => Some(id),
+        _ => None,
+    }
 }
 
 pub fn original(id: AssetId, revision: u32) -> Result<ObjectPath> {
@@ -140,10 +173,17 @@ mod tests {
         assert_eq!(part(id, 1, HLS, "720p/init.mp4").unwrap().as_str(), format!("{folder}hls-video/720p/init.mp4"));
         assert_eq!(parse_original_name(&original_name(id, 7)), Some((id, 7)));
         assert_eq!(parse_original_name("tmp-123"), None);
+        assert_eq!(parse_resumable_name(&resumable_name(id)), Some(id));
+        assert_eq!(parse_original_name(&resumable_name(id)), None);
         let name = handed_name(id, 3, "web-500", "0123456789abcdef");
         assert_eq!(parse_original_name(&name), None);
         assert_eq!(parse_handed_name(&name), Some((id, 3, "web-500", "0123456789abcdef")));
         assert_eq!(parse_handed_name(&original_name(id, 7)), None);
+        for waiting in [fetched_name(id), sent_name(id, "0123456789abcdef")] {
+            assert_eq!(parse_waiting_name(&waiting), Some(id));
+            assert_eq!((parse_original_name(&waiting), parse_handed_name(&waiting)), (None, None));
+        }
+        assert_eq!((parse_waiting_name(&original_name(id, 7)), parse_waiting_name(&name)), (None, None));
     }
 
     #[test]

@@ -235,6 +235,37 @@ pub fn replace(tx: &Tx, new: &Asset) -> Result<bool> {
     Ok(changed == 1)
 }
 
+/// Gives an asset the content that was fetched for it. False when nobody waits for it any more.
+pub fn fetched(tx: &Tx, id: AssetId, size_bytes: u64, digests: (&str, &str), content_type: &str) -> Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE asset SET status = 'NOT_READY', size_bytes = ?2, md5 = ?3, sha256 = ?4, content_type = ?5, facts = '{}', \
+                    updated_at = ?6 \
+             WHERE id = ?1 AND revision = 1 AND status = 'QUEUED' AND trashed_at IS NULL",
+        )?
+        .execute(params![id, size_bytes as i64, digests.0, digests.1, content_type, tx.now()])?;
+    Ok(changed == 1)
+}
+
+/// Says how far an asset that is being fetched is.
+pub fn set_fetched_so_far(tx: &Tx, id: AssetId, facts: &Map<String, Value>) -> Result<()> {
+    tx.prepare_cached("UPDATE asset SET facts = ?2 WHERE id = ?1 AND status = 'QUEUED'")?
+        .execute(params![id, Json(facts)])?;
+    Ok(())
+}
+
+/// Assets with the same content that came before this one, the newest first; of one user, or of all.
+pub fn same_content(c: &Connection, id: AssetId, of: Option<i64>, limit: u32) -> Result<Vec<AssetId>> {
+    let mut rows = c.prepare_cached(
+        "SELECT there.id FROM asset AS this JOIN asset AS there INDEXED BY asset_content \
+             ON substr(there.sha256, 1, 16) = substr(this.sha256, 1, 16) AND there.sha256 <> '' \
+         WHERE this.id = ?1 AND there.sha256 = this.sha256 AND there.seq < this.seq AND there.trashed_at IS NULL \
+           AND (?2 IS NULL OR there.creator_id = ?2) \
+         ORDER BY there.seq DESC LIMIT ?3",
+    )?;
+    Ok(rows.query_map(params![id, of, limit], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Moves an asset into the trash, or out of it. In the trash nothing can be cut from it.
 pub fn set_trashed(tx: &Tx, id: AssetId, trashed: bool, user: i64) -> Result<()> {
     tx.prepare_cached(

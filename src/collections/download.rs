@@ -59,8 +59,12 @@ impl Collections {
         }
         let layout = Layout::new(&entries);
         let mut sum = digest::Context::new(&digest::SHA256);
-        layout.frame().for_each(|bytes| sum.update(bytes));
-        kept.iter().for_each(|asset| sum.update(asset.sha256.as_bytes()));
+        for bytes in layout.frame() {
+            sum.update(bytes);
+        }
+        for asset in &kept {
+            sum.update(asset.sha256.as_bytes());
+        }
         let etag = format!("\"{}\"", id::hex(sum.finish().as_ref().get(..16).unwrap_or_default()));
         Ok(Archive { layout, files, etag, modified_at: collection.changed_at })
     }

@@ -45,12 +45,10 @@ pub fn search(c: &Connection, user: i64, filter: &Filter, page: Page) -> Result<
         format!("%{escaped}%")
     });
     let (from, to) = filter.changed;
-    let found = format!(
-        "FROM collection WHERE (user_id = :user OR (group_access AND NOT :private)) \
+    let found = "FROM collection WHERE (user_id = :user OR (group_access AND NOT :private)) \
          AND (NOT :private OR NOT group_access) \
          AND (:pattern IS NULL OR name LIKE :pattern ESCAPE '\\' OR description LIKE :pattern ESCAPE '\\') \
-         AND (:from IS NULL OR changed_at >= :from) AND (:to IS NULL OR changed_at <= :to)"
-    );
+         AND (:from IS NULL OR changed_at >= :from) AND (:to IS NULL OR changed_at <= :to)";
     let total = c.prepare_cached(&format!("SELECT count(*) {found}"))?.query_row(
         named_params! { ":user": user, ":private": filter.private_only, ":pattern": pattern, ":from": from, ":to": to },
         |r| r.get::<_, i64>(0),

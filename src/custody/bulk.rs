@@ -34,7 +34,7 @@ use crate::processing::Bulk;
 use crate::support::clock::Instant;
 
 /// The contract's limits of one request.
-const MOST_ASSETS: u32 = 1000;
+pub const MOST_ASSETS: u32 = 1000;
 const LONGEST_SPAN: Duration = Duration::from_hours(31 * 24);
 
 /// How many processing keys one request may name: more than there are.

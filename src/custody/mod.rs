@@ -19,6 +19,7 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+pub use bulk::MOST_ASSETS;
 pub use bulk::RunBulk;
 pub use bulk::Selection;
 pub use sweep::Made;

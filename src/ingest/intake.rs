@@ -5,10 +5,12 @@
 //! memory: at most two batches for each upload.
 //!
 //! Dropping an [`Intake`] or a [`Taken`] at any moment removes what it staged. (A kept file
-//! has its final name by then; only the name in staging goes.)
+//! has its final name by then; only the name in staging goes.) Those that a row knows of stay:
+//! they are gone on with, or removed, by whoever owns the row.
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -59,7 +61,6 @@ pub struct Intake {
     /// What hashes and writes: here, or away in the step under way.
     sink: Option<Sink>,
     step: Option<JoinHandle<Result<Sink>>>,
-    _reserved: Reservation,
     _under_way: UnderWay,
 }
 
@@ -70,13 +71,34 @@ pub struct Taken {
     pub name: String,
     pub content_type: String,
     pub checksums: Checksums,
-    staged: Staged,
+    pub(super) staged: Staged,
 }
 
 impl Taken {
+    /// The name in staging goes with what is returned.
+    pub(super) fn of(storage: &Storage, file: Received) -> Taken {
+        Taken {
+            id: file.id,
+            revision: 1,
+            name: file.name,
+            content_type: file.content_type,
+            checksums: file.checksums,
+            staged: Staged { storage: storage.clone(), name: file.staged_name, stays: false },
+        }
+    }
+
     pub(super) fn staged_name(&self) -> &str {
         &self.staged.name
     }
+}
+
+/// A file that was received by other means, flushed under this name in staging.
+pub(super) struct Received {
+    pub id: AssetId,
+    pub name: String,
+    pub staged_name: String,
+    pub content_type: String,
+    pub checksums: Checksums,
 }
 
 struct Sink {
@@ -84,26 +106,37 @@ struct Sink {
     digester: Digester,
     unflushed_bytes: u64,
     storage: Storage,
+    reserved: Reservation,
 }
 
-/// The name in staging; removed when dropped.
-struct Staged {
-    storage: Storage,
-    name: String,
+/// The name in staging; removed when dropped, unless it stays.
+pub(super) struct Staged {
+    pub storage: Storage,
+    pub name: String,
+    pub stays: bool,
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        self.storage.unstage(&self.name);
+        if !self.stays {
+            self.storage.unstage(&self.name);
+        }
     }
 }
 
 /// Counts an upload while it lasts.
-struct UnderWay(Arc<AtomicUsize>);
+pub(super) struct UnderWay(Arc<AtomicUsize>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl UnderWay {
+    pub(super) fn begin(ingest: &Ingest) -> UnderWay {
+        ingest.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(&ingest.under_way))
     }
 }
 
@@ -126,31 +159,77 @@ impl Ingest {
         declared_bytes: u64,
     ) -> Result<Intake> {
         let (storage, md5) = (self.storage.clone(), self.md5.clone());
-        let (staged, sink, reserved) = self
+        let (staged, sink) = self
             .cpu
             .run(move || {
                 let reserved = storage.reserve(declared_bytes)?;
                 let file = storage.stage(&staged_name)?;
-                let staged = Staged { storage: storage.clone(), name: staged_name };
-                Ok((staged, Sink { file, digester: Digester::new(&md5), unflushed_bytes: 0, storage }, reserved))
+                let staged = Staged { storage: storage.clone(), name: staged_name, stays: false };
+                Ok((staged, Sink { file, digester: Digester::new(&md5), unflushed_bytes: 0, storage, reserved }))
             })
             .await?;
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        Ok(Intake {
+        Ok(self.intake((id, revision), name, staged, sink, (0, Vec::new())))
+    }
+
+    /// Goes on behind the first `kept_bytes` of what is in staging, and leaves it there whatever
+    /// happens. More are to come.
+    pub(super) async fn resume_as(
+        &self,
+        id: AssetId,
+        revision: u32,
+        staged_name: String,
+        name: &str,
+        kept_bytes: u64,
+        more_bytes: u64,
+    ) -> Result<Intake> {
+        let (storage, md5) = (self.storage.clone(), self.md5.clone());
+        let (staged, sink, known) = self
+            .cpu
+            .run(move || {
+                let reserved = storage.reserve(more_bytes)?;
+                let (file, kept) = storage.restage(&staged_name, kept_bytes)?;
+                let staged = Staged { storage: storage.clone(), name: staged_name, stays: true };
+                let mut digester = Digester::new(&md5);
+                let mut head = Vec::new();
+                let mut at = 0;
+                while at < kept {
+                    let mut batch = vec![0; BATCH_BYTES.min((kept - at) as usize)];
+                    file.read_exact_at(&mut batch, at)?;
+                    if at == 0 {
+                        head.extend(batch.iter().take(HEAD_BYTES));
+                    }
+                    at += batch.len() as u64;
+                    digester.update(&Bytes::from(batch));
+                }
+                Ok((staged, Sink { file, digester, unflushed_bytes: 0, storage, reserved }, (kept, head)))
+            })
+            .await?;
+        Ok(self.intake((id, revision), name, staged, sink, known))
+    }
+
+    /// An intake of what is known already: its size and its head.
+    fn intake(
+        &self,
+        (id, revision): (AssetId, u32),
+        name: &str,
+        staged: Staged,
+        sink: Sink,
+        (size_bytes, head): (u64, Vec<u8>),
+    ) -> Intake {
+        Intake {
             id,
             revision,
             staged,
             name: name::clean(name),
             cpu: self.cpu.clone(),
             max_bytes: self.config.max_file_bytes,
-            size_bytes: 0,
-            head: Vec::new(),
+            size_bytes,
+            head,
             batch: BytesMut::new(),
             sink: Some(sink),
             step: None,
-            _reserved: reserved,
-            _under_way: UnderWay(Arc::clone(&self.under_way)),
-        })
+            _under_way: UnderWay::begin(self),
+        }
     }
 }
 
@@ -167,6 +246,23 @@ impl Intake {
         }
         self.batch.extend_from_slice(&chunk);
         if self.batch.len() >= BATCH_BYTES { self.send_batch().await } else { Ok(()) }
+    }
+
+    /// How many bytes have come.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Brings everything so far to the disk; how much that is.
+    pub(super) async fn mark(&mut self) -> Result<u64> {
+        self.send_batch().await?;
+        let sink = self.sink().await?;
+        let flushed = self.cpu.run(move || {
+            sink.storage.flush(&sink.file)?;
+            Ok(sink)
+        });
+        self.sink = Some(flushed.await?);
+        Ok(self.size_bytes)
     }
 
     /// Ends the file: the last bytes are written and everything is flushed to the disk.
@@ -226,6 +322,7 @@ impl Intake {
 
 impl Sink {
     fn take(&mut self, batch: &Bytes) -> Result<()> {
+        self.reserved.spend(batch.len() as u64)?;
         self.digester.update(batch);
         self.file.write_all(batch).map_err(Error::from)?;
         self.unflushed_bytes += batch.len() as u64;

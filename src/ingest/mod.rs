@@ -7,20 +7,31 @@
 //! begin ─▶ write … ─▶ finish        staging/{id}.{revision}, hashed and flushed     (intake.rs)
 //! keep  ─▶ final name, flushed ─▶ one transaction: asset NOT_READY + job `save`  ─▶ the caller is answered
 //!          or the next revision of one that is there (replace.rs), or a conversion (hand_in.rs)
+//!          or the content of one that waits for it: fetched from elsewhere          (from_url.rs)
+//! pieces ─▶ staging/{id}.resumable, flushed; the row knows how far ─▶ keep          (resumable/)
 //! save  ─▶ sniffed and probed ─▶ one transaction: OK, file-saved, a round of processing (save.rs)
 //! ```
+//!
+//! A file may also be sent first and become an asset when it is registered (direct.rs). Calls that
+//! bring a key of the sender's are made once (once.rs).
 //!
 //! Invariant: whoever was given an id finds the same bytes under it after any crash; bytes
 //! whose id nobody was given are never visible. Recovery looks at staging alone (`recover.rs`).
 
+mod direct;
+mod from_url;
 mod hand_in;
 mod intake;
 mod name;
+mod once;
 mod recover;
 mod replace;
+pub mod resumable;
 mod save;
+mod store;
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -30,27 +41,43 @@ use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 
+pub use direct::Claim;
+pub use direct::ExpireVoucher;
+pub use direct::Permit;
+pub use from_url::Bucket;
+pub use from_url::FetchConfig;
+pub use from_url::FetchOriginal;
 pub use intake::Intake;
 pub use intake::Taken;
+pub use once::Answered;
+pub use once::Once;
+pub use once::Repeat;
 pub use save::SaveOriginal;
 
 use crate::accounts::Caller;
+use crate::accounts::MasterKey;
+use crate::assets;
 use crate::assets::Asset;
+use crate::assets::AssetId;
 use crate::assets::Assets;
 use crate::assets::Status;
 use crate::assets::data;
 use crate::assets::data::Mode;
 use crate::assets::place;
-use crate::assets::store;
 use crate::custody::Custody;
 use crate::error::Code;
 use crate::error::Result;
 use crate::homes::Homes;
+use crate::infra::db::Conn;
 use crate::infra::db::Db;
+use crate::infra::db::Tx;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Jobs;
 use crate::infra::storage::Backend;
 use crate::infra::storage::Storage;
+use crate::infra::storage::sigv4::Signer;
+use crate::ingest::resumable::Doubts;
+use crate::ingest::resumable::Holds;
 use crate::journal::Journal;
 use crate::processing::Processing;
 use crate::schemas::Schemas;
@@ -59,6 +86,10 @@ use crate::stills::Stills;
 use crate::support::checksum::Lanes;
 use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
+use crate::support::fetch::Fetch;
+
+/// Of how many assets with the same content is told.
+const MOST_DUPLICATES: u32 = 10;
 
 /// How this process takes files in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,6 +99,29 @@ pub struct Config {
     pub max_file_bytes: u64,
     /// How many parts one upload may have, files and fields together.
     pub max_parts: usize,
+    /// How long an upload in pieces waits for its next piece.
+    pub resumable_seconds: u64,
+    /// How long it has to have been seen as expired before it is removed.
+    pub resumable_doubt_seconds: u64,
+    /// With which assets a new one is compared.
+    pub duplicates: Duplicates,
+    /// How long the same call is answered the same.
+    pub repeat_seconds: u64,
+    /// How long a file may be sent straight to storage, and registered, after that was announced.
+    pub direct_seconds: u64,
+    /// What `s3://` addresses may name, by the bucket's name.
+    pub buckets: HashMap<String, Bucket>,
+    pub fetch: FetchConfig,
+}
+
+/// Where the same content is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Duplicates {
+    None,
+    /// Among the assets of the same user.
+    Own,
+    All,
 }
 
 /// Takes files in; cheap to clone.
@@ -85,10 +139,17 @@ pub struct Ingest {
     custody: Custody,
     schemas: Schemas,
     stills: Stills,
+    fetch: Fetch,
+    /// Signs the forms that send files straight to storage.
+    signer: Signer,
     md5: Lanes,
     config: Config,
+    /// Calls under way that brought a key.
+    calls: once::UnderWay,
     /// Uploads under way: background work yields to them.
     under_way: Arc<AtomicUsize>,
+    holds: Holds,
+    doubts: Doubts,
 }
 
 /// What the sender says about the files of one upload.
@@ -98,6 +159,10 @@ pub struct Note {
     pub data_schema_id: i64,
     /// Where it came from, for the record: a host name.
     pub source: Option<String>,
+    /// What the system keeps with the data, under names of its own.
+    pub system: Map<String, Value>,
+    /// The call that this belongs to, if it is to be made once.
+    pub once: Option<Once>,
 }
 
 impl Ingest {
@@ -116,6 +181,8 @@ impl Ingest {
         custody: Custody,
         schemas: Schemas,
         stills: Stills,
+        fetch: Fetch,
+        master: &MasterKey,
     ) -> Ingest {
         Ingest {
             db,
@@ -130,9 +197,14 @@ impl Ingest {
             custody,
             schemas,
             stills,
+            fetch,
+            signer: direct::signer(master),
             md5: Lanes::start(),
             config,
+            calls: once::UnderWay::default(),
             under_way: Arc::default(),
+            holds: Holds::default(),
+            doubts: Doubts::default(),
         }
     }
 
@@ -152,13 +224,50 @@ impl Ingest {
         if taken.is_empty() {
             return Err(Code::NoFile.because("The upload holds no file: send at least one file part."));
         }
-        let note = Note { data: data::merged(Map::new(), note.data, Mode::Replace)?, ..note };
+        self.keep_with(caller, taken, note, |_| Ok(())).await
+    }
+
+    /// Those that came before each of these and have the same content: of that is told, nothing is merged.
+    /// Pages with an upload key are told nothing of others.
+    pub async fn duplicates(&self, caller: &Caller, assets: &[Asset]) -> Result<Vec<Vec<AssetId>>> {
+        if matches!(caller, Caller::UploadKey { .. }) || self.config.duplicates == Duplicates::None {
+            return Ok(vec![Vec::new(); assets.len()]);
+        }
+        let (this, new): (_, Vec<_>) = (self.clone(), assets.iter().map(|a| (a.id, a.creator_id)).collect());
+        self.db.read(move |c| new.into_iter().map(|(id, creator)| this.same_as(c, id, creator)).collect()).await
+    }
+
+    fn same_as(&self, c: &Conn, id: AssetId, creator: i64) -> Result<Vec<AssetId>> {
+        let of = match self.config.duplicates {
+            Duplicates::None => return Ok(Vec::new()),
+            Duplicates::Own => Some(creator),
+            Duplicates::All => None,
+        };
+        assets::store::same_content(c, id, of, MOST_DUPLICATES)
+    }
+
+    /// Keeps uploads; what else is to be written with their rows is, or nothing is kept.
+    async fn keep_with(
+        &self,
+        caller: &Caller,
+        taken: Vec<Taken>,
+        note: Note,
+        also: impl FnOnce(&Tx) -> Result<()> + Send + 'static,
+    ) -> Result<Vec<Asset>> {
+        let mut note = Note { data: data::merged(Map::new(), note.data, Mode::Replace)?, ..note };
+        note.data.append(&mut note.system);
         let (this, user) = (self.clone(), caller.user_id());
-        let keeping = self.cpu.handle().spawn(async move { this.keep_all(user, taken, note).await });
+        let keeping = self.cpu.handle().spawn(async move { this.keep_all(user, taken, note, also).await });
         keeping.await.map_err(|e| Code::Internal.from("keeping an upload", e))?
     }
 
-    async fn keep_all(&self, user: i64, taken: Vec<Taken>, note: Note) -> Result<Vec<Asset>> {
+    async fn keep_all(
+        &self,
+        user: i64,
+        taken: Vec<Taken>,
+        note: Note,
+        also: impl FnOnce(&Tx) -> Result<()> + Send + 'static,
+    ) -> Result<Vec<Asset>> {
         let storage = self.storage.clone();
         let placed = self
             .cpu
@@ -180,16 +289,22 @@ impl Ingest {
         let written = self
             .db
             .write(move |tx| {
-                rows.iter()
+                let kept = rows
+                    .iter()
                     .map(|file| {
                         let asset = new_asset(file, user, &note, tx.now());
-                        store::insert(tx, &asset)?;
+                        assets::store::insert(tx, &asset)?;
                         schemas.settle(tx, asset.id)?;
                         jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
                         homes.owe(tx, &asset)?;
                         Ok(asset)
                     })
-                    .collect::<Result<Vec<_>>>()
+                    .collect::<Result<Vec<_>>>()?;
+                also(tx)?;
+                if let Some(once) = &note.once {
+                    once.note(tx, &kept)?;
+                }
+                Ok(kept)
             })
             .await;
         let (storage, failed) = (self.storage.clone(), written.is_err());
@@ -197,6 +312,9 @@ impl Ingest {
         self.cpu.spawn(move || {
             for place in taken.iter().filter(|_| failed).filter_map(|file| file.place().ok()) {
                 storage.uncommit(&place);
+            }
+            for file in taken.iter().filter(|file| !failed && file.staged.stays) {
+                storage.unstage(file.staged_name());
             }
             drop(taken);
         });

@@ -4,10 +4,15 @@
 //! |---|---|---|---|---|
 //! | `tmp-…` | – | – | a derived object being written, or one being removed | removed |
 //! | whole or part | no | – | an upload that was not finished | removed |
+//! | `….resumable` | – | – | an upload that comes in pieces | stays when its row is open; else it goes |
+//! | whole, of such an upload | maybe | none | about to be kept | both names go, it is kept again |
 //! | whole | yes | none, or of an earlier revision | kept, but nobody was told | the final name goes, the file is quarantined |
 //! | whole | yes | of this revision | kept and recorded | the name in staging goes |
 //! | whole | yes | of a later revision | replaced meanwhile, or refused for that | both names go |
 //! | a conversion | yes | does not name it | handed in, but nobody was told, or replaced meanwhile | both names go |
+//! | fetched or sent | no | a row waits for it | on its way | it stays |
+//! | fetched or sent | yes | a row waits for it | kept, but not recorded | the final name goes; it is kept again |
+//! | fetched or sent | – | no row waits for it | kept and recorded, or given up | the name in staging goes |
 //! | a conversion | yes | names it | kept and recorded | the name in staging goes |
 //!
 //! Only staging is looked at, so a start takes the same time with ten assets or ten million. Files
@@ -18,16 +23,21 @@ use crate::assets::place;
 use crate::assets::store;
 use crate::error::Result;
 use crate::infra::storage::staging;
+use crate::ingest;
 use crate::ingest::Ingest;
 
 impl Ingest {
     /// Brings staging in order. Runs before the first request is taken.
     pub async fn recover(&self) -> Result<()> {
         for name in self.storage.staged()? {
-            if let Some((id, revision)) = place::parse_original_name(&name) {
+            if let Some(id) = place::parse_resumable_name(&name) {
+                self.recover_resumable(&name, id).await?;
+            } else if let Some((id, revision)) = place::parse_original_name(&name) {
                 self.recover_original(&name, id, revision).await?;
             } else if let Some((id, revision, key, handed)) = place::parse_handed_name(&name) {
                 self.recover_conversion(&name, id, revision, key, handed).await?;
+            } else if let Some(id) = place::parse_waiting_name(&name) {
+                self.recover_waiting(&name, id).await?;
             } else {
                 if !name.starts_with(staging::TEMPORARY) {
                     tracing::warn!(staged.name = name, "an unknown file in staging was removed");
@@ -35,12 +45,17 @@ impl Ingest {
                 self.storage.unstage(&name);
             }
         }
-        Ok(())
+        self.take_up_resumables().await
     }
 
     async fn recover_original(&self, name: &str, id: AssetId, revision: u32) -> Result<()> {
         let recorded = self.db.read(move |c| store::revision(c, id)).await?;
-        if recorded == Some(revision) || !self.storage.is_linked(name) {
+        let comes_in_pieces = self.is_resumable(id).await?;
+        if recorded.is_none() && comes_in_pieces {
+            // A second name of bytes that have another one here, and are kept anew from there.
+            self.storage.uncommit(&place::original(id, revision)?);
+        }
+        if recorded == Some(revision) || comes_in_pieces || !self.storage.is_linked(name) {
             self.storage.unstage(name);
             return Ok(());
         }
@@ -51,6 +66,16 @@ impl Ingest {
         }
         self.storage.quarantine(name)?;
         tracing::warn!(asset.id = %id, "an upload that nobody was told about was quarantined");
+        Ok(())
+    }
+
+    async fn recover_waiting(&self, name: &str, id: AssetId) -> Result<()> {
+        let staged = name.to_owned();
+        if !self.db.read(move |c| ingest::store::waits_for(c, id, &staged)).await? {
+            self.storage.unstage(name);
+        } else if self.storage.is_linked(name) {
+            self.storage.uncommit(&place::original(id, 1)?);
+        }
         Ok(())
     }
 

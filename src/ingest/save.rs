@@ -152,15 +152,20 @@ impl Ingest {
     /// Writes the verdict and everything that follows from it, in one transaction. Of one that went
     /// to the trash meanwhile nothing is told or made; that is done when it is fetched back.
     async fn settle(&self, mut asset: Asset, verdict: Verdict, again: Vec<String>, at: Option<Attempt>) -> Result<()> {
-        let (journal, processing) = (self.journal.clone(), self.processing.clone());
+        let (journal, processing, this) = (self.journal.clone(), self.processing.clone(), self.clone());
+        let mut facts = verdict.facts;
         self.db
             .write(move |tx| {
+                let same = this.same_as(tx, asset.id, asset.creator_id)?;
+                if !same.is_empty() {
+                    facts.insert("duplicate_of".to_owned(), same.iter().map(AssetId::to_string).collect());
+                }
                 let status = if verdict.errors.contains_key("original") { Status::Error } else { Status::Ok };
                 if let Some(content_type) = verdict.content_type {
                     content_type.clone_into(&mut asset.content_type);
                     store::set_content_type(tx, asset.id, asset.revision, content_type)?;
                 }
-                let is_new = store::looked_at(tx, asset.id, asset.revision, status, &verdict.facts, &verdict.errors)?;
+                let is_new = store::looked_at(tx, asset.id, asset.revision, status, &facts, &verdict.errors)?;
                 if is_new && store::is_present(tx, asset.id, asset.revision)? {
                     journal.tell(tx, asset.id, Event::FileSaved, &json!({ "revision": asset.revision }))?;
                     if status == Status::Ok {

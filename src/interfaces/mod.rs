@@ -5,3 +5,4 @@ pub mod http;
 pub mod invitation;
 pub mod manual;
 pub mod router;
+pub mod tus;

@@ -13,8 +13,10 @@ use crate::interfaces::http::observe::RequestId;
 use crate::interfaces::http::openapi;
 use crate::interfaces::http::table;
 use crate::interfaces::http::table::Body;
+use crate::interfaces::http::table::Routes;
 use crate::interfaces::invitation;
 use crate::interfaces::manual;
+use crate::interfaces::tus;
 
 /// Puts everything that is served into an application.
 pub fn mount(app: &mut ServiceConfig) {
@@ -26,12 +28,19 @@ pub fn mount(app: &mut ServiceConfig) {
         .route("/manual/images/{name}", web::get().to(manual::picture))
         .route("/invitation", web::get().to(invitation::page))
         .route("/", web::get().to(welcome));
-    filespin::routes().mount(app);
+    routes().mount(app);
     app.default_service(web::to(nowhere));
 }
 
+/// FileSpin's contract, and ways in that speak of the same things and refuse in its words.
+fn routes() -> Routes {
+    let mut routes = filespin::routes();
+    tus::mount(&mut routes);
+    routes
+}
+
 async fn document() -> HttpResponse {
-    let rows = filespin::routes();
+    let rows = routes();
     HttpResponse::Ok().json(openapi::document(rows.rows(), Body::json::<filespin::reply::Refusal>()))
 }
 

@@ -46,10 +46,13 @@ use crate::support::clock::Instant;
 pub const REACH: usize = 10_000;
 
 /// Of these, the newest, the best are put in front when somebody asks for the best.
-const RANKED: usize = 2_000;
+const RANKED: usize = 1_000;
 
-/// Hits that are looked for beyond a page, at once.
+/// Hits that are looked for beyond a page that is turned to.
 const AHEAD: usize = 200;
+
+/// How long hits are counted that nobody has asked for yet.
+const COUNTING: Duration = Duration::from_millis(2);
 
 /// Searches remembered in the database.
 const KEPT: i64 = 10_000;
@@ -179,12 +182,11 @@ impl Search {
         let (made, found) = self
             .db
             .read(move |c| {
-                let made = match known {
-                    Some(made) => made,
-                    None => {
-                        let asked = store::asked(c, id)?.ok_or(Code::SearchNotFound)?;
-                        Arc::new(Made::new(c, asked.criteria, asked.newest)?)
-                    }
+                let made = if let Some(made) = known {
+                    made
+                } else {
+                    let asked = store::asked(c, id)?.ok_or(Code::SearchNotFound)?;
+                    Arc::new(Made::new(c, asked.criteria, asked.newest)?)
                 };
                 if made.criteria.trashed && !may_see_trash {
                     return Err(Code::Forbidden.because("The trash is searched by administrators alone."));
@@ -209,23 +211,26 @@ impl Search {
 }
 
 impl Made {
-    fn new(c: &Conn, criteria: Criteria, newest: i64) -> Result<Made> {
+    fn new(c: &Conn, mut criteria: Criteria, newest: i64) -> Result<Made> {
+        criteria.per_page = criteria.per_page.max(1);
         let plan = Plan::new(c, &criteria, newest)?;
         let driver = store::driver(c, &plan)?;
         let mut list = List::default();
-        let at_most = if plan.is_sorted() {
-            // What is put into another order has to be there first.
-            grow(c, &plan, driver, &mut list, REACH)?;
+        // What is put into another order has to be there first.
+        let is_sorted = plan.is_sorted() && !plan.by_relevance() && !matches!(driver, Driver::Sizes { .. });
+        let wanted = match criteria.per_page + 1 {
+            _ if is_sorted => REACH,
+            one_page if plan.by_relevance() => RANKED.max(one_page),
+            one_page => one_page,
+        };
+        grow(c, &plan, driver, &mut list, wanted)?;
+        if is_sorted {
             list.is_whole = true;
             store::sort(c, &plan, &mut list.keys)?;
-            if plan.by_relevance() {
-                rank::best_first(c, &plan, &mut list.keys, RANKED)?;
-            }
-            list.keys.len()
-        } else {
-            grow(c, &plan, driver, &mut list, criteria.per_page.max(AHEAD))?;
-            if list.is_whole { list.keys.len() } else { store::at_most(c, &plan, REACH)? }
-        };
+        } else if plan.by_relevance() {
+            rank::best_first(c, &plan, &mut list.keys, RANKED)?;
+        }
+        let at_most = if list.is_whole { list.keys.len() } else { store::at_most(c, &plan, REACH, COUNTING)? };
         Ok(Made { criteria, plan, driver, at_most, list: Mutex::new(list) })
     }
 

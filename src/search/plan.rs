@@ -58,7 +58,7 @@ pub struct Plan {
     /// The newest asset of the moment.
     pub newest: i64,
     pub sort: Vec<Sort>,
-    /// The words of the keyword, for ranking, and the names of the fields they are sought in.
+    /// The words of the keyword, for ranking; true for those that only begin a word.
     pub keyword: Vec<(String, bool)>,
 }
 
@@ -119,8 +119,7 @@ impl Plan {
 
     /// Whether hits are wanted in another order than newest first.
     pub fn is_sorted(&self) -> bool {
-        self.sort.iter().any(|sort| *sort != Sort { by: By::Uploaded, descending: true })
-            && self.sort.first().is_some_and(|sort| *sort != Sort { by: By::Uploaded, descending: true })
+        self.sort.first().is_some_and(|sort| *sort != Sort { by: By::Uploaded, descending: true })
     }
 
     pub fn by_relevance(&self) -> bool {

@@ -7,6 +7,9 @@
 //!
 //! A key is an asset's seq; below zero it is in the trash (`schema.sql`).
 
+use std::time::Duration;
+use std::time::Instant;
+
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::params;
@@ -93,18 +96,25 @@ pub fn next(c: &Connection, plan: &Plan, driver: Driver, known: &[i64], limit: u
     Ok(rows.query_map(params_from_iter(values), |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// A number that hits do not exceed, found without looking for them all.
-pub fn at_most(c: &Connection, plan: &Plan, reach: usize) -> Result<usize> {
+/// A number that hits do not exceed, found without looking for them all: what each part of the
+/// plan finds alone, as far as it is counted within `patience`.
+pub fn at_most(c: &Connection, plan: &Plan, reach: usize, patience: Duration) -> Result<usize> {
     let mut least = reach;
     if plan.is_open() && !plan.trashed {
         least = least.min(assets::store::count(c)? as usize);
     }
     if let Some(text) = &plan.text {
-        let mut count = c.prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM search_text WHERE search_text MATCH ?1 AND rowid > 0 \
-             ORDER BY rowid DESC LIMIT ?2)",
+        let mut rows = c.prepare_cached(
+            "SELECT rowid FROM search_text WHERE search_text MATCH ?1 AND rowid > 0 ORDER BY rowid DESC LIMIT ?2",
         )?;
-        least = least.min(count.query_row(params![text, reach as i64], |r| r.get::<_, i64>(0))? as usize);
+        let mut rows = rows.query(params![text, reach as i64])?;
+        let (began, mut count) = (Instant::now(), 0);
+        while rows.next()?.is_some() && began.elapsed() < patience {
+            count += 1;
+        }
+        if began.elapsed() < patience {
+            least = least.min(count);
+        }
     }
     if plan.uploaded.is_some() {
         least = least.min(count_uploaded(c, plan, reach)?);
@@ -233,9 +243,9 @@ impl Sql {
 /// The statement that walks, and its values.
 pub fn statement(plan: &Plan, driver: Driver, known: &[i64], limit: usize) -> (String, Vec<Value>) {
     let mut sql = Sql::default();
-    // Walking by seq, the last hit says where to go on; in any other order, their number does.
+    // Walking by seq, the oldest hit says where to go on; in any other order, their number does.
     let is_by_seq = !matches!(driver, Driver::Uploaded | Driver::Sizes { .. } | Driver::Trash);
-    let before = known.last().copied().filter(|_| is_by_seq).unwrap_or(plan.newest.saturating_add(1));
+    let before = known.iter().copied().min().filter(|_| is_by_seq).unwrap_or(plan.newest.saturating_add(1));
     let looks_at_asset = match driver {
         Driver::Text | Driver::Numbers(_) | Driver::FewNumbers(_) => plan.uploaded.is_some() || plan.size.is_some(),
         _ => false,

@@ -115,7 +115,7 @@ pub fn names<'a>(wanted: impl IntoIterator<Item = &'a str>) -> Vec<String> {
             Some(at) => name.split_at(at),
             None => (name, ""),
         };
-        (1..)
+        (1..=u32::MAX)
             .map(|n| if n == 1 { name.to_owned() } else { format!("{stem} ({n}){extension}") })
             .find(|name| taken.insert(name.to_lowercase()))
             .unwrap_or_default()

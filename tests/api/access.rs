@@ -90,3 +90,26 @@ fn pages_of_other_origins() {
         assert!(expected.is_empty() || answer.header("vary").contains("Origin"), "{answer:?}");
     }
 }
+
+#[test]
+fn who_asks_too_much_is_told_when_to_come_back() {
+    let app = Appliance::with(&[
+        ("CLOAKROOM_HTTP__RATES__CALLS_PER_SECOND", "1"),
+        ("CLOAKROOM_HTTP__RATES__CALLS_BURST", "5"),
+        ("CLOAKROOM_HTTP__RATES__FAILURES_PER_SECOND", "1"),
+        ("CLOAKROOM_HTTP__RATES__FAILURES_BURST", "3"),
+    ]);
+    let limits = app.call("GET", "/api/v1/limits", &[AUTH], b"");
+    assert_eq!(limits.status, 200);
+    assert_eq!(limits.json()["requests"]["calls_burst"], 5);
+    let last = |headers: &[(&str, &str)], path: &str| {
+        (0..20).map(|_| app.call("GET", path, headers, b"")).find(|answer| answer.status == 429).unwrap()
+    };
+    let slower = last(&[AUTH], "/api/v1/assets");
+    assert_eq!(slower.json()["message"], "TOO_MANY_REQUESTS");
+    assert!(slower.header("retry-after").parse::<u32>().unwrap() >= 1);
+    // Who guesses is told so; what needs no right is still there for everybody.
+    let guessed = format!("/api/v1/assets/{}/conversions", "0".repeat(32));
+    assert_eq!(last(&[], &guessed).json()["message"], "TOO_MANY_REQUESTS");
+    assert_eq!(app.call("GET", "/openapi.json", &[], b"").status, 200);
+}

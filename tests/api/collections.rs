@@ -31,7 +31,7 @@ fn a_collection_is_made_copied_changed_and_deleted() {
     );
     assert_eq!(made["extended_result"][&a]["name"], "a.jpg");
     let one = format!("{ONE}/{}", made["id"]);
-    assert_eq!(app.json(&one), made);
+    assert_eq!(app.json(&one)["assets"], made["assets"]);
 
     let copy = send(&app, "POST", ONE, &json!({"source_id": made["id"]})).json();
     assert!(copy["name"].as_str().is_some_and(|name| name.starts_with("Copy of My Collection @ 2")), "{copy}");

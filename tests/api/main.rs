@@ -42,7 +42,11 @@ mod search;
 mod settings;
 /// Links and public access.
 mod sharing;
+/// Uploads in pieces: the rules of tus, crashes, rivals.
+mod tus;
 /// Files on their way in, and everything that can be wrong with them.
 mod uploads;
+/// The other ways in: fetched from elsewhere, straight to storage; calls that are sent twice.
+mod ways;
 /// Films on their way out: renditions, streams, storyboards; cancelling.
 mod videos;

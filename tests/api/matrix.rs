@@ -19,10 +19,13 @@ const CALLERS: [&str; 7] = ["nobody", "wrong key", "USER", "CREATOR", "MANAGER",
 const OPEN: Answers = "+?+++++";
 const KNOWN: Answers = "??++++?";
 const MAKE: Answers = "??x+++?";
+const MAKE_OR_HAND_IN: Answers = "??x++++";
 const DELETE: Answers = "??xx++?";
 const ADMIN: Answers = "??xxx+?";
-/// With a role, or with an upload key about what came in by it, which nothing is.
-const DESCRIBE: Answers = "??x+++x";
+/// With a role, or with an upload key: what it came in by is asked once the body was understood.
+const DESCRIBE: Answers = "??x++++";
+/// For administrators, and what is asked about here is the one that nobody may change.
+const NOBODY: Answers = "??xxxx?";
 /// Upload keys alone; the table of roles gives nobody this.
 const UPLOAD_KEY: Answers = "??xxxx+";
 
@@ -64,9 +67,21 @@ const TABLE: &[(&str, Answers)] = &[
     ("GET /api/v1/user/settings", ADMIN),
     ("PATCH /api/v1/user/settings/update", ADMIN),
     ("POST /api/v1/user/settings/update", ADMIN),
+    ("GET /api/v1/limits", KNOWN),
     // Handing in
     ("POST /api/v1/assets/new/content/original/upload", MAKE),
+    ("POST /api/v1/assets/new/content/original/external", MAKE),
+    ("GET /api/v1/assets/new/content_storage_url", MAKE),
+    ("POST /api/v1/assets/new/register_asset", MAKE),
+    // The form is signed, so who sends it need not be known
+    ("POST /api/v1/storage", OPEN),
     ("POST /api/v1/upload", UPLOAD_KEY),
+    ("OPTIONS /files", OPEN),
+    ("OPTIONS /files/{id}", OPEN),
+    ("POST /files", MAKE_OR_HAND_IN),
+    ("GET /files/{id}", MAKE_OR_HAND_IN),
+    ("PATCH /files/{id}", MAKE_OR_HAND_IN),
+    ("DELETE /files/{id}", MAKE_OR_HAND_IN),
     ("POST /api/v1/assets/{id}/content/original/replace", MAKE),
     ("POST /api/v1/assets/{id}/content/{key}", MAKE),
     ("POST /api/v1/assets/{id}/data/update", DESCRIBE),
@@ -77,14 +92,36 @@ const TABLE: &[(&str, Answers)] = &[
     ("POST /api/v1/assets/bulk/delete", DELETE),
     ("POST /api/v1/assets/bulk/process", MAKE),
     ("GET /api/v1/assets/{id}/download", OPEN),
+    ("DELETE /api/v1/assets/{id}", DELETE),
+    ("POST /api/v1/assets/{id}/delete", DELETE),
+    ("POST /api/v1/assets/{id}/undelete", DELETE),
+    ("DELETE /api/v1/assets/{id}/content", DELETE),
+    ("POST /api/v1/assets/{id}/content/delete", DELETE),
+    ("POST /api/v1/assets/{id}/content/undelete", DELETE),
+    ("POST /api/v1/assets/purge", ADMIN),
+    ("GET /api/v1/assets/purge/count", ADMIN),
+    ("POST /api/v1/assets/bulk/purge", ADMIN),
+    ("GET /api/v1/assets/bulk/purge/count", ADMIN),
     // Finding
     ("POST /api/v1/search", KNOWN),
     ("GET /api/v1/search/{search_result_id}/{page}", KNOWN),
     ("GET /api/v1/assetschemas", KNOWN),
     ("POST /api/v1/assetschemas", ADMIN),
+    ("GET /api/v1/assetschemas/{schema_id}", KNOWN),
+    ("PATCH /api/v1/assetschemas/{schema_id}", ADMIN),
+    ("PUT /api/v1/assetschemas/{schema_id}", ADMIN),
+    ("DELETE /api/v1/assetschemas/{schema_id}", NOBODY),
+    ("GET /api/v1/json-schema/Asset.CustomMetadata.v1.schema.json", OPEN),
+    // A collection belongs to who made it, which is weighed collection by collection
     ("POST /api/v1/assetcollection", KNOWN),
+    ("GET /api/v1/assetcollection/{collection_id}", KNOWN),
+    ("PATCH /api/v1/assetcollection/{collection_id}", KNOWN),
+    ("PUT /api/v1/assetcollection/{collection_id}", KNOWN),
+    ("DELETE /api/v1/assetcollection/{collection_id}", KNOWN),
+    ("POST /api/v1/assetcollection/{collection_id}/assets", KNOWN),
+    ("DELETE /api/v1/assetcollection/{collection_id}/assets", KNOWN),
     ("POST /api/v1/assetcollections", KNOWN),
-    ("GET /api/v1/assetcollection/{collection_id}/download", OPEN),
+    ("GET /api/v1/assetcollection/{collection_id}/download", KNOWN),
     // News
     ("GET /api/v1/feed", KNOWN),
     ("GET /api/v1/changes", KNOWN),

@@ -57,6 +57,41 @@ fn a_schema_is_made_read_changed_and_deleted() {
 }
 
 #[test]
+fn a_changed_schema_is_applied_to_what_is_there() {
+    let app = Appliance::start();
+    let plain =
+        json!({"name": "x", "schema": {"properties": {"note": {"type": "string"}, "size": {"type": "number"}}}});
+    let id = send(&app, "POST", SCHEMAS, &plain).json()["id"].clone();
+    let data = json!({"data": {"note": "green apple", "size": 5}, "data_schema_id": id});
+    let form = Form::new().file("file", "p.jpg", &jpeg(30, 20)).field("custom_metadata", &data.to_string());
+    let asset = app.upload(form).json()["assets"][0]["id"].clone();
+    let found = |asked: &Value| app.post_json("/api/v1/search", &asked.to_string());
+    let by_word = json!({"keyword": "apple"});
+    let by_field = json!({"schema_criteria": {"data_schema_id": id, "fields": {"note": "green", "size": ">=5"}}});
+    assert_eq!(found(&by_word).json()["result"], json!([]));
+    found(&by_field).refused(400, "INVALID_REQUEST");
+
+    let change = |note: Value, most: u32| {
+        let size = json!({"type": "number", "maximum": most, "filespin_properties": {"searchable": true}});
+        let schema = json!({"properties": {"note": {"type": "string", "filespin_properties": note}, "size": size}});
+        assert_eq!(send(&app, "PUT", &format!("{SCHEMAS}/{id}"), &json!({"schema": schema})).status, 200);
+    };
+    let becomes = |asked: &Value, want: &Value| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while found(asked).json()["result"] != *want {
+            assert!(std::time::Instant::now() < deadline, "{asked} still finds {}", found(asked).text());
+        }
+    };
+    let both = json!({"searchable": true, "keyword_searchable": true});
+    change(both.clone(), 9);
+    becomes(&by_word, &json!([asset]));
+    becomes(&by_field, &json!([asset]));
+    // By these rules it does not conform any more.
+    change(both, 3);
+    becomes(&by_word, &json!([]));
+}
+
+#[test]
 fn the_default_schema_is_there_and_stays() {
     let app = Appliance::start();
     let default = app.json(&format!("{SCHEMAS}/0"));

@@ -311,7 +311,7 @@ def check_files(appliance, kept, forsaken):
     with database:
         assets = database.execute("SELECT id, revision FROM asset").fetchall()
         made = database.execute("SELECT asset_id, revision, key, coalesce(handed, extension) FROM conversion").fetchall()
-        tally = database.execute("SELECT assets FROM tally").fetchone()[0]
+        tally = database.execute("SELECT sum(live) FROM asset_block").fetchone()[0]
         listed = database.execute("SELECT count(*) FROM asset WHERE trashed_at IS NULL").fetchone()[0]
     database.close()
     if tally != listed:

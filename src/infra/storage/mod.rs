@@ -27,6 +27,8 @@ pub mod bucket;
 #[cfg(test)]
 pub mod double;
 pub mod path;
+pub mod post_policy;
+pub mod sigv4;
 pub mod staging;
 mod transport;
 mod workspace;
@@ -222,6 +224,20 @@ pub struct Reservation {
     bytes: u64,
 }
 
+impl Reservation {
+    /// That many bytes go to the disk now, where the file system counts them. What was not announced
+    /// is set aside as it comes, or refused.
+    pub fn spend(&mut self, bytes: u64) -> Result<()> {
+        if let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) {
+            let mut more = Storage { inner: Arc::clone(&self.inner) }.reserve(more)?;
+            self.bytes += std::mem::take(&mut more.bytes);
+        }
+        self.bytes -= bytes;
+        self.inner.reserved_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.inner.reserved_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -272,8 +288,7 @@ impl Storage {
 
     /// What the file system has free, less what uploads under way have been promised.
     pub fn free_bytes(&self) -> Result<u64> {
-        let stat = rustix::fs::fstatvfs(&self.inner.dir).map_err(io)?;
-        Ok((stat.f_bavail * stat.f_frsize).saturating_sub(self.inner.reserved_bytes.load(Ordering::Relaxed)))
+        Ok(self.bytes_on_disk()?.saturating_sub(self.inner.reserved_bytes.load(Ordering::Relaxed)))
     }
 
     /// Whether uploads are taken at all.
@@ -286,12 +301,22 @@ impl Storage {
         if self.is_degraded() {
             return Err(Code::StorageUnavailable.because("the disk failed to flush"));
         }
-        let free = self.free_bytes()?;
-        if free < bytes.saturating_add(self.inner.free_floor_bytes) {
-            return Err(Code::DiskFull.because(format!("{bytes} bytes asked for, {free} free")));
+        let on_disk = self.bytes_on_disk()?;
+        let enough = |reserved: u64| {
+            let left = on_disk.saturating_sub(reserved);
+            (left >= bytes.saturating_add(self.inner.free_floor_bytes)).then(|| reserved + bytes)
+        };
+        // In one step, so that two who ask at once are not both promised the last of it.
+        match self.inner.reserved_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough) {
+            Ok(_) => Ok(Reservation { inner: Arc::clone(&self.inner), bytes }),
+            Err(reserved) => Err(Code::DiskFull
+                .because(format!("{bytes} bytes asked for, {on_disk} free, {reserved} of them set aside for others"))),
         }
-        self.inner.reserved_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Reservation { inner: Arc::clone(&self.inner), bytes })
+    }
+
+    fn bytes_on_disk(&self) -> Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.inner.dir).map_err(io)?;
+        Ok(stat.f_bavail * stat.f_frsize)
     }
 
     /// Opens an object for reading by descriptor.
@@ -506,6 +531,18 @@ mod tests {
         let held = storage.reserve(1 << 20).unwrap();
         assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 1 << 20);
         drop(held);
+        assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 0);
+        let mut held = storage.reserve(100).unwrap();
+        held.spend(70).unwrap();
+        assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 30, "what is on the disk is not counted twice");
+        held.spend(50).unwrap();
+        assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(held.spend(u64::MAX / 2).unwrap_err().code, Code::DiskFull, "nor is more taken than is there");
+        drop(held);
+        let quarter = storage.free_bytes().unwrap() / 4;
+        let all = [0; 5].map(|_| storage.reserve(quarter));
+        assert!(all.iter().filter(|one| one.is_ok()).count() < 5, "five quarters were promised");
+        drop(all);
         assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 0);
         assert_eq!(storage.reserve(u64::MAX / 2).err().unwrap().code, Code::DiskFull);
     }

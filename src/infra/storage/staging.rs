@@ -5,6 +5,8 @@
 //! after a restart. Every other name is an upload, and its owner knows what the name says.
 
 use std::fs::File;
+use std::io::Seek;
+use std::io::SeekFrom;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::AtFlags;
@@ -32,9 +34,44 @@ impl Storage {
         }
     }
 
+    /// Opens a staged file to write on behind its first `keep_bytes`; what it has beyond them is cut off.
+    /// One that has less, or is not there, begins anew. The file, and how much of it was kept.
+    pub fn restage(&self, name: &str, keep_bytes: u64) -> Result<(File, u64)> {
+        let mut file = self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDWR | OFlags::CREATE).map_err(io)?;
+        let kept = if file.metadata()?.len() < keep_bytes { 0 } else { keep_bytes };
+        file.set_len(kept)?;
+        file.seek(SeekFrom::Start(kept))?;
+        Ok((file, kept))
+    }
+
+    /// Makes the names in staging survive a power cut.
+    pub fn flush_names(&self) -> Result<()> {
+        self.sync_folder(FOLDER)
+    }
+
     /// Opens a staged file to look at it.
     pub fn open_staged(&self, name: &str) -> Result<File> {
         self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDONLY).map_err(io)
+    }
+
+    /// Opens a staged file to write on, or creates it, so that its name survives a power cut.
+    pub fn stage_again(&self, name: &str) -> Result<File> {
+        let path = format!("{FOLDER}/{name}");
+        match self.open_at(&path, OFlags::RDWR) {
+            Err(Errno::NOENT) => {
+                let file = self.open_at(&path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL).map_err(io)?;
+                self.flushed(rustix::fs::fsync(&self.folder(FOLDER)?))?;
+                Ok(file)
+            }
+            other => other.map_err(io),
+        }
+    }
+
+    /// Gives a staged file a second name here.
+    pub fn link_staged(&self, from: &str, to: &str) -> Result<()> {
+        let folder = self.folder(FOLDER)?;
+        self.unstage(to);
+        rustix::fs::linkat(&folder, from, &folder, to, AtFlags::empty()).map_err(io)
     }
 
     /// Takes an object, or a folder with all that is in it, away from its place at once: what is

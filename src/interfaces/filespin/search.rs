@@ -33,7 +33,7 @@ use crate::support::clock::Instant;
 use crate::wire::filespin::AssetData;
 
 const USUAL_PER_PAGE: u64 = 50;
-const MOST_PER_PAGE: u64 = 500;
+pub const MOST_PER_PAGE: u64 = 500;
 const MOST_SORTS: usize = 4;
 
 pub fn mount(r: &mut Routes) {

@@ -41,7 +41,7 @@ const USUAL_LIFE: Duration = Duration::from_mins(100);
 /// The longest that an object store signs for, which callers of `object_storage` reckon with.
 const OBJECT_STORAGE_LIFE: Duration = Duration::from_hours(7 * 24);
 /// Assets of one request for links.
-const MOST_LINKS: usize = 100;
+pub const MOST_LINKS: usize = 100;
 
 const LINK_QUERY: [(&str, &str); 5] = [
     ("key", "A content key: `original`, a conversion, a transcode"),

@@ -1,6 +1,7 @@
 //! Multipart upload.
 
 use actix_web::HttpRequest;
+use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::web::Json;
@@ -10,13 +11,20 @@ use serde_json::Value;
 
 use crate::accounts::Caller;
 use crate::accounts::Permission;
+use crate::assets::Assets;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::ingest::Answered;
 use crate::ingest::Ingest;
 use crate::ingest::Intake;
 use crate::ingest::Note;
 use crate::ingest::Taken;
+use crate::interfaces::filespin::once;
+use crate::interfaces::filespin::once::Begun;
+use crate::interfaces::filespin::once::BodyPrint;
+use crate::interfaces::filespin::once::CUSTOM_METADATA;
+use crate::interfaces::filespin::once::Call;
 use crate::interfaces::filespin::reply::Origin;
 use crate::interfaces::http::extract::Id;
 use crate::interfaces::http::observe::Figures;
@@ -42,7 +50,9 @@ pub fn mount(r: &mut Routes) {
         "One or more files under any field name; optionally `custom_metadata`, the JSON text \
              {\"data\": {...}, \"data_schema_id\": 1}, for all of them.",
     ))
+    .headers(once::HEADERS)
     .answers(200, Body::json::<Uploaded>())
+    .refuses(once::REFUSALS)
     .refuses(&[
         Code::NoFile,
         Code::EmptyFile,
@@ -105,33 +115,62 @@ pub(super) struct CustomMetadata {
     pub(super) data_schema_id: i64,
 }
 
+#[expect(clippy::too_many_arguments, reason = "actix hands in one by one what a request holds")]
 async fn upload(
     caller: Caller,
     ingest: Data<Ingest>,
+    assets: Data<Assets>,
     figures: Data<Figures>,
     origin: Origin,
     request: HttpRequest,
+    call: Call,
     parts: Parts,
-) -> Reply<Json<Uploaded>> {
+) -> Reply<HttpResponse> {
     let mut parts = parts.at_most(ingest.config().max_parts);
+    let mut body = BodyPrint::default();
+    let once = match call.begin(&ingest, &caller).await? {
+        Begun::Made(before) => {
+            before.fits(&call.print(&body.read(&mut parts).await?))?;
+            return Ok(again(&before, &assets, &origin.0).await?);
+        }
+        Begun::New(once) => once,
+    };
     let mut note = Note { source: source(&request), ..Note::default() };
     let mut taken = Vec::new();
     while let Some(part) = parts.next().await? {
         match part {
             Part::File(mut file) => {
-                let intake = ingest.begin(&file.name, parts.declared_bytes).await?;
-                taken.push(take(intake, &figures, &mut parts, &mut file).await?);
+                let intake = ingest.begin(&file.name, parts.announced_bytes()).await?;
+                let file_taken = take(intake, &figures, &mut parts, &mut file).await?;
+                body.file(&file.name, &file_taken.checksums.sha256_hex());
+                taken.push(file_taken);
             }
-            Part::Field { name, text } if name == "custom_metadata" => {
+            Part::Field { name, text } if name == CUSTOM_METADATA => {
                 let told = custom_metadata(&text)?;
+                body.field(&text);
                 note.data = told.data;
                 note.data_schema_id = told.data_schema_id;
             }
             Part::Field { .. } => {}
         }
     }
-    let assets = ingest.keep(&caller, taken, note).await?;
-    Ok(Json(Uploaded::new(&assets, &origin.0)))
+    note.once = once.map(|once| once.of(call.print(&body.end())));
+    let once = note.once.clone();
+    let kept = ingest.keep(&caller, taken, note).await?;
+    let same = ingest.duplicates(&caller, &kept).await?;
+    Ok(once::first(&ingest, once, &Uploaded::new(&kept, &origin.0).noting(&same)).await?)
+}
+
+/// An upload that was made before, answered as it was then.
+pub(super) async fn again(before: &Answered, assets: &Assets, origin: &str) -> Result<HttpResponse> {
+    if let Some(answer) = once::noted(before) {
+        return Ok(answer);
+    }
+    let mut kept = Vec::new();
+    for id in &before.assets {
+        kept.push(assets.find(*id).await?.asset);
+    }
+    Ok(once::made_up(&Uploaded::new(&kept, origin)))
 }
 
 async fn replace(
@@ -150,10 +189,10 @@ async fn replace(
         match part {
             Part::File(_) if taken.is_some() => return Err(one_file().into()),
             Part::File(mut file) => {
-                let intake = ingest.begin_replacing(id.0, &file.name, parts.declared_bytes).await?;
+                let intake = ingest.begin_replacing(id.0, &file.name, parts.announced_bytes()).await?;
                 taken = Some(take(intake, &figures, &mut parts, &mut file).await?);
             }
-            Part::Field { name, text } if name == "custom_metadata" => {
+            Part::Field { name, text } if name == CUSTOM_METADATA => {
                 let told = custom_metadata(&text)?;
                 note.data = told.data;
                 note.data_schema_id = told.data_schema_id;
@@ -180,7 +219,7 @@ async fn hand_in(
         match part {
             Part::File(_) if taken.is_some() => return Err(one_file().into()),
             Part::File(mut file) => {
-                let intake = ingest.begin_handing_in(id.0, key, &file.name, parts.declared_bytes).await?;
+                let intake = ingest.begin_handing_in(id.0, key, &file.name, parts.announced_bytes()).await?;
                 taken = Some(take(intake, &figures, &mut parts, &mut file).await?);
             }
             Part::Field { .. } => {}

@@ -49,8 +49,14 @@ pub async fn admit(
     let caller = match key {
         // Whoever brings more than an upload key is let do more than that.
         Some(key) if asked == Permission::HandIn || !has_credentials(request.headers()) => {
-            accounts.pace_upload_key(network(request))?;
-            let caller = accounts.by_upload_key(&key).await?;
+            let caller = match accounts.by_upload_key(&key).await {
+                // The upload was counted when it began.
+                Ok(caller) if asked == Permission::ResumeUpload => caller,
+                found => {
+                    accounts.pace_upload_key(network(request))?;
+                    found?
+                }
+            };
             if !settings.now().auth.admits(page(request.headers()).as_deref()) {
                 return Err(Code::Forbidden.because("This page may not use upload keys: its domain is not authorised."));
             }

@@ -21,7 +21,7 @@ use crate::interfaces::http::pace::Pace;
 use crate::interfaces::http::table::Failure;
 
 /// The largest JSON body that is read.
-const MAX_JSON_BYTES: usize = 256 * 1024;
+pub const MAX_JSON_BYTES: usize = 256 * 1024;
 
 /// The `{id}` of the path as an asset id. Anything else cannot be an asset: 404.
 pub struct Id(pub AssetId);

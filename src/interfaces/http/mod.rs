@@ -14,6 +14,7 @@ pub mod parts;
 pub mod respond;
 pub mod server;
 pub mod table;
+pub mod throttle;
 pub mod tls;
 
 use serde::Deserialize;
@@ -45,4 +46,20 @@ pub struct Config {
     pub body_stall_seconds: u64,
     /// How long a stop waits for requests under way.
     pub drain_seconds: u64,
+    /// How many requests somebody may make.
+    pub rates: Rates,
+}
+
+/// What `throttle` allows; a zero means no limit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rates {
+    /// Calls of one user that ask for a permission, in the long run …
+    pub calls_per_second: u32,
+    /// … and at once.
+    pub calls_burst: u32,
+    /// Calls from one address that fail for want of a right or name what is not there, in the long run …
+    pub failures_per_second: u32,
+    /// … and at once.
+    pub failures_burst: u32,
 }

@@ -41,6 +41,14 @@ use crate::settings::auth::host_of;
 /// Where pages hand in with an upload key.
 pub const PICKER: &str = "/api/v1/upload";
 
+/// Where uploads in pieces live (tus). What its protocol asks of every answer is done here.
+pub const RESUMABLE: &str = "/files";
+
+/// The version of that protocol.
+pub const TUS_VERSION: &str = "1.0.0";
+
+const METHOD_OVERRIDE: &str = "x-http-method-override";
+
 /// Names a request in the log and in the answer.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);
@@ -122,11 +130,21 @@ pub struct Cors {
 impl Cors {
     fn allowed(&self, request: &ServiceRequest) -> Option<header::HeaderValue> {
         let origin = request.headers().get(header::ORIGIN)?;
-        if uses_upload_key(request) {
-            // Named, so that a page elsewhere learns nothing of what an upload key is answered.
+        let is_authorized = || {
             let settings = request.app_data::<web::Data<Settings>>()?;
             let host = host_of(origin.to_str().ok()?);
-            return settings.now().auth.admits(host.as_deref()).then(|| origin.clone());
+            settings.now().auth.admits(host.as_deref()).then(|| origin.clone())
+        };
+        if uses_upload_key(request) {
+            // Named, so that a page elsewhere learns nothing of what an upload key is answered.
+            return is_authorized();
+        }
+        // A browser that asks before a call does not say which key will come in a header.
+        if *request.method() == Method::OPTIONS
+            && is_resumable(request.path())
+            && let Some(origin) = is_authorized()
+        {
+            return Some(origin);
         }
         if self.origins.iter().any(|o| o == "*") {
             return Some(header::HeaderValue::from_static("*"));
@@ -140,13 +158,29 @@ fn uses_upload_key(request: &ServiceRequest) -> bool {
     request.path() == PICKER || caller::upload_key(request.request()).is_some()
 }
 
+/// Whether an upload in pieces is meant, or all of them.
+fn is_resumable(path: &str) -> bool {
+    path.strip_prefix(RESUMABLE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The method that is meant, where a client cannot send it.
+fn meant(request: &ServiceRequest) -> Option<Method> {
+    let word = request.headers().get(METHOD_OVERRIDE).filter(|_| is_resumable(request.path()))?;
+    [Method::OPTIONS, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE]
+        .into_iter()
+        .find(|method| word.as_bytes().eq_ignore_ascii_case(method.as_str().as_bytes()))
+}
+
 /// The middleware around everything.
 pub async fn observe(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let began = Instant::now();
     let id = RequestId::given_or_new(&request);
+    if let Some(meant) = meant(&request) {
+        request.head_mut().method = meant;
+    }
     let figures = request.app_data::<web::Data<Figures>>().cloned();
     let allowed = request.app_data::<web::Data<Cors>>().and_then(|cors| cors.allowed(&request));
     request.extensions_mut().insert(id.clone());
@@ -154,11 +188,12 @@ pub async fn observe(
         figures.under_way.inc();
     }
     let _count = Leaving(figures.as_ref().map(|f| f.under_way.clone()));
-    let mut answer = if *request.method() == Method::OPTIONS {
-        preflight(request)
-    } else {
-        next.call(request).await?.map_into_boxed_body()
-    };
+    let asks_for_options = *request.method() == Method::OPTIONS;
+    let resumable = is_resumable(request.path());
+    let mut answer = next.call(request).await?.map_into_boxed_body();
+    if asks_for_options {
+        answer = if answer.status().is_success() { permitted(answer) } else { preflight(answer) };
+    }
     let status = answer.status().as_u16();
     let took = began.elapsed();
     if let Some(figures) = &figures {
@@ -169,6 +204,9 @@ pub async fn observe(
     }
     log(&answer, &id, status, took);
     common_headers(&mut answer, &id, allowed);
+    if resumable {
+        resumable_headers(&mut answer);
+    }
     Ok(answer)
 }
 
@@ -218,17 +256,55 @@ fn common_headers(answer: &mut ServiceResponse, id: &RequestId, allowed: Option<
     }
 }
 
-/// A browser asks before it sends a key to another origin.
-fn preflight(request: ServiceRequest) -> ServiceResponse<BoxBody> {
+/// What the protocol of uploads in pieces wants in every answer.
+fn resumable_headers(answer: &mut ServiceResponse) {
+    use header::HeaderName;
+    use header::HeaderValue;
+    const EXPOSED: &str = "Location, Retry-After, X-Request-Id, Tus-Resumable, Tus-Version, Tus-Max-Size, \
+                           Tus-Extension, Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Expires, \
+                           Upload-Metadata, Upload-Concat, Upload-Defer-Length, Cloakroom-Asset-Id";
+    let is_refused_version = answer.status().as_u16() == 412;
+    let headers = answer.headers_mut();
+    headers.insert(HeaderName::from_static("tus-resumable"), HeaderValue::from_static(TUS_VERSION));
+    if is_refused_version {
+        headers.insert(HeaderName::from_static("tus-version"), HeaderValue::from_static(TUS_VERSION));
+    }
+    if headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    }
+}
+
+/// The answer of a route to OPTIONS, with what a browser wants to know.
+fn permitted(mut answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    use header::HeaderValue;
+    const HEADERS: &str = "Authorization, Content-Type, X-FileSpin-Api-Key, X-FileSpin-Upload-Key, \
+                           X-Requested-With, X-Request-Id, X-HTTP-Method-Override, Tus-Resumable, Upload-Length, \
+                           Upload-Offset, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum";
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PATCH, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS),
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// A browser asks before it sends a key to another origin. No route answers OPTIONS, but the table's
+/// refusal knows what else the address answers.
+fn preflight(refusal: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    let allow = refusal.headers().get(header::ALLOW).cloned();
+    let allow = allow.unwrap_or(header::HeaderValue::from_static("GET, HEAD, OPTIONS"));
     let answer = HttpResponse::NoContent()
         .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE"))
         .insert_header((
             header::ACCESS_CONTROL_ALLOW_HEADERS,
             "Authorization, Content-Type, Range, If-Range, If-None-Match, X-FileSpin-Api-Key, \
-             X-FileSpin-Upload-Key, X-Requested-With, X-Request-Id",
+             X-FileSpin-Upload-Key, X-Requested-With, X-Request-Id, Idempotency-Key",
         ))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
-        .insert_header((header::ALLOW, "GET, HEAD, POST, OPTIONS"))
+        .insert_header((header::ALLOW, allow))
         .finish();
-    request.into_response(answer)
+    ServiceResponse::new(refusal.into_parts().0, answer)
 }

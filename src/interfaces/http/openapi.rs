@@ -12,7 +12,7 @@ use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Row;
 
 /// Codes that any route with a caller may answer.
-const COMMON: &[Code] = &[Code::Internal, Code::Busy, Code::UnsupportedMedia];
+const COMMON: &[Code] = &[Code::Internal, Code::Busy, Code::UnsupportedMedia, Code::TooManyRequests];
 
 /// Codes that any route with a body may answer.
 const OF_BODIES: &[Code] = &[Code::InvalidRequest, Code::UploadIncomplete, Code::BodyTooSlow, Code::TooLarge];
@@ -23,6 +23,9 @@ pub fn document(rows: &[Row], error: Body) -> Value {
     let mut generator = settings.into_generator();
     let mut describe = |body: Body| match body {
         Body::Json(schema) => json!({ "application/json": { "schema": schema(&mut generator) } }),
+        Body::Other(media_type, what) if media_type.ends_with("json") => {
+            json!({ media_type: { "schema": { "description": what } } })
+        }
         Body::Other(media_type, what) => {
             json!({ media_type: { "schema": { "type": "string", "format": "binary", "description": what } } })
         }
@@ -78,9 +81,8 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         Permission::Anyone => &[Code::Unauthorized],
         _ => &[Code::Unauthorized, Code::Forbidden],
     };
-    let paced: &[Code] = if row.permission.takes_upload_keys() { &[Code::TooManyRequests] } else { &[] };
     let of_body = if row.takes.is_some() { OF_BODIES } else { &[] };
-    let own = row.refuses.iter().chain(denied).chain(paced);
+    let own = row.refuses.iter().chain(denied);
     let general = of_body.iter().chain(COMMON).filter(|code| !row.refuses.contains(code));
     for code in own.chain(general) {
         let status = code.http().to_string();
@@ -96,14 +98,18 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         .path
         .split('{')
         .filter_map(|part| Some(part.split_once('}')?.0))
-        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
-    let in_query = row.query.iter().map(
-        |(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": { "type": "string" } }),
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": parameter(name) }));
+    let in_query = row
+        .query
+        .iter()
+        .map(|(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": parameter(name) }));
+    let in_head = row.headers.iter().map(
+        |(name, what)| json!({ "name": name, "in": "header", "description": what, "schema": { "type": "string" } }),
     );
     let mut operation = json!({
         "summary": row.summary,
         "operationId": operation_id(row),
-        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "parameters": in_path.chain(in_query).chain(in_head).collect::<Vec<_>>(),
         "responses": answers,
         "x-permission": row.permission.word(),
     });
@@ -111,7 +117,9 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         let ways = match row.permission {
             Permission::Anyone => json!([]),
             Permission::HandIn => json!([{ "UploadKey": [] }]),
-            Permission::EditAssetOrHandedIn => json!([{ "ApiKey": [] }, { "Token": [] }, { "UploadKey": [] }]),
+            Permission::EditAssetOrHandedIn | Permission::CreateAssetOrHandIn | Permission::ResumeUpload => {
+                json!([{ "ApiKey": [] }, { "Token": [] }, { "UploadKey": [] }])
+            }
             _ => json!([{ "ApiKey": [] }, { "Token": [] }]),
         };
         operation.insert("security".into(), ways);
@@ -121,6 +129,19 @@ fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Valu
         }
     }
     operation
+}
+
+/// Counting words mean numbers wherever they stand.
+fn parameter(name: &str) -> Value {
+    match name {
+        "limit" | "offset" | "since" | "grace_seconds" => {
+            json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX })
+        }
+        "before" | "page" => json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX }),
+        "link_type" => json!({ "type": "string", "enum": ["cdn", "object_storage"] }),
+        "delivery" => json!({ "type": "string", "enum": ["display", "download"] }),
+        _ => json!({ "type": "string" }),
+    }
 }
 
 /// The same without bodies.

@@ -33,6 +33,7 @@ pub struct Parts {
     watch: Watch,
     /// What the whole body was announced to have.
     pub declared_bytes: u64,
+    came_bytes: u64,
     left: usize,
 }
 
@@ -76,11 +77,17 @@ fn open(request: &HttpRequest, payload: &mut Payload) -> Result<Parts> {
         multipart: Multipart::new(request.headers(), payload.take()),
         watch: pace.watch(),
         declared_bytes: text(header::CONTENT_LENGTH).and_then(|v| v.parse().ok()).unwrap_or(0),
+        came_bytes: 0,
         left: usize::MAX,
     })
 }
 
 impl Parts {
+    /// How much of what was announced is still to come.
+    pub fn announced_bytes(&self) -> u64 {
+        self.declared_bytes.saturating_sub(self.came_bytes)
+    }
+
     /// Allows at most this many parts.
     pub fn at_most(mut self, parts: usize) -> Parts {
         self.left = parts;
@@ -109,7 +116,9 @@ impl Parts {
     /// The next bytes of a file; `None` at its end.
     pub async fn chunk(&mut self, file: &mut FilePart) -> Result<Option<Bytes>> {
         let chunk = self.watch.next(file.body.next()).await?.transpose().map_err(|e| broken(&e))?;
-        self.watch.came(chunk.as_ref().map_or(0, Bytes::len));
+        let bytes = chunk.as_ref().map_or(0, Bytes::len);
+        self.watch.came(bytes);
+        self.came_bytes += bytes as u64;
         Ok(chunk)
     }
 

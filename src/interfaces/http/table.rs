@@ -45,6 +45,7 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::interfaces::http::caller;
 use crate::interfaces::http::observe::RequestId;
+use crate::interfaces::http::throttle::Throttle;
 use crate::settings::Settings;
 
 /// When to try again, unless the error knows better.
@@ -68,6 +69,8 @@ pub struct Row {
     pub summary: &'static str,
     /// Query parameters: name and meaning.
     pub query: Vec<(&'static str, &'static str)>,
+    /// Headers that mean something here, beside those of HTTP: name and meaning.
+    pub headers: Vec<(&'static str, &'static str)>,
     pub takes: Option<Body>,
     /// Whether the body may be left out.
     pub body_is_optional: bool,
@@ -160,6 +163,17 @@ impl Routes {
         self.add(Method::DELETE, path, permission, handler, summary)
     }
 
+    /// What a path says about itself; browsers that ask before a call are answered by `observe` besides.
+    pub fn options<F: Endpoint<Args>, Args: FromRequest + 'static>(
+        &mut self,
+        path: &'static str,
+        permission: Permission,
+        handler: F,
+        summary: &'static str,
+    ) -> &mut Row {
+        self.add(Method::OPTIONS, path, permission, handler, summary)
+    }
+
     fn add<F: Endpoint<Args>, Args: FromRequest + 'static>(
         &mut self,
         method: Method,
@@ -183,6 +197,7 @@ impl Routes {
             permission,
             summary,
             query: Vec::new(),
+            headers: Vec::new(),
             takes: None,
             body_is_optional: false,
             answers: Vec::new(),
@@ -222,13 +237,20 @@ fn allowed(rows: &[&Row]) -> String {
     if verbs.contains(&"GET") {
         verbs.push("HEAD");
     }
-    verbs.push("OPTIONS");
+    if !verbs.contains(&"OPTIONS") {
+        verbs.push("OPTIONS");
+    }
     verbs.join(", ")
 }
 
 impl Row {
     pub fn query(&mut self, parameters: impl IntoIterator<Item = (&'static str, &'static str)>) -> &mut Row {
         self.query.extend(parameters);
+        self
+    }
+
+    pub fn headers(&mut self, headers: impl IntoIterator<Item = (&'static str, &'static str)>) -> &mut Row {
+        self.headers.extend(headers);
         self
     }
 
@@ -375,11 +397,20 @@ async fn check(request: &ServiceRequest, permission: Permission) -> Result<crate
     }
     let accounts = request.app_data::<web::Data<Accounts>>().ok_or(Code::Internal)?;
     let settings = request.app_data::<web::Data<Settings>>().ok_or(Code::Internal)?;
-    caller::admit(accounts, settings, request.request(), permission).await
+    let caller = caller::admit(accounts, settings, request.request(), permission).await?;
+    if permission != Permission::Anyone
+        && let Some(throttle) = request.app_data::<web::Data<Throttle>>()
+    {
+        throttle.call(&caller)?;
+    }
+    Ok(caller)
 }
 
 fn told(tell: Tell, error: &Error, request: &actix_web::HttpRequest) -> HttpResponse {
     let id = RequestId::of(request);
+    let throttle = request.app_data::<web::Data<Throttle>>();
+    let slower = throttle.and_then(|throttle| throttle.failed(caller::network(request), error));
+    let error = slower.as_ref().unwrap_or(error);
     match error.code.blame() {
         crate::error::Blame::Caller => tracing::debug!(request.id = %id.0, %error, "refused"),
         crate::error::Blame::World => tracing::warn!(request.id = %id.0, %error, "could not be served"),

@@ -50,6 +50,7 @@ pub struct SmallBody {
     status_message: String,
     /// Key and why it failed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     errors: BTreeMap<String, String>,
 }
 
@@ -154,6 +155,7 @@ pub struct WebhookSettings {
     callback_events: CallbackEvents,
     /// Ours: URLs that answered 410 and are told nothing until they are set again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     disabled_urls: Vec<DisabledUrl>,
 }
 

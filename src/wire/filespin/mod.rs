@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::assets::AUDIO_PREVIEW;
 use crate::assets::Asset;
+use crate::assets::AssetId;
 use crate::assets::Conversion;
 use crate::assets::Full;
 use crate::assets::STORYBOARD;
@@ -79,6 +80,7 @@ pub struct AssetData {
     addons_info: BTreeMap<&'static str, AddonInfo>,
     /// `original` (fatal) or `warning`, and a sentence.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     errors: BTreeMap<String, String>,
 }
 
@@ -173,6 +175,9 @@ pub struct UploadedFile {
     /// A small preview, for pictures and films.
     #[serde(skip_serializing_if = "Option::is_none")]
     thumbnail: Option<String>,
+    /// Assets that came before and have the same content, the newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    duplicate_of: Vec<String>,
 }
 
 impl UploadedFile {
@@ -187,6 +192,7 @@ impl UploadedFile {
             content_type: asset.content_type.clone(),
             thumbnail: (asset.has_picture() || asset.is_film())
                 .then(|| format!("{base}/api/v1/assets/{}/conversions?resize=200,200", asset.id)),
+            duplicate_of: Vec::new(),
         }
     }
 }
@@ -205,6 +211,16 @@ impl Uploaded {
     pub fn new(assets: &[Asset], base: &str) -> Uploaded {
         let files: Vec<_> = assets.iter().map(|asset| UploadedFile::new(asset, base)).collect();
         Uploaded { assets: files.clone(), files, success: true, provider: PROVIDER }
+    }
+
+    /// The same, saying of each file which assets have its content already.
+    #[must_use]
+    pub fn noting(mut self, duplicates: &[Vec<AssetId>]) -> Uploaded {
+        for (file, same) in self.files.iter_mut().zip(duplicates) {
+            file.duplicate_of = same.iter().map(AssetId::to_string).collect();
+        }
+        self.assets.clone_from(&self.files);
+        self
     }
 }
 
@@ -239,14 +255,17 @@ pub struct StepsData {
     #[serde(skip_serializing_if = "Option::is_none")]
     preprocess: Option<StepData>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     conversions: BTreeMap<String, StepData>,
     /// Renditions, streams and previews of films and recordings.
     #[serde(skip_serializing_if = "Option::is_none")]
     transcodes: Option<BTreeMap<String, StepData>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     addons: BTreeMap<String, StepData>,
     /// The one step of a job about many.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(default)]
     bulk: BTreeMap<String, StepData>,
 }
 

@@ -1,0 +1,626 @@
+//! Fetching: a file that lies elsewhere becomes an asset.
+//!
+//! ```text
+//! order ─▶ one transaction: asset QUEUED, where it lies, job ─▶ the caller is answered
+//! fetch (job) ─▶ staging/{id}.fetched, hashed; what is flushed is noted, and an attempt that breaks
+//!                off is gone on with by Range, if the source says that it is still the same
+//!   whole  ─▶ final name ─▶ one transaction: asset NOT_READY + job `save`
+//!   not    ─▶ one transaction: asset ERROR with a sentence · or again, a while later
+//! ```
+//!
+//! Invariant: an asset that is QUEUED has its order and its job; whatever ends the one ends the
+//! others in the same transaction. Every address is judged at the socket (`support::fetch`), also
+//! those that sources send us on to. One that was deleted meanwhile is fetched no further.
+//!
+//! Where credentials for `s3://` come from is the configuration's; no other source gets any.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+use std::time::Instant as Moment;
+
+use bytes::Bytes;
+use hyper::Method;
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+use url::Url;
+
+use crate::accounts::Caller;
+use crate::assets;
+use crate::assets::Asset;
+use crate::assets::AssetId;
+use crate::assets::Status;
+use crate::assets::place;
+use crate::error::Code;
+use crate::error::Error;
+use crate::error::Result;
+use crate::infra::db::Tx;
+use crate::infra::jobs::Attempt;
+use crate::infra::jobs::Enqueue;
+use crate::infra::jobs::Job;
+use crate::infra::jobs::Queue;
+use crate::infra::jobs::Run;
+use crate::infra::storage::sigv4;
+use crate::infra::storage::sigv4::Signer;
+use crate::infra::storage::Backend;
+use crate::ingest::Ingest;
+use crate::ingest::Intake;
+use crate::ingest::Note;
+use crate::ingest::Once;
+use crate::ingest::SaveOriginal;
+use crate::ingest::Taken;
+use crate::ingest::name;
+use crate::ingest::store;
+use crate::ingest::store::Order;
+use crate::journal::Event;
+use crate::support::fetch;
+use crate::support::fetch::Answer;
+use crate::support::fetch::Ask;
+use crate::support::fetch::Line;
+use crate::support::mime;
+use crate::support::secret::Secret;
+
+/// How often a source may send us on.
+const MOST_REDIRECTS: usize = 3;
+
+/// How much may have to be fetched again after a crash.
+const MARK_EVERY_BYTES: u64 = 16 << 20;
+
+/// How often is told how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a source may make us wait before the next attempt.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+
+/// The job may take longer than the configuration allows a file: it ends by that, and by this only at last.
+const LONGEST_ATTEMPT: Duration = Duration::from_hours(24);
+
+/// What an asset in the trash is told to be, that was never fetched.
+const DELETED: &str = "The asset was deleted before its file was fetched.";
+
+/// How files are fetched.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchConfig {
+    pub connect_seconds: u64,
+    /// For the head of an answer.
+    pub answer_seconds: u64,
+    /// For one attempt.
+    pub total_seconds: u64,
+    /// A source that is slower than this over `window_seconds` is given up for this attempt.
+    pub min_bytes_per_second: u64,
+    pub window_seconds: u64,
+    /// Waits between attempts.
+    pub retry_seconds: Vec<u64>,
+}
+
+/// A bucket that may be read from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bucket {
+    /// Of another server than Amazon's: `https://host`, and the bucket's name is the path's first part.
+    #[serde(default)]
+    pub endpoint: String,
+    pub region: String,
+    pub access_key: String,
+    pub secret_key: Secret,
+}
+
+/// Fetches the file of an asset that is QUEUED.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FetchOriginal {
+    id: AssetId,
+}
+
+impl FetchOriginal {
+    /// Where errands in the network wait.
+    pub const QUEUE_NAME: Queue = Queue("net");
+}
+
+impl Job for FetchOriginal {
+    const KIND: &'static str = "ingest.fetch";
+    const QUEUE: Queue = FetchOriginal::QUEUE_NAME;
+    /// More than the configuration has waits for: what counts is there.
+    const MAX_ATTEMPTS: u32 = 100;
+    const TIMEOUT: Duration = LONGEST_ATTEMPT;
+}
+
+/// Why an attempt did not bring the file.
+enum Stop {
+    /// Trying again would not help.
+    Final(String),
+    /// It might, after this time if the source says one.
+    Later(String, Option<Duration>),
+    /// It is not the source's fault.
+    Ours(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(e: Error) -> Stop {
+        match e.code {
+            Code::Unreachable => Stop::Later(told(&e), None),
+            Code::UrlNotAllowed | Code::InvalidRequest | Code::TooLarge | Code::EmptyFile => {
+                Stop::Final(sentence(e.public()))
+            }
+            _ => Stop::Ours(e),
+        }
+    }
+}
+
+impl Ingest {
+    /// Has a file fetched. The asset that it will be, QUEUED.
+    pub async fn order(&self, caller: &Caller, name: &str, source: &str, once: Option<Once>) -> Result<Asset> {
+        let at = self.locate(source)?;
+        let named = if name.trim().is_empty() { name_in(&at.url) } else { name.to_owned() };
+        let (id, user, source) = (AssetId::random()?, caller.user_id(), source.to_owned());
+        let this = self.clone();
+        self.db
+            .write(move |tx| {
+                let asset = queued(id, user, &named, at.url.host_str(), tx.now());
+                assets::store::insert(tx, &asset)?;
+                this.schemas.settle(tx, id)?;
+                store::put_order(tx, id, &source)?;
+                this.jobs.enqueue(tx, &FetchOriginal { id }, Enqueue::default())?;
+                if let Some(once) = &once {
+                    once.note(tx, std::slice::from_ref(&asset))?;
+                }
+                Ok(asset)
+            })
+            .await
+    }
+
+    /// Where a source lies, and who signs for it.
+    fn locate(&self, source: &str) -> Result<Place> {
+        let Some(rest) = source.strip_prefix("s3://") else {
+            return Ok(Place { url: self.fetch.check(source)?, signer: None });
+        };
+        let bad = |what: &str| Code::UrlNotAllowed.because(format!("`{}`: {what}", source.escape_debug()));
+        let (name, key) = rest.split_once('/').filter(|(name, key)| !name.is_empty() && !key.is_empty()).ok_or_else(
+            || bad("an address in a bucket is s3://BUCKET/KEY"),
+        )?;
+        if source.len() > 2048 || source.chars().any(char::is_control) {
+            return Err(bad("it is too long, or holds a control character"));
+        }
+        if key.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(bad("a part of the key is a dot or two"));
+        }
+        let bucket = self.config.buckets.get(name).ok_or_else(|| {
+            bad("there are no credentials for this bucket; the operator can give some in ingest.buckets")
+        })?;
+        let path = sigv4::encoded(key);
+        let url = match &*bucket.endpoint {
+            "" => format!("https://{name}.s3.{}.amazonaws.com/{path}", bucket.region),
+            endpoint => format!("{}/{name}/{path}", endpoint.trim_end_matches('/')),
+        };
+        let signer = Signer {
+            access_key: bucket.access_key.clone(),
+            secret: bucket.secret_key.clone(),
+            region: bucket.region.clone(),
+        };
+        Ok(Place { url: self.fetch.check(&url)?, signer: Some(signer) })
+    }
+}
+
+/// Where a file lies.
+struct Place {
+    url: Url,
+    signer: Option<Signer>,
+}
+
+impl Run<FetchOriginal> for Ingest {
+    async fn run(&self, job: FetchOriginal, at: &Attempt) -> Result<()> {
+        let id = job.id;
+        let Some((order, name)) = self.ordered(id).await? else {
+            return self.drop_order(id, Some(at.clone())).await;
+        };
+        let fetched = tokio::select! {
+            fetched = self.bring(id, &name, order, at) => fetched,
+            () = self.unwanted(id) => return self.drop_order(id, Some(at.clone())).await,
+            () = at.cancelled() => return Ok(()),
+        };
+        match fetched {
+            Ok(taken) => self.arrived(taken, at.clone()).await,
+            Err(Stop::Ours(e)) => Err(e),
+            Err(Stop::Final(why)) => self.failed(id, why, Some(at.clone())).await,
+            Err(Stop::Later(why, wait)) => {
+                let nth = at.number().saturating_sub(1) as usize;
+                let Some(usual) = self.config.fetch.retry_seconds.get(nth) else {
+                    return self.failed(id, format!("{why} It was tried {} times.", at.number()), Some(at.clone())).await;
+                };
+                at.retry_in(wait.unwrap_or(Duration::from_secs(*usual)).min(LONGEST_WAIT));
+                Err(Code::Unreachable.because(why))
+            }
+        }
+    }
+
+    async fn gave_up(&self, job: FetchOriginal, error: &Error) {
+        if let Err(e) = self.failed(job.id, sentence(error.public()), None).await {
+            tracing::error!(asset.id = %job.id, error = %e, "an asset's failure could not be recorded");
+        }
+    }
+}
+
+impl Ingest {
+    /// The order of an asset, and its name, while it is wanted.
+    async fn ordered(&self, id: AssetId) -> Result<Option<(Order, String)>> {
+        self.db
+            .read(move |c| {
+                let waits = |asset: &Asset| asset.status == Status::Queued && asset.trashed_at.is_none();
+                let Some(asset) = assets::store::find(c, id)?.filter(waits) else { return Ok(None) };
+                Ok(store::order(c, id)?.map(|order| (order, asset.name)))
+            })
+            .await
+    }
+
+    /// Resolves when nobody waits for this file any more: the asset was deleted, or replaced.
+    async fn unwanted(&self, id: AssetId) {
+        let changed = self.assets.changed();
+        loop {
+            let mut told = pin!(changed.notified());
+            told.as_mut().enable();
+            if matches!(self.ordered(id).await, Ok(None)) {
+                return;
+            }
+            let _ = tokio::time::timeout(Duration::from_secs(10), told).await;
+            // Assets change all the time; one that is being fetched hardly ever does.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// One attempt at getting the whole file into staging.
+    async fn bring(&self, id: AssetId, name: &str, mut order: Order, at: &Attempt) -> Result<Taken, Stop> {
+        let began = Moment::now();
+        let place = self.locate(&order.source)?;
+        let (source, start) = loop {
+            let resume = order.validator.clone().filter(|_| order.kept_bytes > 0);
+            let source = self.ask(&place, order.kept_bytes, resume.as_deref()).await?;
+            match (source.answer.status, resume) {
+                (200, _) => break (source, 0),
+                (206, Some(_)) if source.continues(&order) => break (source, order.kept_bytes),
+                // Not what we have the beginning of: from the start, then.
+                (206 | 416, Some(_)) => order.kept_bytes = 0,
+                _ => return Err(source.refusal()),
+            }
+        };
+        order.total_bytes = source.total(start)?;
+        order.validator = source.validator();
+        if order.total_bytes.is_some_and(|total| total > self.config.max_file_bytes) {
+            let most = self.config.max_file_bytes;
+            return Err(Stop::Final(format!("The file is larger than the {most} bytes that are taken.")));
+        }
+        order.kept_bytes = start;
+        let more = order.total_bytes.map_or(0, |total| total.saturating_sub(start));
+        let mut intake = self.resume_as(id, 1, place::fetched_name(id), name, start, more).await?;
+        if intake.size_bytes() != start {
+            // Less is in staging than was noted; next time it is fetched from the start.
+            self.note(id, &Order { kept_bytes: 0, ..order }).await?;
+            return Err(Stop::Later("The beginning of the file was lost here.".into(), Some(Duration::ZERO)));
+        }
+        self.note(id, &order).await?;
+        match self.fill(id, &mut intake, source, &mut order, began, at).await {
+            Ok(()) => Ok(intake.finish().await?),
+            Err(stop) => {
+                if let Stop::Later(..) = stop {
+                    order.kept_bytes = if order.validator.is_some() { intake.mark().await? } else { 0 };
+                    self.note(id, &order).await?;
+                }
+                Err(stop)
+            }
+        }
+    }
+
+    async fn fill(
+        &self,
+        id: AssetId,
+        intake: &mut Intake,
+        mut source: Source,
+        order: &mut Order,
+        began: Moment,
+        at: &Attempt,
+    ) -> Result<(), Stop> {
+        let total_time = Duration::from_secs(self.config.fetch.total_seconds);
+        let window = Duration::from_secs(self.config.fetch.window_seconds.max(1));
+        let least = self.config.fetch.min_bytes_per_second.saturating_mul(window.as_secs());
+        let slow = || Stop::Later(format!("The source sent less than {least} bytes in {} s.", window.as_secs()), None);
+        let (mut waited, mut came, mut told) = (Duration::ZERO, 0, Moment::now());
+        let expected = |got: u64, total: Option<u64>| match total {
+            Some(total) => format!("The source sent {got} of the {total} bytes that it announced."),
+            None => format!("The source stopped after {got} bytes."),
+        };
+        loop {
+            let left = total_time.checked_sub(began.elapsed()).ok_or_else(|| {
+                Stop::Final(format!("Fetching the file took longer than {} s.", total_time.as_secs()))
+            })?;
+            let asked = Moment::now();
+            let chunk = tokio::time::timeout(left.min(window), source.answer.chunk()).await;
+            waited += asked.elapsed();
+            match chunk {
+                // Whose time it was that is over, the next round says.
+                Err(_) if left < window => continue,
+                Err(_) => return Err(slow()),
+                Ok(Err(e)) => {
+                    tracing::debug!(asset.id = %id, error = %e, "a source broke off");
+                    return Err(Stop::Later(expected(intake.size_bytes(), order.total_bytes), None));
+                }
+                Ok(Ok(None)) => break,
+                Ok(Ok(Some(bytes))) => {
+                    came += bytes.len() as u64;
+                    intake.write(bytes).await?;
+                }
+            }
+            if waited >= window {
+                if came < least {
+                    return Err(slow());
+                }
+                (waited, came) = (Duration::ZERO, 0);
+            }
+            if order.validator.is_some() && intake.size_bytes() - order.kept_bytes >= MARK_EVERY_BYTES {
+                order.kept_bytes = intake.mark().await?;
+                self.note(id, order).await?;
+            }
+            if told.elapsed() >= TELL_EVERY {
+                told = Moment::now();
+                self.tell(id, intake.size_bytes(), order.total_bytes, at).await?;
+            }
+        }
+        match order.total_bytes {
+            Some(total) if total != intake.size_bytes() => {
+                Err(Stop::Later(expected(intake.size_bytes(), Some(total)), None))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks for the file, or what is missing of it, wherever it is sent on to.
+    async fn ask(&self, place: &Place, kept_bytes: u64, resume: Option<&str>) -> Result<Source, Stop> {
+        let connect = Duration::from_secs(self.config.fetch.connect_seconds);
+        let patience = Duration::from_secs(self.config.fetch.answer_seconds);
+        let mut url = place.url.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let mut headers = match &place.signer {
+                Some(signer) => signer.headers(&url, &[], self.db.clock().now()),
+                None => Vec::new(),
+            };
+            if let Some(validator) = resume {
+                headers.extend([("range", format!("bytes={kept_bytes}-")), ("if-range", validator.to_owned())]);
+            }
+            let mut line = self.fetch.connect(&url, connect).await?;
+            let ask = Ask { method: Method::GET, url: &url, headers, body: Bytes::new() };
+            let host = fetch::place(&url);
+            let Ok(answer) = tokio::time::timeout(patience, line.send(&ask)).await else {
+                return Err(Stop::Later(format!("{host} gave no answer within {} s.", patience.as_secs()), None));
+            };
+            let answer = answer?;
+            if (300..400).contains(&answer.status) && place.signer.is_some() {
+                return Err(Stop::Final(format!(
+                    "The bucket answers {} from {host}: its region or endpoint is another.",
+                    answer.status
+                )));
+            }
+            match self.fetch.redirect(&url, &answer)? {
+                Some(next) => url = next,
+                None => return Ok(Source { host, answer, _line: line }),
+            }
+        }
+        Err(Stop::Final(format!("The source sends on more than {MOST_REDIRECTS} times.")))
+    }
+
+    async fn note(&self, id: AssetId, order: &Order) -> Result<()> {
+        let Order { validator, total_bytes, kept_bytes, .. } = order.clone();
+        self.db
+            .write_relaxed(move |tx| store::set_kept(tx, id, kept_bytes, validator.as_deref(), total_bytes))
+            .await
+    }
+
+    /// Shows how far it is.
+    async fn tell(&self, id: AssetId, received: u64, total: Option<u64>, at: &Attempt) -> Result<()> {
+        let mut facts = Map::from_iter([("received_bytes".to_owned(), received.into())]);
+        if let Some(total) = total.filter(|total| *total > 0) {
+            facts.insert("total_bytes".to_owned(), total.into());
+            at.progress((received.saturating_mul(100) / total).min(99) as u8);
+        }
+        self.db.write_relaxed(move |tx| assets::store::set_fetched_so_far(tx, id, &facts)).await
+    }
+
+    /// Makes what was fetched the asset's content.
+    async fn arrived(&self, taken: Taken, at: Attempt) -> Result<()> {
+        let this = self.clone();
+        let keeping = self.cpu.handle().spawn(async move { this.keep_fetched(taken, at).await });
+        keeping.await.map_err(|e| Code::Internal.from("keeping a fetched file", e))?
+    }
+
+    async fn keep_fetched(&self, taken: Taken, at: Attempt) -> Result<()> {
+        let (storage, id, place) = (self.storage.clone(), taken.id, taken.place()?);
+        let (staged, to) = (taken.staged_name().to_owned(), place.clone());
+        self.cpu
+            .run(move || storage.commit(&staged, &to))
+            .await?;
+        let (this, attempt) = (self.clone(), at.clone());
+        let (checksums, content_type) = (taken.checksums, taken.content_type.clone());
+        let written = self
+            .db
+            .write(move |tx| {
+                let digests = (checksums.md5_hex(), checksums.sha256_hex());
+                let digests = (&*digests.0, &*digests.1);
+                let wanted = assets::store::fetched(tx, id, checksums.size_bytes, digests, &content_type)?;
+                if wanted {
+                    let asset = assets::full(tx, id)?.asset;
+                    store::remove_order(tx, id)?;
+                    this.jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
+                    this.assets.forget_after(tx, id);
+                    attempt.complete(tx)?;
+                }
+                Ok(wanted)
+            })
+            .await;
+        let (storage, kept) = (self.storage.clone(), matches!(written, Ok(true)));
+        let staged = taken.staged_name().to_owned();
+        self.cpu
+            .run(move || {
+                if kept {
+                    storage.unstage(&staged);
+                } else {
+                    storage.uncommit(&place);
+                }
+                Ok(())
+            })
+            .await?;
+        if written? { Ok(()) } else { self.drop_order(id, Some(at)).await }
+    }
+
+    /// Ends an order because of a reason that people can read.
+    async fn failed(&self, id: AssetId, why: String, at: Option<Attempt>) -> Result<()> {
+        self.end(id, why, at).await
+    }
+
+    /// Ends an order that nobody waits for.
+    async fn drop_order(&self, id: AssetId, at: Option<Attempt>) -> Result<()> {
+        self.end(id, DELETED.to_owned(), at).await
+    }
+
+    async fn end(&self, id: AssetId, why: String, at: Option<Attempt>) -> Result<()> {
+        let this = self.clone();
+        self.db.write(move |tx| this.record_end(tx, id, why, at)).await?;
+        let storage = self.storage.clone();
+        self.cpu
+            .run(move || {
+                storage.unstage(&place::fetched_name(id));
+                Ok(())
+            })
+            .await
+    }
+
+    fn record_end(&self, tx: &Tx, id: AssetId, why: String, at: Option<Attempt>) -> Result<()> {
+        let errors = BTreeMap::from([("original".to_owned(), why)]);
+        let queued = assets::store::find(tx, id)?.is_some_and(|asset| asset.status == Status::Queued);
+        if queued && assets::store::looked_at(tx, id, 1, Status::Error, &Map::<String, Value>::new(), &errors)? {
+            if assets::store::is_present(tx, id, 1)? {
+                self.journal.tell(tx, id, Event::FileSaved, &json!({ "revision": 1 }))?;
+            }
+            self.assets.forget_after(tx, id);
+        }
+        store::remove_order(tx, id)?;
+        at.map_or(Ok(()), |at| at.complete(tx))
+    }
+}
+
+/// A source that answers.
+struct Source {
+    host: String,
+    answer: Answer,
+    _line: Line,
+}
+
+impl Source {
+    /// Whether this is what is missing of what we have the beginning of.
+    fn continues(&self, order: &Order) -> bool {
+        let Some((from, _, total)) = self.range() else { return false };
+        let same = self.validator().is_none_or(|now| Some(now) == order.validator);
+        same && from == order.kept_bytes && (order.total_bytes.is_none() || total == order.total_bytes)
+    }
+
+    /// First and last byte, and how many there are in all, if that is known.
+    fn range(&self) -> Option<(u64, u64, Option<u64>)> {
+        let (span, total) = self.answer.header("content-range")?.strip_prefix("bytes ")?.split_once('/')?;
+        let (from, to) = span.split_once('-')?;
+        let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+        Some((from.parse().ok()?, to.parse().ok()?, total))
+    }
+
+    /// How many bytes the whole file has, if the source says; it must not contradict itself.
+    fn total(&self, start: u64) -> Result<Option<u64>, Stop> {
+        if self.answer.header("content-encoding").is_some_and(|e| !e.eq_ignore_ascii_case("identity")) {
+            return Err(Stop::Final("The source sent the file packed, which was not asked for.".into()));
+        }
+        let length: Option<u64> = self.answer.header("content-length").and_then(|text| text.parse().ok());
+        if start == 0 {
+            return Ok(length);
+        }
+        let lies = || Stop::Later("The source contradicts itself about the length of the file.".into(), None);
+        let (from, to, total) = self.range().ok_or_else(lies)?;
+        let span = to.checked_sub(from).and_then(|n| n.checked_add(1)).ok_or_else(lies)?;
+        let end = from.checked_add(span).ok_or_else(lies)?;
+        if length.is_some_and(|length| length != span) || total.is_some_and(|total| total != end) {
+            return Err(lies());
+        }
+        Ok(Some(end))
+    }
+
+    /// What names this content, if anything does: a strong ETag, else its date.
+    fn validator(&self) -> Option<String> {
+        let tag = self.answer.header("etag").filter(|tag| tag.starts_with('"'));
+        tag.or_else(|| self.answer.header("last-modified")).map(str::to_owned)
+    }
+
+    /// What it means that no file came.
+    fn refusal(&self) -> Stop {
+        let status = self.answer.status;
+        let said = match status {
+            401 | 403 => " (access denied)",
+            404 | 410 => " (not found)",
+            429 => " (too many requests)",
+            500.. => " (failure)",
+            _ => "",
+        };
+        let why = format!("{} answered {status}{said}.", self.host);
+        match status {
+            408 | 425 | 429 | 500.. => {
+                let seconds = self.answer.header("retry-after").and_then(|text| text.trim().parse().ok());
+                Stop::Later(why, seconds.map(Duration::from_secs))
+            }
+            _ => Stop::Final(why),
+        }
+    }
+}
+
+fn queued(id: AssetId, user: i64, named: &str, host: Option<&str>, now: crate::support::clock::Instant) -> Asset {
+    let named = name::clean(named);
+    let guess = mime::from_name(&named).map_or("application/octet-stream", |kind| kind.content_type);
+    Asset {
+        id,
+        revision: 1,
+        status: Status::Queued,
+        size_bytes: 0,
+        md5: String::new(),
+        sha256: String::new(),
+        content_type: guess.to_owned(),
+        public: false,
+        on_demand: false,
+        creator_id: user,
+        updater_id: user,
+        uploaded_at: now,
+        updated_at: now,
+        trashed_at: None,
+        upload_source: host.map(str::to_owned),
+        data_schema_id: Note::default().data_schema_id,
+        data: Map::new(),
+        facts: Map::new(),
+        errors: BTreeMap::new(),
+        home: Backend::Fs,
+        bucket: String::new(),
+        name: named,
+    }
+}
+
+/// What a file is called when nobody says: as its address ends.
+fn name_in(url: &Url) -> String {
+    let last = url.path().rsplit('/').find(|part| !part.is_empty()).unwrap_or_default();
+    percent_decode_str(last).decode_utf8_lossy().into_owned()
+}
+
+/// A failure of the network in words, with what the system says of it.
+fn told(e: &Error) -> String {
+    match &e.source {
+        Some(source) => sentence(&format!("{}: {source}", e.detail)),
+        None => sentence(&e.detail),
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let text = text.trim_end_matches('.');
+    format!("{text}.")
+}

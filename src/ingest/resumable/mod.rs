@@ -1,0 +1,305 @@
+//! Uploads that come in pieces, over connections that break.
+//!
+//! ```text
+//! begin_resumable ─▶ row, staging/{id}.resumable
+//! receive ─▶ a piece is written behind what is there ─▶ fdatasync ─▶ row: so many bytes   (receive.rs)
+//!     ─▶ the last one: the same way as every upload, `Ingest::keep` ─▶ row: finished      (finish.rs)
+//! join    ─▶ a row that names its parts ─▶ their bytes, one after the other ─▶ as above
+//! ```
+//!
+//! Invariant: the offset in the row is never more than what was flushed before, so what a sender is
+//! told survives a power cut. Bytes behind it are nothing: the next piece is written over them. It
+//! is moved along while a long piece comes, so a crash costs the last seconds, not the piece.
+//!
+//! An upload has the id of the asset that it becomes. So the end may be reached twice: the asset that
+//! is there is the answer. Until it is there the bytes keep their name in staging, whatever fails.
+//!
+//! One request at a time changes an upload (`hold.rs`). Nobody else's can be seen.
+
+mod check;
+mod expire;
+mod finish;
+mod hold;
+mod model;
+mod receive;
+mod store;
+
+use std::time::Duration;
+
+use serde_json::Map;
+
+pub use check::Claim;
+pub use expire::Doubts;
+pub use expire::ExpireUploads;
+pub use finish::FinishUpload;
+pub use hold::Holds;
+pub use model::Beginning;
+pub use model::Kind;
+pub use model::Resumable;
+pub use model::State;
+pub use receive::Piece;
+pub use receive::Receiving;
+
+use crate::accounts::Caller;
+use crate::assets::AssetId;
+use crate::assets::data;
+use crate::assets::data::Mode;
+use crate::assets::place;
+use crate::error::Code;
+use crate::error::Error;
+use crate::error::Result;
+use crate::infra::db::Tx;
+use crate::infra::jobs::Enqueue;
+use crate::ingest::Ingest;
+use crate::ingest::Note;
+use crate::ingest::name;
+use crate::ingest::resumable::hold::Hold;
+use crate::support::clock::Instant;
+
+/// How long a writer who is at work is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long somebody who only looks waits for it.
+const GLANCE: Duration = Duration::from_millis(1200);
+
+/// How long somebody waits for an upload that is becoming an asset: its bytes may have to be read again.
+const FINISHING: Duration = Duration::from_mins(1);
+
+/// How long it is remembered that an upload was there.
+const REMEMBERED: Duration = Duration::from_hours(7 * 24);
+
+/// How many parts are joined at most.
+const MOST_PARTS: usize = 1000;
+
+impl Ingest {
+    /// Begins an upload that comes in pieces.
+    pub async fn begin_resumable(&self, caller: &Caller, said: Beginning) -> Result<Resumable> {
+        let most_bytes = said.most_bytes.unwrap_or(u64::MAX).min(self.config.max_file_bytes);
+        if let Some(bytes) = said.length_bytes {
+            fits(bytes, most_bytes)?;
+            if bytes == 0 && !said.is_part {
+                return Err(empty());
+            }
+        }
+        let kind = if said.is_part { Kind::Part } else { Kind::Whole };
+        let upload = Resumable {
+            length_bytes: said.length_bytes,
+            most_bytes,
+            ..self.new_resumable(caller, kind, said.name, said.note, said.said)?
+        };
+        let (storage, staged) = (self.storage.clone(), place::resumable_name(upload.id));
+        let declared = said.length_bytes.unwrap_or(0);
+        self.cpu
+            .run(move || {
+                let _room = storage.reserve(declared)?;
+                storage.stage_again(&staged).map(drop)
+            })
+            .await?;
+        let recorded = self.record_resumable(upload.clone()).await;
+        if recorded.is_err() {
+            self.forget_bytes(upload.id);
+        }
+        recorded.map(|()| upload)
+    }
+
+    /// Makes an asset of parts that are there, in this order. Asked again for the same, it answers the same.
+    pub async fn join(
+        &self,
+        caller: &Caller,
+        said: Beginning,
+        parts: Vec<AssetId>,
+        parts_said: String,
+    ) -> Result<Resumable> {
+        let most_bytes = said.most_bytes.unwrap_or(u64::MAX).min(self.config.max_file_bytes);
+        let (user, by_key) = (caller.user_id(), is_upload_key(caller));
+        let (same, words) = (parts.clone(), said.said.clone());
+        let before = self.db.read(move |c| store::find_joined(c, user, by_key, &same, &words)).await?;
+        let upload = if let Some(before) = before {
+            before
+        } else {
+            let length_bytes = self.measure(caller, &parts).await?;
+            fits(length_bytes, most_bytes)?;
+            if length_bytes == 0 {
+                return Err(empty());
+            }
+            let upload = Resumable {
+                length_bytes: Some(length_bytes),
+                most_bytes,
+                parts,
+                parts_said,
+                ..self.new_resumable(caller, Kind::Joined, said.name, said.note, said.said)?
+            };
+            let (storage, room) = (self.storage.clone(), length_bytes);
+            self.cpu.run(move || storage.reserve(room).map(drop)).await?;
+            self.record_resumable(upload.clone()).await?;
+            upload
+        };
+        self.settled(upload).await
+    }
+
+    /// An upload as it stands. One that has all its bytes is made an asset first.
+    pub async fn resumable(&self, caller: &Caller, id: AssetId) -> Result<Resumable> {
+        let upload = self.find_resumable(caller, id).await?;
+        if upload.is_due() {
+            return self.settled(upload).await;
+        }
+        // A sender that is gone without a word still has bytes that can be kept.
+        match self.holds.take(id, GLANCE).await {
+            Some(hold) => drop(hold),
+            None => return Ok(upload),
+        }
+        self.find_resumable(caller, id).await
+    }
+
+    /// Gives an upload up. An asset that it has become stays.
+    pub async fn terminate(&self, caller: &Caller, id: AssetId) -> Result<()> {
+        self.find_resumable(caller, id).await?;
+        let mut hold = self.holds.insist(id).await.ok_or_else(locked)?;
+        self.find_resumable(caller, id).await?;
+        self.give_up(&mut hold, id).await
+    }
+
+    /// An upload that the caller may see.
+    async fn find_resumable(&self, caller: &Caller, id: AssetId) -> Result<Resumable> {
+        let found = self.db.read(move |c| store::find(c, id)).await?;
+        let upload = found.filter(|upload| upload.is_of(caller)).ok_or_else(|| unknown(id))?;
+        if upload.state == State::Gone {
+            return Err(Code::UploadGone.because("This upload expired or was given up; start anew."));
+        }
+        Ok(upload)
+    }
+
+    /// The size of what parts give when they are joined.
+    async fn measure(&self, caller: &Caller, parts: &[AssetId]) -> Result<u64> {
+        if parts.is_empty() || parts.len() > MOST_PARTS {
+            return Err(Code::InvalidRequest.because(format!("An upload is joined of 1 to {MOST_PARTS} parts.")));
+        }
+        let mut whole: u64 = 0;
+        for id in parts {
+            let part = self.find_resumable(caller, *id).await?;
+            if part.kind != Kind::Part {
+                return Err(Code::InvalidRequest.because(format!("The upload {id} is not a part.")));
+            }
+            if !part.is_whole() {
+                return Err(Code::InvalidRequest.because(format!("The part {id} is not complete yet.")));
+            }
+            whole = whole.saturating_add(part.offset_bytes);
+        }
+        Ok(whole)
+    }
+
+    fn new_resumable(&self, caller: &Caller, kind: Kind, name: String, note: Note, said: String) -> Result<Resumable> {
+        let now = self.db.clock().now();
+        Ok(Resumable {
+            id: AssetId::random()?,
+            user_id: caller.user_id(),
+            by_upload_key: is_upload_key(caller),
+            kind,
+            state: State::Open,
+            length_bytes: None,
+            offset_bytes: 0,
+            most_bytes: 0,
+            name: name::clean(&name),
+            note: Note { data: data::merged(Map::new(), note.data, Mode::Replace)?, ..note },
+            said,
+            parts: Vec::new(),
+            parts_said: String::new(),
+            created_at: now,
+            expires_at: self.expiry(now),
+        })
+    }
+
+    async fn record_resumable(&self, upload: Resumable) -> Result<()> {
+        let this = self.clone();
+        self.db
+            .write(move |tx| {
+                store::insert(tx, &upload)?;
+                this.owe_expiry(tx)
+            })
+            .await
+    }
+
+    /// Takes an upload off the record and its bytes off the disk, as its holder.
+    async fn give_up(&self, hold: &mut Hold, id: AssetId) -> Result<()> {
+        hold.take_digest(0);
+        self.db.write(move |tx| store::give_up(tx, id, tx.now().plus(REMEMBERED))).await?;
+        self.forget_bytes(id);
+        Ok(())
+    }
+
+    fn forget_bytes(&self, id: AssetId) {
+        let storage = self.storage.clone();
+        self.cpu.spawn(move || storage.unstage(&place::resumable_name(id)));
+    }
+
+    fn expiry(&self, now: Instant) -> Instant {
+        now.plus(Duration::from_secs(self.config.resumable_seconds))
+    }
+
+    /// Whether an asset of this id would come of an upload in pieces that is still open.
+    pub(super) async fn is_resumable(&self, id: AssetId) -> Result<bool> {
+        let found = self.db.read(move |c| store::find(c, id)).await?;
+        Ok(found.is_some_and(|upload| upload.state == State::Open))
+    }
+
+    /// What a crash left of an upload in pieces: bytes behind the offset are nothing, and stay for now.
+    pub(super) async fn recover_resumable(&self, name: &str, id: AssetId) -> Result<()> {
+        let found = self.db.read(move |c| store::find(c, id)).await?;
+        let Some(upload) = found.filter(|upload| upload.state == State::Open) else {
+            self.storage.unstage(name);
+            return Ok(());
+        };
+        let there = self.storage.open_staged(name)?.metadata()?.len();
+        if there < upload.offset_bytes && upload.kind != Kind::Joined {
+            tracing::error!(upload.id = %id, lost_bytes = upload.offset_bytes - there, "the disk lost bytes of an upload");
+            let expires = upload.expires_at;
+            self.db.write(move |tx| store::progress(tx, id, there, expires)).await?;
+        }
+        Ok(())
+    }
+
+    /// Owes what was about to be done.
+    pub(super) async fn take_up_resumables(&self) -> Result<()> {
+        let is_empty = self.db.read(store::is_empty).await?;
+        if is_empty {
+            return Ok(());
+        }
+        let this = self.clone();
+        self.db
+            .write(move |tx| {
+                for id in store::due(tx)? {
+                    this.owe_finish(tx, id)?;
+                }
+                this.owe_expiry(tx)
+            })
+            .await
+    }
+
+    fn owe_finish(&self, tx: &Tx, id: AssetId) -> Result<()> {
+        let once = Enqueue { unique_key: Some(id.to_string()), ..Enqueue::default() };
+        self.jobs.enqueue(tx, &FinishUpload { id }, once).map(|_| ())
+    }
+}
+
+fn is_upload_key(caller: &Caller) -> bool {
+    matches!(caller, Caller::UploadKey { .. })
+}
+
+fn fits(bytes: u64, most: u64) -> Result<()> {
+    if bytes > most {
+        return Err(Code::TooLarge.because(format!("A file may have at most {most} bytes here.")));
+    }
+    Ok(())
+}
+
+fn empty() -> Error {
+    Code::EmptyFile.because("An empty file is not taken.")
+}
+
+fn unknown(id: AssetId) -> Error {
+    Code::UploadNotFound.because(format!("No upload of yours has the id {id}."))
+}
+
+fn locked() -> Error {
+    Code::UploadLocked.because("Another request is writing to this upload; ask for its offset in a moment.")
+}

@@ -1,0 +1,34 @@
+// An upload in pieces with Uppy, while the server is killed.
+//
+//   node tus_uppy.mjs BASE API_KEY FILE
+//
+// Says `progress BYTES` after every piece and `asset ID` at the end. Uppy remembers nothing outside of a browser, so
+// this program must not be killed. Uppy comes from tests/scripts/node. Ends with 0, or with a sentence.
+
+import fs from "node:fs";
+import path from "node:path";
+
+const from = (name) => import(new URL(`./node/node_modules/${name}/lib/index.js`, import.meta.url));
+const [{ default: Uppy }, { default: Tus }] = await Promise.all([from("@uppy/core"), from("@uppy/tus")]);
+const [base, key, file] = process.argv.slice(2);
+
+let asset;
+const uppy = new Uppy({ meta: { way: "uppy" } });
+uppy.use(Tus, {
+  endpoint: `${base}/files`,
+  headers: { "X-FileSpin-Api-Key": key },
+  chunkSize: 1 << 20,
+  retryDelays: [0, 500, 1000, 1000, 2000, 2000, 3000, 3000],
+  onAfterResponse: (_, response) => {
+    asset = response.getHeader("Cloakroom-Asset-Id") ?? asset;
+    const offset = response.getHeader("Upload-Offset");
+    if (offset) console.log(`progress ${offset}`);
+  },
+});
+uppy.addFile({ name: path.basename(file), type: "application/octet-stream", data: fs.readFileSync(file) });
+const { failed } = await uppy.upload();
+if (failed.length > 0 || !asset) {
+  console.error(`the upload failed: ${failed.map((one) => one.error)}`);
+  process.exit(1);
+}
+console.log(`asset ${asset}`);
