@@ -204,11 +204,11 @@ pub fn run() -> ExitCode {
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(async {
             match arguments.command {
-                Command::Serve => serve(config).await,
+                Command::Serve => Box::pin(serve(config)).await,
                 Command::Check => Ok(()),
                 Command::User(command) => user(&config, command).await,
                 Command::Key(command) => key(&config, command).await,
-                Command::Storage(command) => storage(&config, command).await,
+                Command::Storage(command) => Box::pin(storage(&config, command)).await,
                 Command::Doctor => doctor(&config).await,
             }
         }),

@@ -26,6 +26,16 @@ use crate::support::page::Page;
 const COLUMNS: &str = "id, revision, status, name, size_bytes, md5, sha256, content_type, public, on_demand, creator_id, \
      updater_id, uploaded_at, updated_at, trashed_at, upload_source, data_schema_id, data, facts, errors, home, bucket";
 
+/// The bytes of an asset, as far as moving them is concerned.
+pub struct Original {
+    /// Of its asset, in the order of arrival.
+    pub seq: i64,
+    pub id: AssetId,
+    pub revision: u32,
+    pub size_bytes: u64,
+    pub sha256: String,
+}
+
 pub fn insert(tx: &Tx, asset: &Asset) -> Result<()> {
     tx.prepare_cached(
         "INSERT INTO asset (id, revision, status, name, size_bytes, md5, sha256, content_type, creator_id, updater_id, \
@@ -364,14 +374,20 @@ pub fn is_kept(c: &Connection, id: AssetId, revision: u32) -> Result<bool> {
 
 /// Originals after one in the order of arrival, with their size and SHA-256, also of the trash; not
 /// those that are still to be fetched.
-pub fn originals(c: &Connection, after: i64, limit: u32) -> Result<Vec<(i64, (AssetId, u32), u64, String)>> {
+pub fn originals(c: &Connection, after: i64, limit: u32) -> Result<Vec<Original>> {
     let mut rows = c.prepare_cached(
         "SELECT seq, id, revision, size_bytes, sha256 FROM asset WHERE seq > ?1 AND status <> 'QUEUED' AND sha256 <> '' \
           ORDER BY seq LIMIT ?2",
     )?;
     let found = rows
         .query_map(params![after, limit], |r| {
-            Ok((r.get(0)?, (r.get(1)?, r.get(2)?), r.get::<_, i64>(3)? as u64, r.get(4)?))
+            Ok(Original {
+                seq: r.get(0)?,
+                id: r.get(1)?,
+                revision: r.get(2)?,
+                size_bytes: r.get::<_, i64>(3)? as u64,
+                sha256: r.get(4)?,
+            })
         })?
         .collect::<rusqlite::Result<_>>()?;
     Ok(found)

@@ -83,9 +83,8 @@ impl Homes {
             let Some(ended) = under_way.join_next().await else {
                 if self.wait_for_next().await? {
                     continue;
-                } else {
-                    break;
-                };
+                }
+                break;
             };
             let (object, moved) = ended.map_err(|e| Code::Internal.from("moving an original", e))?;
             match moved {
@@ -138,16 +137,16 @@ impl Homes {
         let mut after = 0;
         loop {
             let page = self.0.db.read(move |c| asset_store::originals(c, after, AT_ONCE)).await?;
-            let Some((last, ..)) = page.last() else { return Ok(()) };
-            after = *last;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.seq;
             let to = goal.clone();
             self.0
                 .db
                 .write(move |tx| {
-                    for (_, at, size_bytes, sha256) in &page {
-                        let is_present = asset_store::is_kept(tx, at.0, at.1)?;
-                        if is_present && !store::is_known(tx, at.0, at.1)? {
-                            store::owe_by_hand(tx, *at, *size_bytes, sha256, &to)?;
+                    for original in &page {
+                        let at = (original.id, original.revision);
+                        if asset_store::is_kept(tx, at.0, at.1)? && !store::is_known(tx, at.0, at.1)? {
+                            store::owe_by_hand(tx, at, original.size_bytes, &original.sha256, &to)?;
                         }
                     }
                     Ok(())

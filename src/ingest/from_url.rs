@@ -450,6 +450,7 @@ impl Ingest {
                     let asset = assets::full(tx, id)?.asset;
                     store::remove_order(tx, id)?;
                     this.jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
+                    this.homes.owe(tx, &asset)?;
                     this.assets.forget_after(tx, id);
                     attempt.complete(tx)?;
                 }

@@ -67,6 +67,8 @@ fn what_is_uploaded_goes_to_the_bucket_and_is_served_from_there() {
     let data = app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] == "AMAZON_S3");
     assert_eq!((&data["bucket"], &data["key"]), (&NAME.into(), &format!("/{}", key(&id)).into()));
     assert!(double.object(&format!("{NAME}/{}", key(&id))).unwrap() == body);
+    // What works with it has it brought back; nothing does after this.
+    app.until(&format!("/api/v1/assets/{id}/data"), |data| data["addons_info"]["ON_DEMAND_IMAGE"]["available"] == true);
     app.until_there(&key(&id), false);
 
     // A new process holds nothing open.
@@ -89,10 +91,11 @@ fn what_is_uploaded_goes_to_the_bucket_and_is_served_from_there() {
     assert!(two.body.windows(5).any(|w| w == &body[..5]) && two.body.windows(5).any(|w| w == &body[100..105]));
     let same = app.call("GET", &path, &[AUTH, ("If-None-Match", &etag)], b"");
     assert_eq!(same.status, 304);
-    app.call("GET", &path, &[AUTH, ("Range", "bytes=99999999-")], b"").refused(416, "RANGE_NOT_SATISFIABLE");
+    assert_eq!(app.call("GET", &path, &[AUTH, ("Range", "bytes=99999999-")], b"").status, 416);
     assert!(
         double.log().iter().any(|line| line.contains(&key(&id)) && line.ends_with(" 10-19")),
-        "only what is asked for"
+        "only what is asked for: {:?}",
+        double.log()
     );
 
     // Workers are given files: it is fetched, and goes again.
