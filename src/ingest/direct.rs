@@ -120,13 +120,8 @@ impl Ingest {
         let expires_at = now.plus(lasts);
         let terms = Terms { bucket: BUCKET, key: &key, sizes: 1..=self.config.max_file_bytes, expires_at };
         let fields = post_policy::form(&self.signer, &terms, now)?;
-        let voucher = Voucher {
-            user_id: caller.user_id(),
-            name: name.clone(),
-            object_key: key.clone(),
-            expires_at,
-            sent: None,
-        };
+        let voucher =
+            Voucher { user_id: caller.user_id(), name: name.clone(), object_key: key.clone(), expires_at, sent: None };
         let jobs = self.jobs.clone();
         self.db
             .write(move |tx| {
@@ -209,13 +204,17 @@ impl Ingest {
             return Err(Code::Forbidden.because("This file was announced by somebody else."));
         }
         if voucher.expires_at <= now {
-            return Err(Code::UploadExpired.because("The file was not registered in time and is gone; announce it anew."));
+            return Err(
+                Code::UploadExpired.because("The file was not registered in time and is gone; announce it anew.")
+            );
         }
         let nothing = || Code::ContentNotFound.because("Nothing was sent to storage under this id yet.");
         let sent = voucher.sent.ok_or_else(nothing)?;
         if sent.size_bytes != claim.size_bytes {
-            return Err(Code::ChecksumMismatch
-                .because(format!("{} bytes were sent, not {}; send the file again.", sent.size_bytes, claim.size_bytes)));
+            return Err(Code::ChecksumMismatch.because(format!(
+                "{} bytes were sent, not {}; send the file again.",
+                sent.size_bytes, claim.size_bytes
+            )));
         }
         if sent.md5 != claim.md5 {
             return Err(Code::ChecksumMismatch
@@ -302,5 +301,6 @@ fn not_expected() -> Error {
 }
 
 fn meanwhile() -> Error {
-    Code::Conflict.because("The file was sent again or registered at the same time; look at the asset, and register again.")
+    Code::Conflict
+        .because("The file was sent again or registered at the same time; look at the asset, and register again.")
 }

@@ -178,9 +178,10 @@ impl Ingest {
             return Ok(Place { url: self.fetch.check(source)?, signer: None });
         };
         let bad = |what: &str| Code::UrlNotAllowed.because(format!("`{}`: {what}", source.escape_debug()));
-        let (name, key) = rest.split_once('/').filter(|(name, key)| !name.is_empty() && !key.is_empty()).ok_or_else(
-            || bad("an address in a bucket is s3://BUCKET/KEY"),
-        )?;
+        let (name, key) = rest
+            .split_once('/')
+            .filter(|(name, key)| !name.is_empty() && !key.is_empty())
+            .ok_or_else(|| bad("an address in a bucket is s3://BUCKET/KEY"))?;
         if source.len() > 2048 || source.chars().any(char::is_control) {
             return Err(bad("it is too long, or holds a control character"));
         }
@@ -228,7 +229,9 @@ impl Run<FetchOriginal> for Ingest {
             Err(Stop::Later(why, wait)) => {
                 let nth = at.number().saturating_sub(1) as usize;
                 let Some(usual) = self.config.fetch.retry_seconds.get(nth) else {
-                    return self.failed(id, format!("{why} It was tried {} times.", at.number()), Some(at.clone())).await;
+                    return self
+                        .failed(id, format!("{why} It was tried {} times.", at.number()), Some(at.clone()))
+                        .await;
                 };
                 at.retry_in(wait.unwrap_or(Duration::from_secs(*usual)).min(LONGEST_WAIT));
                 Err(Code::Unreachable.because(why))
@@ -410,9 +413,7 @@ impl Ingest {
 
     async fn note(&self, id: AssetId, order: &Order) -> Result<()> {
         let Order { validator, total_bytes, kept_bytes, .. } = order.clone();
-        self.db
-            .write_relaxed(move |tx| store::set_kept(tx, id, kept_bytes, validator.as_deref(), total_bytes))
-            .await
+        self.db.write_relaxed(move |tx| store::set_kept(tx, id, kept_bytes, validator.as_deref(), total_bytes)).await
     }
 
     /// Shows how far it is.
@@ -435,9 +436,7 @@ impl Ingest {
     async fn keep_fetched(&self, taken: Taken, at: Attempt) -> Result<()> {
         let (storage, id, place) = (self.storage.clone(), taken.id, taken.place()?);
         let (staged, to) = (taken.staged_name().to_owned(), place.clone());
-        self.cpu
-            .run(move || storage.commit(&staged, &to))
-            .await?;
+        self.cpu.run(move || storage.commit(&staged, &to)).await?;
         let (this, attempt) = (self.clone(), at.clone());
         let (checksums, content_type) = (taken.checksums, taken.content_type.clone());
         let written = self

@@ -113,13 +113,7 @@ pub(super) fn voucher(c: &Connection, id: AssetId) -> Result<Option<Voucher>> {
                 content_type: r.get(8)?,
             }),
         };
-        Ok(Voucher {
-            user_id: r.get(0)?,
-            name: r.get(1)?,
-            object_key: r.get(2)?,
-            expires_at: r.get(3)?,
-            sent,
-        })
+        Ok(Voucher { user_id: r.get(0)?, name: r.get(1)?, object_key: r.get(2)?, expires_at: r.get(3)?, sent })
     };
     Ok(row.query_row([id], read).optional()?)
 }

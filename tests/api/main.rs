@@ -39,7 +39,7 @@ mod settings;
 mod sharing;
 /// Files on their way in, and everything that can be wrong with them.
 mod uploads;
-/// The other ways in: fetched from elsewhere, straight to storage; calls that are sent twice.
-mod ways;
 /// Films on their way out: renditions, streams, storyboards; cancelling.
 mod videos;
+/// The other ways in: fetched from elsewhere, straight to storage; calls that are sent twice.
+mod ways;

@@ -392,7 +392,11 @@ mod tests {
         assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 0);
         let mut held = storage.reserve(100).unwrap();
         held.spend(70).unwrap();
-        assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 30, "what is on the disk is not counted twice");
+        assert_eq!(
+            storage.inner.reserved_bytes.load(Ordering::Relaxed),
+            30,
+            "what is on the disk is not counted twice"
+        );
         held.spend(50).unwrap();
         assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 0);
         assert_eq!(held.spend(u64::MAX / 2).unwrap_err().code, Code::DiskFull, "nor is more taken than is there");

@@ -20,10 +20,10 @@ use serde_json::Value;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
-use crate::support::clock::Instant;
-use crate::support::secret::Secret;
 use crate::infra::storage::sigv4;
 use crate::infra::storage::sigv4::Signer;
+use crate::support::clock::Instant;
+use crate::support::secret::Secret;
 
 /// Fields that the policy need not name: it would have to name itself.
 const EXEMPT: [&str; 2] = ["policy", "x-amz-signature"];
@@ -178,7 +178,12 @@ mod tests {
     fn a_form_that_comes_back_as_it_was_is_accepted_while_it_lasts() {
         let check = |fields: &_, at| check(&signer("s"), "b", fields, at);
         let allowed = Allowed { key: "originals/x/a b.jpg".into(), sizes: 1..=1000 };
-        for fields in [fields(), with("content-type", "image/png"), with("success_action_status", "201"), with("x-ignore-me", "1")] {
+        for fields in [
+            fields(),
+            with("content-type", "image/png"),
+            with("success_action_status", "201"),
+            with("x-ignore-me", "1"),
+        ] {
             assert_eq!(check(&fields, NOW).unwrap(), allowed);
         }
         assert!(check(&fields(), NOW.plus(Duration::from_secs(24 * 3600 - 1))).is_ok());
@@ -199,7 +204,9 @@ mod tests {
             assert!(check(&signer("s"), "b", &short, NOW).is_err(), "without {name}");
             assert!(check(&signer("s"), "b", &with(&name, ""), NOW).is_err(), "an empty {name}");
         }
-        for other in [with("acl", "public-read"), with("success_action_redirect", "https://example.org"), with("key2", "x")] {
+        for other in
+            [with("acl", "public-read"), with("success_action_redirect", "https://example.org"), with("key2", "x")]
+        {
             assert_eq!(check(&signer("s"), "b", &other, NOW).unwrap_err().code, Code::PolicyRefused);
         }
         assert!(check(&signer("t"), "b", &fields(), NOW).is_err(), "another box");

@@ -153,12 +153,7 @@ async fn announce(caller: Caller, ingest: Data<Ingest>, origin: Origin, query: P
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(announced))
 }
 
-async fn send(
-    ingest: Data<Ingest>,
-    figures: Data<Figures>,
-    origin: Origin,
-    parts: Parts,
-) -> Reply<HttpResponse> {
+async fn send(ingest: Data<Ingest>, figures: Data<Figures>, origin: Origin, parts: Parts) -> Reply<HttpResponse> {
     let mut parts = parts.at_most(ingest.config().max_parts);
     let mut fields = BTreeMap::new();
     while let Some(part) = parts.next().await? {

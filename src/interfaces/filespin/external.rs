@@ -50,12 +50,7 @@ struct Ordered {
     message: &'static str,
 }
 
-async fn external(
-    caller: Caller,
-    ingest: Data<Ingest>,
-    call: Call,
-    body: JsonBody<External>,
-) -> Reply<HttpResponse> {
+async fn external(caller: Caller, ingest: Data<Ingest>, call: Call, body: JsonBody<External>) -> Reply<HttpResponse> {
     let External { name, key } = &body.0;
     let ordered = |id: String| Ordered { id, status: "QUEUED", message: "Queued for processing" };
     let print = call.print_of(&body.0)?;

@@ -145,10 +145,9 @@ pub fn made_up(body: &impl Serialize) -> HttpResponse {
 }
 
 fn replayed(mut answer: HttpResponse) -> HttpResponse {
-    answer.headers_mut().insert(
-        header::HeaderName::from_static("idempotent-replayed"),
-        header::HeaderValue::from_static("true"),
-    );
+    answer
+        .headers_mut()
+        .insert(header::HeaderName::from_static("idempotent-replayed"), header::HeaderValue::from_static("true"));
     answer
 }
 
