@@ -111,7 +111,7 @@ pub(super) fn signer(master: &MasterKey) -> Signer {
 
 impl Ingest {
     /// Sets an id aside, the asked for one or a new one, and says how to send the file for it.
-    pub async fn permit(&self, caller: &Caller, filename: &str, id: Option<AssetId>) -> Result<Permit> {
+    pub async fn announce(&self, caller: &Caller, filename: &str, id: Option<AssetId>) -> Result<Permit> {
         let id = id.map_or_else(AssetId::random, Ok)?;
         let name = name::clean(filename);
         let last = name.rsplit(['/', '\\']).next().unwrap_or_default();

@@ -324,7 +324,7 @@ impl Ingest {
                         this.jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
                         this.homes.owe(tx, &asset)?;
                         if let Some(arrival) = &note.arrival {
-                            this.announce(tx, &asset, arrival)?;
+                            this.tell_arrival(tx, &asset, arrival)?;
                         }
                         Ok(asset)
                     })
@@ -351,7 +351,7 @@ impl Ingest {
     }
 
     /// Tells the catalogue and the journal of a new asset.
-    fn announce(&self, tx: &Tx, asset: &Asset, arrival: &Arrival) -> Result<()> {
+    fn tell_arrival(&self, tx: &Tx, asset: &Asset, arrival: &Arrival) -> Result<()> {
         catalogue::describe(tx, asset.id, &arrival.draft, true)?;
         if arrival.public && !asset.content_type.starts_with("image/") {
             assets::store::set_public(tx, asset.id, &[ORIGINAL.to_owned()], true)?;

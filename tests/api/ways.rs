@@ -40,8 +40,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const NEAR: [(&str, &str); 4] = [
     ("CLOAKROOM_NET__ALLOW", "127.0.0.0/8"),
     ("CLOAKROOM_INGEST__FETCH__RETRY_SECONDS", "0,0"),
-    ("CLOAKROOM_INGEST__FETCH__WINDOW_SECONDS", "1"),
-    ("CLOAKROOM_INGEST__FETCH__ANSWER_SECONDS", "2"),
+    ("CLOAKROOM_INGEST__FETCH__WINDOW_SECONDS", "2"),
+    ("CLOAKROOM_INGEST__FETCH__ANSWER_SECONDS", "4"),
 ];
 
 /// A source of files: each request is heard, and answered by the next of what was planned, the last for ever.
@@ -235,9 +235,9 @@ fn sources_that_fail_end_in_a_sentence() {
         (says("200 OK", &big), "at most 100000 bytes"),
         (endless, "at most 100000 bytes"),
         (says("nonsense", b""), "It was tried 3 times"),
-        (stalls, "less than 10240 bytes in 1 s"),
-        (drips, "less than 10240 bytes in 1 s"),
-        (silent, "no answer within 2 s"),
+        (stalls, "less than 20480 bytes in 2 s"),
+        (drips, "less than 20480 bytes in 2 s"),
+        (silent, "no answer within 4 s"),
     ] {
         fails(&app, vec![plan], why);
     }

@@ -136,7 +136,7 @@ async fn announce(caller: Caller, ingest: Data<Ingest>, origin: Origin, query: P
         return Err(Code::InvalidRequest.because("protocol: files are sent by POST.").into());
     }
     let id = query.get("asset_id").filter(|text| !text.is_empty()).map(asset_id).transpose()?;
-    let permit = ingest.permit(&caller, filename, id).await?;
+    let permit = ingest.announce(&caller, filename, id).await?;
     let announced = Announced {
         asset_id: permit.id.to_string(),
         storage: Target {
