@@ -193,7 +193,7 @@ impl App {
             open_master(&data_dir)?,
         );
 
-        ingest.recover().await?;
+        Box::pin(ingest.recover()).await?;
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
         jobs.register::<FinishUpload>(Arc::new(ingest.clone()));
