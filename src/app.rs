@@ -217,7 +217,7 @@ impl App {
             config.http.public_url.trim_end_matches('/').to_owned(),
         );
 
-        ingest.recover().await?;
+        Box::pin(ingest.recover()).await?;
         delivery.recover().await?;
         jobs.register::<SaveOriginal>(Arc::new(ingest.clone()));
         jobs.register::<FetchOriginal>(Arc::new(ingest.clone()));

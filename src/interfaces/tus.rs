@@ -187,7 +187,8 @@ async fn create(
         && let Some(key) = caller::upload_key(&request)
     {
         // Who names the key in the address they were given goes on with the one they are given.
-        location += &format!("?{}={}", caller::UPLOAD_KEY, utf8_percent_encode(&key, PLAIN));
+        let key = utf8_percent_encode(&key, PLAIN);
+        location = format!("{location}?{}={key}", caller::UPLOAD_KEY);
     }
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::LOCATION, location));

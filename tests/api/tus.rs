@@ -578,6 +578,21 @@ fn a_crash_at_the_end_is_finished_by_itself() {
 }
 
 #[test]
+fn bytes_that_the_disk_lost_are_not_claimed() {
+    let mut app = Appliance::start();
+    let path = begin(&app, 5000);
+    let staged = format!("staging/{}.resumable", path.rsplit('/').next().unwrap());
+    patch(&app, &path, 0, &[b'a'; 3000]);
+    app.crash(|data| fs::OpenOptions::new().write(true).open(data.join(&staged)).unwrap().set_len(1000).unwrap());
+    assert_eq!(head(&app, &path).header("upload-offset"), "1000");
+    assert_eq!(patch(&app, &path, 1000, &[b'b'; 1000]).header("upload-offset"), "2000");
+    app.crash(|data| fs::remove_file(data.join(&staged)).unwrap());
+    patch(&app, &path, 2000, b"x").refused(410, "UPLOAD_GONE");
+    assert_eq!(head(&app, &path).status, 410);
+    app.staging_empties();
+}
+
+#[test]
 fn an_answer_that_was_lost_is_given_again() {
     let mut app = Appliance::start();
     let path = begin(&app, 5);

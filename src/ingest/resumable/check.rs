@@ -32,12 +32,12 @@ impl Claim {
 /// Digests a piece as it passes.
 pub(super) enum Check {
     Md5(Box<Digester>, [u8; 16]),
-    Other(digest::Context, Vec<u8>),
+    Other(Box<digest::Context>, Vec<u8>),
 }
 
 impl Check {
     pub fn new(claim: Claim, lanes: &Lanes) -> Check {
-        let ring = |kind, claimed: &[u8]| Check::Other(digest::Context::new(kind), claimed.to_vec());
+        let ring = |kind, claimed: &[u8]| Check::Other(Box::new(digest::Context::new(kind)), claimed.to_vec());
         match claim {
             Claim::Md5(claimed) => Check::Md5(Box::new(Digester::new(lanes)), claimed),
             Claim::Sha1(claimed) => ring(&digest::SHA1_FOR_LEGACY_USE_ONLY, &claimed),

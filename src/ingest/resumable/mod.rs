@@ -85,7 +85,7 @@ impl Ingest {
         let upload = Resumable {
             length_bytes: said.length_bytes,
             most_bytes,
-            ..self.new_resumable(caller, kind, said.name, said.note, said.said)?
+            ..self.new_resumable(caller, kind, &said.name, said.note, said.said)?
         };
         let (storage, staged) = (self.storage.clone(), place::resumable_name(upload.id));
         let declared = said.length_bytes.unwrap_or(0);
@@ -127,7 +127,7 @@ impl Ingest {
                 most_bytes,
                 parts,
                 parts_said,
-                ..self.new_resumable(caller, Kind::Joined, said.name, said.note, said.said)?
+                ..self.new_resumable(caller, Kind::Joined, &said.name, said.note, said.said)?
             };
             let (storage, room) = (self.storage.clone(), length_bytes);
             self.cpu.run(move || storage.reserve(room).map(drop)).await?;
@@ -188,7 +188,7 @@ impl Ingest {
         Ok(whole)
     }
 
-    fn new_resumable(&self, caller: &Caller, kind: Kind, name: String, note: Note, said: String) -> Result<Resumable> {
+    fn new_resumable(&self, caller: &Caller, kind: Kind, name: &str, note: Note, said: String) -> Result<Resumable> {
         let now = self.db.clock().now();
         Ok(Resumable {
             id: AssetId::random()?,
@@ -199,7 +199,7 @@ impl Ingest {
             length_bytes: None,
             offset_bytes: 0,
             most_bytes: 0,
-            name: name::clean(&name),
+            name: name::clean(name),
             note: Note { data: data::merged(Map::new(), note.data, Mode::Replace)?, ..note },
             said,
             parts: Vec::new(),

@@ -128,7 +128,7 @@ impl Ingest {
             Kind::Part | Kind::Joined => None,
         };
         let is_open = upload.state == State::Open;
-        let (tail, reserved) = self
+        let opened = self
             .cpu
             .run(move || {
                 let reserved = storage.reserve(expected)?;
@@ -137,14 +137,19 @@ impl Ingest {
                 }
                 let mut file = storage.stage_again(&staged)?;
                 if file.metadata()?.len() < at {
-                    return Err(Code::Internal.because("an upload has lost bytes that were on the disk"));
+                    return Err(Code::UploadGone.because("Bytes of this upload were lost; start anew."));
                 }
                 file.set_len(at)?;
                 file.seek(SeekFrom::Start(at))?;
                 let check = claim.map(|claim| Check::new(claim, &lanes));
                 Ok((Some(Tail { file, storage, digester, check, unflushed_bytes: 0 }), reserved))
             })
-            .await?;
+            .await;
+        if matches!(&opened, Err(e) if e.code == Code::UploadGone) {
+            tracing::error!(upload.id = %id, "an upload lost bytes that were on the disk");
+            self.give_up(&mut hold, id).await?;
+        }
+        let (tail, reserved) = opened?;
         let (chunks, arrivals) = mpsc::channel(CHUNKS_WAITING);
         let (this, under_way) = (self.clone(), UnderWay::begin(self));
         let outcome = self.cpu.handle().spawn(async move {
