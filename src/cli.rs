@@ -180,7 +180,7 @@ pub fn run() -> ExitCode {
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(async {
             match arguments.command {
-                Command::Serve => serve(config).await,
+                Command::Serve => Box::pin(serve(config)).await,
                 Command::Check => Ok(()),
                 Command::User(command) => user(&config, command).await,
                 Command::Key(command) => key(&config, command).await,

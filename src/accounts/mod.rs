@@ -178,9 +178,10 @@ impl Accounts {
             Caller::Token { user_id, key_id, .. } => (user_id, key_id),
             _ => (caller.user_id(), 0),
         };
-        let left = self.token_calls.take(key).map_err(|wait| {
-            Code::TooManyRequests.because("Too many calls in this minute.").again_after(wait)
-        });
+        let left = self
+            .token_calls
+            .take(key)
+            .map_err(|wait| Code::TooManyRequests.because("Too many calls in this minute.").again_after(wait));
         (self.token_calls.most(), left)
     }
 

@@ -218,14 +218,7 @@ pub fn tokens(c: &Connection, user: i64) -> Result<u32> {
 }
 
 /// Gives a user a token; its number.
-pub fn insert_token(
-    tx: &Tx,
-    user: i64,
-    lookup: &[u8; 32],
-    sealed: &[u8],
-    label: &str,
-    scopes: Scopes,
-) -> Result<i64> {
+pub fn insert_token(tx: &Tx, user: i64, lookup: &[u8; 32], sealed: &[u8], label: &str, scopes: Scopes) -> Result<i64> {
     tx.prepare_cached(
         "INSERT INTO credential (user_id, kind, lookup, sealed, created_at, label, scopes) \
          VALUES (?1, 'token', ?2, ?3, ?4, ?5, ?6)",

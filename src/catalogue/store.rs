@@ -78,8 +78,12 @@ pub fn tag_by_slug(c: &Conn, slug: &str) -> Result<Option<TagId>> {
 
 pub fn add_tag(tx: &Tx, slug: &str, body: &str) -> Result<TagId> {
     let id = TagId::random()?;
-    tx.prepare_cached("INSERT INTO tag (id, slug, body, created_at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![id, slug, body, tx.now()])?;
+    tx.prepare_cached("INSERT INTO tag (id, slug, body, created_at) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        id,
+        slug,
+        body,
+        tx.now()
+    ])?;
     Ok(id)
 }
 
@@ -117,8 +121,11 @@ pub fn albums(c: &Conn, page: Page) -> Result<(Vec<Album>, u64)> {
 }
 
 pub fn set_album(tx: &Tx, id: AlbumId, body: &str) -> Result<()> {
-    tx.prepare_cached("UPDATE album SET body = ?2, changed_at = ?3 WHERE id = ?1")?
-        .execute(params![id, body, tx.now()])?;
+    tx.prepare_cached("UPDATE album SET body = ?2, changed_at = ?3 WHERE id = ?1")?.execute(params![
+        id,
+        body,
+        tx.now()
+    ])?;
     Ok(())
 }
 

@@ -32,12 +32,11 @@ pub fn event(c: &Conn, entry: &Entry) -> Result<Option<&'static str>> {
         keys.is_some_and(|keys| keys.iter().any(|key| key == assets::ORIGINAL))
     };
     Ok(match &*entry.event {
-        "asset-created" => Some(CREATED),
         "asset-uploaded" => Some(UPLOADED),
         "asset-changed" | "file-data-updated" => Some(CHANGED),
         "file-saved" if entry.detail.get("revision").and_then(Value::as_u64) > Some(1) => Some(CHANGED),
         "file-saved" if catalogue::store::caption(c, entry.asset_id)?.announced => None,
-        "file-saved" => Some(CREATED),
+        "asset-created" | "file-saved" => Some(CREATED),
         "file-deleted" if is_original("keys") => Some(DELETED),
         "file-undeleted" if is_original("keys") => Some(CREATED),
         _ => None,
@@ -54,7 +53,8 @@ pub fn body(c: &Conn, entry: &Entry, event: &'static str, origin: &str) -> Resul
         }
         None => match phases::store::find(c, entry.asset_id)? {
             Some(row) => {
-                let pending = Pending { id: row.id, at: row.created_at, name: row.name, label: row.label, draft: &row.draft };
+                let pending =
+                    Pending { id: row.id, at: row.created_at, name: row.name, label: row.label, draft: &row.draft };
                 (Some(PreprAsset::pending(&pending)), row.user_id)
             }
             None => (None, 0),

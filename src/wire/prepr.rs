@@ -191,7 +191,8 @@ impl PreprAsset {
     /// One that is not whole yet.
     pub fn pending(pending: &Pending<'_>) -> PreprAsset {
         let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        let by_name = pending.name.as_deref().and_then(mime::from_name).map_or("Document", |kind| label(kind.content_type));
+        let by_name =
+            pending.name.as_deref().and_then(mime::from_name).map_or("Document", |kind| label(kind.content_type));
         PreprAsset {
             id: uuid(&pending.id.to_string()),
             created_on: date(pending.at),

@@ -132,7 +132,10 @@ fn too_many_calls_are_told_how_many_they_had() {
     assert_eq!(call().header("x-prepr-ratelimit-remaining"), "0");
     let refused = call();
     refused.refused(429, "TOO_MANY_REQUESTS");
-    assert_eq!((refused.header("x-prepr-ratelimit-limit"), refused.header("x-prepr-ratelimit-remaining")), ("2".into(), "0".into()));
+    assert_eq!(
+        (refused.header("x-prepr-ratelimit-limit"), refused.header("x-prepr-ratelimit-remaining")),
+        ("2".into(), "0".into())
+    );
     assert!(refused.header("retry-after").parse::<u32>().unwrap() <= 60);
 }
 
@@ -156,7 +159,11 @@ fn a_file_comes_in_whole_and_is_described_in_any_kind_of_body() {
     let tag = found["tags"]["items"][0]["id"].as_str().unwrap().to_owned();
     for (kind, body, name) in [
         (JSON, json!({"name": "A", "author": "B", "tags": {"items": [{"id": tag}, {"slug": "new"}]}}).to_string(), "A"),
-        (FORM, format!("name=C&reference_id=dam-7&tags%5Bitems%5D%5B0%5D%5Bid%5D={tag}&tags[items][1][body]=New!"), "C"),
+        (
+            FORM,
+            format!("name=C&reference_id=dam-7&tags%5Bitems%5D%5B0%5D%5Bid%5D={tag}&tags[items][1][body]=New!"),
+            "C",
+        ),
     ] {
         let changed = send(&app, "PUT", &path, kind, body.as_bytes());
         assert_eq!(changed.status, 200, "{}", changed.text());
@@ -170,7 +177,9 @@ fn a_file_comes_in_whole_and_is_described_in_any_kind_of_body() {
     );
     let uploaded = send(&app, "PUT", &path, JSON, b"{\"name\": null}").json();
     assert_eq!(uploaded["name"], "photo.jpg", "without a name it is its file's");
-    for (body, code) in [("[]", "INVALID_REQUEST"), ("{\"name\": []}", "INVALID_REQUEST"), ("{\"tags\": [{}]}", "INVALID_REQUEST")] {
+    for (body, code) in
+        [("[]", "INVALID_REQUEST"), ("{\"name\": []}", "INVALID_REQUEST"), ("{\"tags\": [{}]}", "INVALID_REQUEST")]
+    {
         send(&app, "PUT", &path, JSON, body.as_bytes()).refused(400, code);
     }
     let unknown = json!({"tags": [{"id": "00000000-0000-4000-8000-000000000000"}]});
@@ -217,7 +226,12 @@ fn addresses_of_files_lead_to_them() {
 fn listings_filter_sort_and_page() {
     let app = Appliance::start();
     let ids: Vec<String> = (0..5)
-        .map(|n| id(&keep(&app, &[("name", &format!("Number {n} 100%")), ("reference_id", if n < 2 { "low" } else { "high" })])))
+        .map(|n| {
+            id(&keep(
+                &app,
+                &[("name", &format!("Number {n} 100%")), ("reference_id", if n < 2 { "low" } else { "high" })],
+            ))
+        })
         .collect();
     let text = Form::new().file("source", "a.txt", b"x").field("tags[0][body]", "Odd").end();
     let document = id(&send(&app, "POST", "/assets", PARTS, &text).json());
@@ -317,7 +331,10 @@ fn chunks_are_put_one_after_the_other() {
     assert_eq!(total(&app, ""), 0, "what is not whole is not listed");
     let (first, rest) = whole.split_at(1000);
     let kept = transfer(&app, &id, first);
-    assert_eq!((kept.status, &kept.json()["start_offset"], &kept.json()["end_offset"]), (200, &json!(1000), &json!(whole.len())));
+    assert_eq!(
+        (kept.status, &kept.json()["start_offset"], &kept.json()["end_offset"]),
+        (200, &json!(1000), &json!(whole.len()))
+    );
     finish(&app, &id).refused(400, "INVALID_REQUEST");
     assert_eq!(transfer(&app, &id, b"").json()["start_offset"], 1000, "an empty chunk is none");
     let named = send(&app, "PUT", &format!("/assets/{id}"), FORM, b"body=later");
@@ -342,7 +359,8 @@ fn chunks_are_put_one_after_the_other() {
         assert_eq!(said(&app, "POST", "/assets", &bad).status, 400);
     }
     said(&app, "POST", "/assets", &json!({"upload_phase": "start", "file_size": 0})).refused(400, "EMPTY_FILE");
-    said(&app, "POST", "/assets", &json!({"upload_phase": "start", "file_size": 1_u64 << 60})).refused(413, "TOO_LARGE");
+    said(&app, "POST", "/assets", &json!({"upload_phase": "start", "file_size": 1_u64 << 60}))
+        .refused(413, "TOO_LARGE");
     let given_up = start(&app, 10);
     assert_eq!(transfer(&app, &given_up, b"12345").status, 200);
     assert_eq!(app.call("DELETE", &format!("/assets/{given_up}"), &[AUTH], b"").status, 204);
@@ -384,7 +402,8 @@ fn a_chunk_that_comes_again_after_a_lost_answer_counts_once() {
     assert_eq!(transfer(&app, &id, &[7; 1000]).json()["start_offset"], 2000);
     // Whoever says where a chunk begins is believed.
     let at = |offset: &str, bytes: &[u8]| {
-        let form = Form::new().field("upload_phase", "transfer").field("start_offset", offset).file("file_chunk", "x", bytes);
+        let form =
+            Form::new().field("upload_phase", "transfer").field("start_offset", offset).file("file_chunk", "x", bytes);
         send(&app, "POST", &format!("/assets/{id}/multipart"), PARTS, &form.end())
     };
     assert!(at("0", &[7; 500]).refused(409, "CONFLICT").contains("2000"));
@@ -463,7 +482,9 @@ fn what_happens_is_told_in_preprs_words() {
     let other = app.keep("notes.txt", b"from elsewhere");
     let mut rest: Vec<(String, String)> = (0..3)
         .map(|_| next())
-        .map(|said| (said["payload"]["id"].as_str().unwrap().replace('-', ""), said["event"].as_str().unwrap().to_owned()))
+        .map(|said| {
+            (said["payload"]["id"].as_str().unwrap().replace('-', ""), said["event"].as_str().unwrap().to_owned())
+        })
         .collect();
     rest.sort();
     let phased = phased.replace('-', "");

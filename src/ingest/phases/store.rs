@@ -12,7 +12,8 @@ use crate::infra::db::Tx;
 use crate::infra::db::types::Json;
 use crate::ingest::phases::Phased;
 
-const COLUMNS: &str = "id, user_id, size_bytes, offset_bytes, last_bytes, last_sha256, name, label, draft, created_at, touched_at";
+const COLUMNS: &str =
+    "id, user_id, size_bytes, offset_bytes, last_bytes, last_sha256, name, label, draft, created_at, touched_at";
 
 pub fn insert(tx: &Tx, row: &Phased) -> Result<()> {
     tx.prepare_cached(

@@ -29,7 +29,8 @@ pub fn document(dialects: &[(&[Row], Body)]) -> Value {
     };
     let refusals: Vec<Value> = dialects.iter().map(|(_, error)| describe(*error)).collect();
     let mut paths = Map::new();
-    for (row, refusal) in dialects.iter().zip(&refusals).flat_map(|((rows, _), r)| rows.iter().map(move |row| (row, r))) {
+    for (row, refusal) in dialects.iter().zip(&refusals).flat_map(|((rows, _), r)| rows.iter().map(move |row| (row, r)))
+    {
         let operation = operation(row, refusal, &mut describe);
         let verb = row.method.as_str().to_ascii_lowercase();
         let path = paths.entry(row.path).or_insert_with(|| json!({}));
@@ -65,7 +66,8 @@ pub fn document(dialects: &[(&[Row], Body)]) -> Value {
 fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Value) -> Value {
     let mut answers = Map::new();
     for (status, body) in &row.answers {
-        let content = describe(*body);
+        // What has no body has no type either.
+        let content = if *status == 204 { json!({}) } else { describe(*body) };
         // One status may have several media types.
         let known = answers.get_mut(&status.to_string()).and_then(|known| known.pointer_mut("/content"));
         match (known.and_then(Value::as_object_mut), content) {

@@ -170,12 +170,7 @@ async fn update(
     Ok(HttpResponse::Ok().json(PreprAsset::with(&entry, &origin.0, fields(&query))))
 }
 
-async fn delete(
-    caller: Caller,
-    ingest: Data<Ingest>,
-    custody: Data<Custody>,
-    id: AssetUuid,
-) -> Reply<HttpResponse> {
+async fn delete(caller: Caller, ingest: Data<Ingest>, custody: Data<Custody>, id: AssetUuid) -> Reply<HttpResponse> {
     if !ingest.give_up_phased(id.0).await? {
         custody.delete(&caller, id.0, vec![ORIGINAL.to_owned()]).await?;
     }

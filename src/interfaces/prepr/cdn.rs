@@ -67,7 +67,8 @@ async fn file(
     let asset = &full.asset;
     let is_picture = asset.content_type.starts_with("image/");
     let is_open = asset.public || ground != Ground::Public;
-    let asks_picture = !is_picture && (asset.has_picture() || asset.still_by().is_some()) && PICTURES.contains(&extension);
+    let asks_picture =
+        !is_picture && (asset.has_picture() || asset.still_by().is_some()) && PICTURES.contains(&extension);
     if asks_picture || (is_picture && !(format.is_empty() && is_open)) {
         let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
         let wanted = Wanted { id, of: Of::Asset, recipe: &recipe(format)?, accept };
@@ -95,8 +96,9 @@ fn recipe(format: &str) -> Result<Recipe> {
             Some(("q", value)) => pairs.push(("quality", value.to_owned())),
             Some(("f", value)) => pairs.push(("format", value.to_owned())),
             _ => {
-                return Err(Code::InvalidRequest
-                    .because("A format is made of w_ (width), h_ (height), q_ (quality) and f_ (format), as in w_300,h_200."));
+                return Err(Code::InvalidRequest.because(
+                    "A format is made of w_ (width), h_ (height), q_ (quality) and f_ (format), as in w_300,h_200.",
+                ));
             }
         }
     }
@@ -118,7 +120,10 @@ mod tests {
         let asked = |pairs: &[(&str, &str)]| Recipe::parse(pairs.iter().copied()).unwrap().canonical();
         assert_eq!(canonical("w_300,h_200").unwrap(), asked(&[("resize", "300,200")]));
         assert_eq!(canonical("w_300").unwrap(), asked(&[("resize", "300,")]));
-        assert_eq!(canonical("h_200,q_70,f_webp").unwrap(), asked(&[("quality", "70"), ("format", "webp"), ("resize", ",200")]));
+        assert_eq!(
+            canonical("h_200,q_70,f_webp").unwrap(),
+            asked(&[("quality", "70"), ("format", "webp"), ("resize", ",200")])
+        );
         for bad in ["w_x", "w_0", "x_1", "{format}", "300x200", "w_300;h_200"] {
             assert_eq!(canonical(bad).unwrap_err().code, Code::InvalidRequest, "{bad}");
         }

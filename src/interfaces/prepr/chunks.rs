@@ -125,8 +125,12 @@ async fn go_on(
             }
             Ok(HttpResponse::Ok().json(upload(kept.row())))
         }
-        Some("transfer") => Err(Code::MissingParameter.because("file_chunk: send the bytes in multipart/form-data").into()),
-        Some(_) => Err(Code::InvalidRequest.because("This upload was started: transfer its chunks, then finish.").into()),
+        Some("transfer") => {
+            Err(Code::MissingParameter.because("file_chunk: send the bytes in multipart/form-data").into())
+        }
+        Some(_) => {
+            Err(Code::InvalidRequest.because("This upload was started: transfer its chunks, then finish.").into())
+        }
         None => Err(Code::MissingParameter.because("upload_phase: `transfer` or `finish`").into()),
     }
 }
@@ -200,7 +204,8 @@ fn upload(row: &Phased) -> PreprUpload {
 /// Where `Content-Range: bytes 5-9/10` says that a chunk begins.
 fn begins_at(request: &HttpRequest) -> Result<Option<u64>> {
     let Some(range) = request.headers().get(header::CONTENT_RANGE) else { return Ok(None) };
-    let begin = range.to_str().ok().and_then(|text| text.trim().strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+    let begin =
+        range.to_str().ok().and_then(|text| text.trim().strip_prefix("bytes ")?.split('-').next()?.parse().ok());
     begin.map(Some).ok_or_else(|| Code::InvalidRequest.because("Content-Range has to be `bytes 5-9/10`."))
 }
 

@@ -275,7 +275,9 @@ mod tests {
         let draft = |text: &str| Said::read("", text.as_bytes()).and_then(|said| said.draft());
         assert_eq!(draft(r#"{"name":7,"author":null}"#).unwrap().name.as_deref(), Some("7"));
         assert_eq!(draft(r#"{"author":null}"#).unwrap().author.as_deref(), Some(""));
-        for bad in [r#"{"name":{}}"#, r#"{"tags":[7]}"#, r#"{"tags":[{"id":"x"}]}"#, r#"{"collections":["x"]}"#, "[]", "{"] {
+        for bad in
+            [r#"{"name":{}}"#, r#"{"tags":[7]}"#, r#"{"tags":[{"id":"x"}]}"#, r#"{"collections":["x"]}"#, "[]", "{"]
+        {
             assert_eq!(draft(bad).unwrap_err().code, Code::InvalidRequest, "{bad}");
         }
         assert_eq!(form("file_size=8308859").number("file_size").unwrap(), Some(8_308_859));

@@ -155,9 +155,7 @@ fn filter(name: &str, operator: &str, value: &Value) -> Result<Filter> {
             values.into_iter().map(|text| parse_id(&text).map_or(TagRef::Text(text), TagRef::Id)).collect(),
         )),
         // One that is no id is no collection.
-        ("collections", "eq" | "in") => {
-            Ok(Filter::Album(values.iter().filter_map(|text| parse_id(text)).collect()))
-        }
+        ("collections", "eq" | "in") => Ok(Filter::Album(values.iter().filter_map(|text| parse_id(text)).collect())),
         ("reference_id", "eq" | "in") => Ok(Filter::Reference(values)),
         // Nothing here is in a content item.
         ("content_item", "has") if first() == "true" => Ok(Filter::Nothing),
@@ -216,8 +214,18 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused() {
         for bad in [
-            "limit=1001", "limit=0", "limit=x", "limit=-1", "skip=-1", "offset=x", "sort=name", "after=x", "before=!",
-            "after=Yy4xLjE&before=Yy4xLjE", "q[0][zz]=a", "labels[0][eq][0]=Photo",
+            "limit=1001",
+            "limit=0",
+            "limit=x",
+            "limit=-1",
+            "skip=-1",
+            "offset=x",
+            "sort=name",
+            "after=x",
+            "before=!",
+            "after=Yy4xLjE&before=Yy4xLjE",
+            "q[0][zz]=a",
+            "labels[0][eq][0]=Photo",
         ] {
             assert_eq!(asked(&pairs(bad)).unwrap_err().code, Code::InvalidRequest, "{bad}");
         }
