@@ -32,12 +32,11 @@ pub fn event(c: &Conn, entry: &Entry) -> Result<Option<&'static str>> {
         keys.is_some_and(|keys| keys.iter().any(|key| key == assets::ORIGINAL))
     };
     Ok(match &*entry.event {
-        "asset-created" => Some(CREATED),
         "asset-uploaded" => Some(UPLOADED),
         "asset-changed" | "file-data-updated" => Some(CHANGED),
         "file-saved" if entry.detail.get("revision").and_then(Value::as_u64) > Some(1) => Some(CHANGED),
         "file-saved" if catalogue::store::caption(c, entry.asset_id)?.announced => None,
-        "file-saved" => Some(CREATED),
+        "asset-created" | "file-saved" => Some(CREATED),
         "file-deleted" if is_original("keys") => Some(DELETED),
         "file-undeleted" if is_original("keys") => Some(CREATED),
         _ => None,

@@ -280,7 +280,7 @@ impl Ingest {
 
     /// Brings files and rows together after a restart.
     pub(super) async fn recover_phased(&self) -> Result<()> {
-        let rows = self.db.read(|c| store::all(c)).await?;
+        let rows = self.db.read(store::all).await?;
         for name in self.storage.staged()?.iter().filter(|name| name.starts_with(STAGED)) {
             match rows.iter().find(|row| row.staged_name() == *name) {
                 Some(row) => {
@@ -289,6 +289,8 @@ impl Ingest {
                         self.storage.uncommit(&crate::assets::place::original(row.id, 1)?);
                     }
                     self.storage.resume_staged(name, row.offset_bytes)?;
+                    let rest = self.storage.reserve(row.size_bytes - row.offset_bytes).ok();
+                    *self.phased.of(row.id).reserved.lock().unwrap_or_else(PoisonError::into_inner) = rest;
                 }
                 None => self.storage.unstage(name),
             }
@@ -523,10 +525,25 @@ impl Job for GiveUpPhased {
 
 impl Run<GiveUpPhased> for Ingest {
     async fn run(&self, job: GiveUpPhased, at: &Attempt) -> Result<()> {
-        // Whoever writes just now is going on with it; the attempt is repeated.
-        let Some(turn) = self.turn(job.id).await? else {
-            let at = at.clone();
-            return self.db.write(move |tx| at.complete(tx)).await;
+        let turn = match self.turn(job.id).await {
+            Ok(Some(turn)) => turn,
+            Ok(None) => {
+                let at = at.clone();
+                return self.db.write(move |tx| at.complete(tx)).await;
+            }
+            // Somebody is going on with it just now.
+            Err(e) if e.code == Code::Conflict => {
+                let (this, at, run_at) = (self.clone(), at.clone(), self.db.clock().now().plus(self.phased_life()));
+                let again = Enqueue { run_at: Some(run_at), ..Enqueue::default() };
+                return self
+                    .db
+                    .write(move |tx| {
+                        this.jobs.enqueue(tx, &job, again)?;
+                        at.complete(tx)
+                    })
+                    .await;
+            }
+            Err(e) => return Err(e),
         };
         let (this, at, life) = (self.clone(), at.clone(), self.phased_life());
         let touched_at = turn.row().touched_at;

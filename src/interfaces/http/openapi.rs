@@ -69,7 +69,8 @@ pub fn document(dialects: &[(&[Row], Body)]) -> Value {
 fn operation(row: &Row, refusal: &Value, describe: &mut impl FnMut(Body) -> Value) -> Value {
     let mut answers = Map::new();
     for (status, body) in &row.answers {
-        let content = describe(*body);
+        // What has no body has no type either.
+        let content = if *status == 204 { json!({}) } else { describe(*body) };
         // One status may have several media types.
         let known = answers.get_mut(&status.to_string()).and_then(|known| known.pointer_mut("/content"));
         match (known.and_then(Value::as_object_mut), content) {
