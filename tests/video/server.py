@@ -97,6 +97,7 @@ class Place:
         environment = {"CLOAKROOM_STORAGE__FREE_FLOOR_BYTES": "1048576"}
         self.appliance = Appliance(options.binary, os.path.join(directory, "data"), environment=environment)
         self.patience_s = PATIENCE_S * options.slowness
+        self.worker = os.path.join(os.path.dirname(os.path.realpath(options.binary)), "cloakroom-video")
         self.pid = None
 
     def start(self):
@@ -197,7 +198,7 @@ class Place:
 
     def orphans(self, before):
         """Video workers that belong to nobody."""
-        return [pid for pid in everybody("cloakroom-video") if pid not in before and pid not in descendants(self.appliance.process.pid)]
+        return [pid for pid in everybody(self.worker) if pid not in before and pid not in descendants(self.appliance.process.pid)]
 
 
 def command(pid):
@@ -210,8 +211,14 @@ def command(pid):
         return ""
 
 
-def everybody(name):
-    return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and command(int(pid)) == name]
+def everybody(program):
+    """All processes of this very file: another box may be at work on the same machine."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)") == program and command(int(pid)):
+                found.append(int(pid))
+    return found
 
 
 # Good ones
@@ -366,7 +373,7 @@ def poster(place, asset, film):
 
 def bad(place):
     findings = []
-    before = everybody("cloakroom-video")
+    before = everybody(place.worker)
     growth_from = video_worker.resident_mib(place.pid)
     asked = 0
     with workers.Elsewhere(place.directory) as elsewhere:
@@ -443,7 +450,7 @@ def kills(place):
     findings = []
     film = long_film(place)
     dice = random.Random(place.options.seed)
-    before = everybody("cloakroom-video")
+    before = everybody(place.worker)
     for number in range(place.options.rounds):
         for name, kill in (("worker", kill_worker), ("server", kill_server), ("cancel", cancel)):
             with contextlib.suppress(FileNotFoundError):
