@@ -192,7 +192,8 @@ async fn receive(
         }
         intake.write(chunk).await?;
     }
-    // The end of the form has to come, too: else this may be half a file.
+    // The end of the form has to come, too: else this may be half a file. It comes when nobody reads this one.
+    drop(file);
     let taken = intake.finish().await?;
     while parts.next().await?.is_some() {}
     Ok(taken)
