@@ -176,7 +176,7 @@ impl Homes {
 
     /// Removes what moving has left in buckets. What cannot be removed now, the server will.
     async fn clear(&self) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + LINGER * 2;
+        let deadline = tokio::time::Instant::now() + LINGER + Duration::from_secs(15);
         while self.0.db.read(store::count_leftovers).await? > 0 && tokio::time::Instant::now() < deadline {
             if self.sweep().await? == 0 {
                 tokio::time::sleep(Duration::from_millis(250)).await;

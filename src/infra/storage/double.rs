@@ -170,7 +170,7 @@ impl Double {
         Ok(true)
     }
 
-    #[expect(clippy::type_complexity, reason = "an answer: status, tag with further headers, body")]
+    /// Status, tag with further headers, body.
     fn act(
         &self,
         method: &str,
