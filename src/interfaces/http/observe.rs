@@ -192,7 +192,11 @@ pub async fn observe(
     let resumable = is_resumable(request.path());
     let mut answer = next.call(request).await?.map_into_boxed_body();
     if asks_for_options {
-        answer = if answer.status().is_success() { permitted(answer) } else { preflight(answer) };
+        answer = match answer.status().as_u16() {
+            404 | 405 => preflight(answer),
+            200..300 => permitted(answer),
+            _ => answer,
+        };
     }
     let status = answer.status().as_u16();
     let took = began.elapsed();
