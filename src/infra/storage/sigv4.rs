@@ -52,8 +52,8 @@ impl Signer {
         let mut signed: Vec<_> = own.iter().chain(more).cloned().chain([("host", host)]).collect();
         signed.sort();
         let names = signed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
-        let lines: String = signed.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
-        let request = format!("GET\n{}\n\n{lines}\n{names}\n{NOTHING}", url.path());
+        let lines: Vec<_> = signed.iter().map(|(name, value)| format!("{name}:{}", value.trim())).collect();
+        let request = format!("GET\n{}\n\n{}\n\n{names}\n{NOTHING}", url.path(), lines.join("\n"));
         let digest = hex(digest::digest(&digest::SHA256, request.as_bytes()).as_ref());
         let signature = self.sign(day, &format!("{ALGORITHM}\n{stamp}\n{}\n{digest}", self.scope(day)));
         let authorization =
