@@ -50,7 +50,7 @@ fn a_page_hands_in() {
     let said = answer.json();
     assert_eq!((&said["success"], &said["files"][0]["id"]), (&json!(true), &said["assets"][0]["id"]));
     let id = said["files"][0]["id"].as_str().unwrap();
-    let data = app.json(&format!("/api/v1/assets/{id}/data"));
+    let data = app.settled(id);
     assert_eq!((&data["creator_id"], &data["name"]), (&json!(1), &json!("p.jpg")));
 
     // It cannot read, not even what it handed in.
