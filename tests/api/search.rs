@@ -1,5 +1,10 @@
 //! Search: what is found, in which order, page by page, and what is not understood.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the steps that the tests share fail by panicking, too, and say what they ask in few words"
+)]
+
 use serde_json::Value;
 use serde_json::json;
 

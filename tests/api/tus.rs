@@ -3,6 +3,16 @@
 //! [`RULES`] is the protocol, a rule in each line; all run against one box. The tests below it are
 //! about crashes, rivals, keys and time.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::format_collect,
+    clippy::large_stack_arrays,
+    clippy::duration_suboptimal_units,
+    reason = "the steps that the tests share fail by panicking, too, and say what they ask in few words"
+)]
+
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;

@@ -3,6 +3,15 @@
 //!
 //! The elsewhere is a server in here that lies, stalls, breaks off and sends on.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::format_collect,
+    clippy::from_iter_instead_of_collect,
+    clippy::needless_borrows_for_generic_args,
+    reason = "the steps that the tests share fail by panicking, too, and say what they ask in few words"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::BufRead;
