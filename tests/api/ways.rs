@@ -111,7 +111,14 @@ fn order(app: &Appliance, key: &str) -> String {
 }
 
 fn ended(app: &Appliance, id: &str) -> Value {
-    app.until(&format!("/api/v1/assets/{id}/data"), |data| data["status"] == "OK" || data["status"] == "ERROR")
+    app.until(&format!("/api/v1/assets/{id}/data"), |data| {
+        let ended = data["status"] == "OK" || data["status"] == "ERROR";
+        if !ended {
+            // An image is asked for because that waits at the server.
+            app.get(&format!("/api/v1/assets/{id}/conversions?resize=1,1"));
+        }
+        ended
+    })
 }
 
 #[track_caller]
