@@ -89,7 +89,7 @@ fn keyword(text: &str) -> Criteria {
 }
 
 fn fields(schema: i64, fields: Value) -> Criteria {
-    let fields = fields.as_object().unwrap().clone();
+    let Value::Object(fields) = fields else { panic!("no object") };
     Criteria { schema: Some(SchemaCriteria { schema, fields }), ..Criteria::default() }
 }
 

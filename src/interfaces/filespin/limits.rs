@@ -93,6 +93,7 @@ pub struct WebhookLimits {
 
 /// Of single calls.
 #[derive(Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "these are the words on the wire")]
 pub struct CallLimits {
     max_json_bytes: usize,
     /// Of an asset's data, as JSON.

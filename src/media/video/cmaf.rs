@@ -146,9 +146,9 @@ fn odd() -> io::Error {
 mod tests {
     use super::*;
 
-    fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    fn boxed(kind: [u8; 4], body: &[u8]) -> Vec<u8> {
         let mut out = (body.len() as u32 + 8).to_be_bytes().to_vec();
-        out.extend_from_slice(kind);
+        out.extend_from_slice(&kind);
         out.extend_from_slice(body);
         out
     }
@@ -162,14 +162,15 @@ mod tests {
             run.extend_from_slice(&size.to_be_bytes());
             run.extend_from_slice(&offset.to_be_bytes());
         }
-        let track = [boxed(b"tfhd", &[0; 8]), boxed(b"trun", &run)].concat();
-        let fragment = [boxed(b"mfhd", &[0; 8]), boxed(b"traf", &track)].concat();
-        [boxed(b"styp", b"msdh"), boxed(b"moof", &fragment), boxed(b"mdat", &[7; 50])].concat()
+        let track = [boxed(*b"tfhd", &[0; 8]), boxed(*b"trun", &run)].concat();
+        let fragment = [boxed(*b"mfhd", &[0; 8]), boxed(*b"traf", &track)].concat();
+        [boxed(*b"styp", b"msdh"), boxed(*b"moof", &fragment), boxed(*b"mdat", &[7; 50])].concat()
     }
 
     fn header() -> Vec<u8> {
-        let track = [boxed(b"tkhd", &[1; 20]), boxed(b"mdia", &[2; 30])].concat();
-        [boxed(b"ftyp", b"cmf2"), boxed(b"moov", &[boxed(b"mvhd", &[3; 9]), boxed(b"trak", &track)].concat())].concat()
+        let track = [boxed(*b"tkhd", &[1; 20]), boxed(*b"mdia", &[2; 30])].concat();
+        [boxed(*b"ftyp", b"cmf2"), boxed(*b"moov", &[boxed(*b"mvhd", &[3; 9]), boxed(*b"trak", &track)].concat())]
+            .concat()
     }
 
     #[test]
