@@ -536,6 +536,12 @@ fn announcing_and_registering_are_refused_clearly() {
     }
     let kept = app.keep("kept.txt", b"text");
     ask(&format!("?filename=a.jpg&asset_id={kept}")).refused(400, "ASSET_ID_EXISTS");
+    // Not even when it is gone: what is left of it may still be on its way out.
+    app.settled(&kept);
+    assert_eq!(app.call("DELETE", &format!("/api/v1/assets/{kept}"), &[AUTH], b"").status, 200);
+    assert_eq!(app.post_json("/api/v1/assets/purge", "{}").status, 202);
+    app.until("/api/v1/assets/purge/count", |trash| trash["count"] == 0);
+    ask(&format!("?filename=a.jpg&asset_id={kept}")).refused(400, "ASSET_ID_EXISTS");
     let chosen = "0123456789abcdef0123456789abcdef";
     assert_eq!(announced(&app, &format!("&asset_id={chosen}&protocol=post")).0, chosen);
     ask(&format!("?filename=a.jpg&asset_id={chosen}")).refused(400, "ASSET_ID_EXISTS");
