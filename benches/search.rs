@@ -72,7 +72,7 @@ async fn run() {
     }
     fs::create_dir_all(&folder).unwrap();
     let db = Db::open(&folder.join("cloakroom.db"), SCHEMA, Clock::system(), &Config::default()).unwrap();
-    let there = db.read(|c| store::count(c)).await.unwrap();
+    let there = db.read(store::count).await.unwrap();
     if there < count {
         fill(&db, count).await;
     }
@@ -176,7 +176,7 @@ async fn measure(db: &Db, count: u64) {
     for id in &ids {
         let at = Watch::start();
         assets.find(*id).await.unwrap();
-        times.took(at);
+        times.took(&at);
     }
     times.print("id look-up", 1);
     for (name, first) in
@@ -187,7 +187,7 @@ async fn measure(db: &Db, count: u64) {
             let page = Page::new(Some((first + if first > 0 { n % 10 } else { 0 }) as u32), None, 50, 500);
             let at = Watch::start();
             assets.list(page).await.unwrap();
-            times.took(at);
+            times.took(&at);
         }
         times.print(name, 50);
     }
@@ -203,7 +203,7 @@ async fn measure(db: &Db, count: u64) {
     };
     let ranked = vec![Sort { by: By::Relevance, descending: true }];
     let by_size = vec![Sort { by: By::Size, descending: true }];
-    let tasks: Vec<(&str, Box<dyn Fn(u64) -> Criteria>)> = vec![
+    let tasks: Vec<Task<'_>> = vec![
         ("search for everything", Box::new(|_| all.clone())),
         ("keyword, rare", Box::new(|n| keyword(format!("word{}", 5000 + n * 37)))),
         ("keyword, in the middle", Box::new(|n| keyword(format!("word{}", 100 + n)))),
@@ -279,7 +279,7 @@ async fn measure(db: &Db, count: u64) {
             let asked = criteria(n);
             let at = Watch::start();
             let found = search.search(asked).await.unwrap();
-            times.took(at);
+            times.took(&at);
             hits += found.hits;
         }
         times.print(name, hits as u64 / ROUNDS);
@@ -290,7 +290,7 @@ async fn measure(db: &Db, count: u64) {
         for _ in 0..ROUNDS {
             let at = Watch::start();
             search.page(made.id, page, false).await.unwrap();
-            times.took(at);
+            times.took(&at);
         }
         times.print(name, made.hits as u64);
     }
@@ -313,6 +313,9 @@ async fn sizes(db: &Db) {
 /// The clock, and the processor time of this process, which neighbours cannot stretch.
 struct Watch(Stopwatch, Duration);
 
+/// What is asked in round n, by its name.
+type Task<'a> = (&'a str, Box<dyn Fn(u64) -> Criteria + 'a>);
+
 impl Watch {
     fn start() -> Watch {
         Watch(Stopwatch::now(), cpu())
@@ -331,7 +334,7 @@ struct Times {
 }
 
 impl Times {
-    fn took(&mut self, at: Watch) {
+    fn took(&mut self, at: &Watch) {
         self.clock.push(at.0.elapsed());
         self.cpu.push(cpu().saturating_sub(at.1));
     }

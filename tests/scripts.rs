@@ -2,7 +2,11 @@
 //!
 //! A program that is missing on this machine is a failure, with a sentence that says what to install.
 
-#![expect(clippy::unwrap_used, reason = "the steps that the tests share fail by panicking, too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the steps that the tests share fail by panicking, too"
+)]
 
 #[path = "api/harness/mod.rs"]
 #[expect(dead_code, reason = "these tests only start and ask; the programs do the rest")]

@@ -131,13 +131,15 @@ pub fn mount(r: &mut Routes) {
         .refuses(&[Code::TusVersion]);
 }
 
-async fn options(ingest: Data<Ingest>) -> HttpResponse {
+async fn options(ingest: Data<Ingest>, request: HttpRequest) -> HttpResponse {
+    let one = request.match_info().get("id").is_some();
+    let allow = if one { "GET, HEAD, PATCH, DELETE, OPTIONS" } else { "POST, OPTIONS" };
     HttpResponse::NoContent()
         .insert_header(("Tus-Version", TUS_VERSION))
         .insert_header(("Tus-Extension", EXTENSIONS))
         .insert_header(("Tus-Max-Size", ingest.config().max_file_bytes.to_string()))
         .insert_header(("Tus-Checksum-Algorithm", Claim::WORDS.join(",")))
-        .insert_header((header::ALLOW, "GET, HEAD, POST, PATCH, DELETE, OPTIONS"))
+        .insert_header((header::ALLOW, allow))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .finish()
 }

@@ -1,5 +1,12 @@
 //! Prepr's API, as its documentation and its PHP SDK use it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the steps that the tests share fail by panicking, too"
+)]
+
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;

@@ -175,6 +175,7 @@ pub struct PreprWebhookSettings {
     events: PreprCallbackEvents,
     /// URLs that answered 410 and are told nothing until they are set again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
     disabled_urls: Vec<DisabledUrl>,
 }
 
