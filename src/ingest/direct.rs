@@ -49,6 +49,7 @@ use crate::ingest::name;
 use crate::ingest::store;
 use crate::ingest::store::Sent;
 use crate::ingest::store::Voucher;
+use crate::journal;
 use crate::support::checksum::Checksums;
 use crate::support::id;
 
@@ -125,7 +126,10 @@ impl Ingest {
         let jobs = self.jobs.clone();
         self.db
             .write(move |tx| {
-                if !store::put_voucher(tx, id, &voucher)? {
+                // An id of the past may still be cleared away after: no name of a file ever comes back.
+                let known =
+                    assets::store::revision(tx, id)?.is_some() || !journal::store::last_of_each(tx, id)?.is_empty();
+                if known || !store::put_voucher(tx, id, &voucher)? {
                     return Err(Code::AssetIdExists.because("This asset id is taken; leave it out, and get a new one."));
                 }
                 let when = Enqueue { run_at: Some(expires_at), ..Enqueue::default() };

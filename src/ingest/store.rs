@@ -85,12 +85,11 @@ pub(super) struct Sent {
     pub content_type: String,
 }
 
-/// False when the id is taken, by a voucher or an asset.
+/// False when another voucher has the id.
 pub(super) fn put_voucher(tx: &Tx, id: AssetId, voucher: &Voucher) -> Result<bool> {
     let put = tx
         .prepare_cached(
-            "INSERT INTO voucher (asset_id, user_id, name, object_key, expires_at) \
-             SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (SELECT 1 FROM asset WHERE id = ?1) \
+            "INSERT INTO voucher (asset_id, user_id, name, object_key, expires_at) VALUES (?1, ?2, ?3, ?4, ?5) \
              ON CONFLICT DO NOTHING",
         )?
         .execute(params![id, voucher.user_id, voucher.name, voucher.object_key, voucher.expires_at])?;
