@@ -13,6 +13,7 @@ calls that would take the key away are not made. EXAMPLES of a call are 10; befo
 import os
 import subprocess
 import sys
+import tempfile
 
 BASE, API_KEY, FOREIGN = sys.argv[1:4]
 EXAMPLES = (sys.argv[4:] or ["10"])[0]
@@ -23,7 +24,9 @@ words = [os.path.join(FOREIGN, "schemathesis", "bin", "st"), "run", f"{BASE}/ope
 words += ["--checks", "all", "--exclude-checks", "positive_data_acceptance,negative_data_rejection,ignored_auth"]
 words += ["--phases", "examples,coverage,fuzzing", "--exclude-path-regex", NOT_ASKED, "-n", EXAMPLES, "--generation-database", "none"]
 words += ["--request-timeout", "30", "--seed", "1", "--continue-on-failure", "--no-color"]
-done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+# What it remembers between runs is nothing to keep in the tree.
+with tempfile.TemporaryDirectory() as elsewhere:
+    done = subprocess.run(words, cwd=elsewhere, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 if done.returncode:
     sys.exit(done.stdout[-12000:] + done.stderr)
 print(f"openapi: {EXAMPLES} examples of each call, every answer as documented")
