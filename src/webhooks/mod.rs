@@ -17,7 +17,7 @@
 //! A URL is told in FileSpin's words or in Prepr's; the journal is the same.
 //!
 //! Invariants: whatever is changed about the receivers is changed in the transaction of the
-//! settings. No wait is longer than [`model::longest_wait`]: a delivery further ahead than that
+//! settings. No wait is longer than `model::longest_wait`: a delivery further ahead than that
 //! was owed by a clock that has been set back, and is due.
 
 mod courier;

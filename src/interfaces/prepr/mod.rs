@@ -2,7 +2,7 @@
 //!
 //! Sources: <https://docs.prepr.io/mutation-api/assets-upload-update-and-destroy> and what its PHP SDK
 //! sends: every POST as multipart, PUT and DELETE as a form, with PHP's brackets. All three kinds of
-//! body are taken everywhere ([`input`]).
+//! body are taken everywhere (`input`).
 //!
 //! Handlers translate and pass on; no rule of the domain lives here.
 
