@@ -146,41 +146,29 @@ pub fn origin(request: &HttpRequest) -> String {
     })
 }
 
-/// The `{user_id}` of the path. Anything else cannot be a user: 404.
-pub struct UserId(pub i64);
+/// Numbers in the path. Anything else cannot be one that somebody gave: 404.
+macro_rules! numbers {
+    ($($(#[$doc:meta])+ $name:ident = $parameter:literal, $missing:ident, $sentence:literal;)+) => {$(
+        $(#[$doc])+
+        pub struct $name(pub i64);
 
-impl FromRequest for UserId {
-    type Error = Failure;
-    type Future = Ready<Result<UserId, Failure>>;
+        impl FromRequest for $name {
+            type Error = Failure;
+            type Future = Ready<Result<$name, Failure>>;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let text = request.match_info().get("user_id").unwrap_or_default();
-        ready(text.parse().map(UserId).map_err(|_| Failure(Code::UserNotFound.because("No user has this id."))))
-    }
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                let text = request.match_info().get($parameter).unwrap_or_default();
+                ready(text.parse().map($name).map_err(|_| Failure(Code::$missing.because($sentence))))
+            }
+        }
+    )+};
 }
 
-/// The `{key_id}` of the path. Anything else cannot be a key: 404.
-pub struct KeyId(pub i64);
-
-impl FromRequest for KeyId {
-    type Error = Failure;
-    type Future = Ready<Result<KeyId, Failure>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let text = request.match_info().get("key_id").unwrap_or_default();
-        ready(text.parse().map(KeyId).map_err(|_| Failure(Code::KeyNotFound.because("No key has this id."))))
-    }
-}
-
-/// The `{job_id}` of the path. Anything else cannot be a job: 404.
-pub struct Number(pub i64);
-
-impl FromRequest for Number {
-    type Error = Failure;
-    type Future = Ready<Result<Number, Failure>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let text = request.match_info().get("job_id").unwrap_or_default();
-        ready(text.parse().map(Number).map_err(|_| Failure(Code::JobNotFound.because("No job has this id."))))
-    }
+numbers! {
+    /// The `{user_id}` of the path.
+    UserId = "user_id", UserNotFound, "No user has this id.";
+    /// The `{key_id}` of the path.
+    KeyId = "key_id", KeyNotFound, "No key has this id.";
+    /// The `{job_id}` of the path.
+    Number = "job_id", JobNotFound, "No job has this id.";
 }
