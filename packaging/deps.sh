@@ -54,12 +54,7 @@ need_video_packages() {
 need_webhook_verifiers() {
     local folder="${CARGO_TARGET_DIR:-$PWD/target}/foreign"
     need_node
-    if [ ! -e "$folder/python/standardwebhooks" ]; then
-        need_packages 'python3-pip=/usr/bin/python3 -m pip --version'
-        say "installing standardwebhooks from PyPI into $folder"
-        /usr/bin/python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder/python" \
-            'standardwebhooks==1.1.0' </dev/null
-    fi
+    from_pypi "$folder/python" standardwebhooks --no-deps 'standardwebhooks==1.1.0'
     if [ ! -e "$folder/node/node_modules/standardwebhooks" ]; then
         say "installing standardwebhooks from npm into $folder"
         npm install --prefix "$folder/node" --no-audit --no-fund --loglevel=error 'standardwebhooks@1.1.1' </dev/null
@@ -78,21 +73,22 @@ need_schemathesis() {
 
 # An S3 server of other people: moto from PyPI, beside the build.
 need_foreign_bucket() {
-    local folder="${CARGO_TARGET_DIR:-$PWD/target}/foreign"
-    [ -e "$folder/moto/moto" ] && return
-    need_packages 'python3-pip=/usr/bin/python3 -m pip --version'
-    say "installing moto from PyPI into $folder"
-    /usr/bin/python3 -m pip install --quiet --disable-pip-version-check --target "$folder/moto" \
-        'moto[s3,server]==5.2.5' </dev/null
+    from_pypi "${CARGO_TARGET_DIR:-$PWD/target}/foreign/moto" moto 'moto[s3,server]==5.2.5'
 }
 
 # What uploads in pieces in the tests: `tuspy` from PyPI with all it needs, beside the build.
 need_tus_client() {
-    local folder="${CARGO_TARGET_DIR:-$PWD/target}/foreign/tuspy"
-    [ -e "$folder/tusclient" ] && return 0
+    from_pypi "${CARGO_TARGET_DIR:-$PWD/target}/foreign/tuspy" tusclient 'tuspy==1.1.0'
+}
+
+# from_pypi FOLDER MODULE WORD… – has pip install what the words say into FOLDER, unless MODULE is there.
+from_pypi() {
+    local folder=$1 module=$2
+    shift 2
+    [ ! -e "$folder/$module" ] || return 0
     need_packages 'python3-pip=/usr/bin/python3 -m pip --version'
-    say "installing tuspy from PyPI into $folder"
-    /usr/bin/python3 -m pip install --quiet --disable-pip-version-check --target "$folder" 'tuspy==1.1.0' </dev/null
+    say "installing $module from PyPI into $folder"
+    /usr/bin/python3 -m pip install --quiet --disable-pip-version-check --target "$folder" "$@" </dev/null
 }
 
 # need_packages 'PACKAGE=PROBE'… – installs each package whose probe (a shell command) fails.
