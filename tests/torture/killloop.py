@@ -17,6 +17,7 @@ sentence; the directory is then kept for looking at.
 """
 
 import argparse
+import contextlib
 import hashlib
 import http.client
 import json
@@ -151,14 +152,15 @@ def one_round(options, appliance, ledger, dice, number, goal):
 
 def write(appliance, ledger, dead, dice, prefix):
     """One client: uploads file after file until the server dies."""
-    connection = appliance.connect()
     serial = 0
     while not dead.is_set():
         serial += 1
         name, kind, body = any_file(dice, f"{prefix}-{serial}")
         ledger.begin(name, len(body), hashlib.sha256(body).hexdigest())
         try:
-            status, answer = post_file(connection, name, body, kind)
+            # A connection of its own: the server closes one that idles, and making a file may take that long.
+            with contextlib.closing(appliance.connect()) as connection:
+                status, answer = post_file(connection, name, body, kind)
         except (OSError, http.client.HTTPException) as error:
             # The kill is announced before it is done.
             if not dead.is_set():
