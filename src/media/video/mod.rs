@@ -17,6 +17,7 @@ mod frames;
 mod h264;
 mod hls;
 mod ladder;
+mod length;
 mod open;
 mod pipeline;
 mod plugins;

@@ -671,6 +671,9 @@ fn open(
             if listed(element, OPENERS) {
                 met.change(|noted| noted.openers.push(element.downgrade()));
             }
+            if listed(element, &["avidemux"]) {
+                element.connect_pad_added(|_, pad| forget_times(pad));
+            }
         });
     }
 
@@ -863,6 +866,33 @@ fn tags(pad: &gst::Pad) -> Vec<gst::TagList> {
         (0..).map_while(|at| pad.sticky_event::<gst::event::Tag>(at)).map(|event| event.tag_owned()).collect();
     lists.sort_by_key(|tags| tags.scope() == gst::TagScope::Global);
     lists
+}
+
+/// AVI knows when a frame is decoded, not when it is shown. `avidemux` says the one for the other at key
+/// frames, so that with reordered frames two would be shown at the same time, and one of them be lost. Without
+/// it the decoder counts on from the first frame; after a gap it is told again.
+fn forget_times(pad: &gst::Pad) {
+    let expected = Mutex::new(None);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let picture = pad.current_caps().is_some_and(|caps| caps.iter().any(|kind| kind.name().starts_with("video/")));
+        if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data
+            && picture
+        {
+            let goes_on = !buffer.flags().contains(gst::BufferFlags::DISCONT);
+            let mut expected = expected.lock().unwrap_or_else(PoisonError::into_inner);
+            let gap = expected.is_some_and(|expected: gst::ClockTime| {
+                buffer.dts().is_some_and(|dts| dts > expected + buffer.duration().unwrap_or_default() / 2)
+            });
+            if goes_on && !gap {
+                buffer.make_mut().set_pts(gst::ClockTime::NONE);
+            }
+            // A gap is told at the next key frame, which is the first that has a time.
+            if !gap || buffer.pts().is_some() {
+                *expected = buffer.dts().zip(buffer.duration()).map(|(dts, lasts)| dts + lasts);
+            }
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 fn count(pad: &gst::Pad, moves: &Arc<AtomicU64>) {

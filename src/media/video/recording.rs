@@ -13,9 +13,6 @@
 
 use std::fs::File;
 use std::io::BufWriter;
-use std::io::Read as _;
-use std::io::Seek as _;
-use std::io::SeekFrom;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -28,6 +25,7 @@ use super::Recording;
 use super::Report;
 use super::Still;
 use super::VideoError;
+use super::length;
 use super::open;
 use super::open::Facts;
 use super::open::Kind;
@@ -81,7 +79,7 @@ pub fn recording(order: &Recording, tell: &mut dyn FnMut(Report)) -> Result<Reco
             clock(said)
         ));
     }
-    if warnings.is_empty() && counts_more_bytes(&order.source).unwrap_or_default() {
+    if warnings.is_empty() && length::is_cut_off(&order.source) {
         warnings.push("The recording is not complete: its file is cut off.".to_owned());
     }
     let waveform = Still { file, width, height, at_seconds: 0.0 };
@@ -335,53 +333,6 @@ fn pixels(height: u32, columns: &[Column]) -> Vec<u8> {
         }
     }
     bytes
-}
-
-/// A WAV or an MP3 whose header counts more bytes than there are. Their demuxers believe the file's
-/// size instead and say nothing.
-fn counts_more_bytes(source: &Path) -> Option<bool> {
-    let mut file = File::open(source).ok()?;
-    let size = file.metadata().ok()?.len();
-    let mut head = [0; 4096];
-    let mut start = 0_u64;
-    let mut read = fill(&mut file, &mut head)?;
-    if read.starts_with(b"ID3") {
-        // Seven bits to a byte.
-        let tag = read.get(6..10)?.iter().fold(0_u64, |size, &byte| size << 7 | u64::from(byte & 0x7f));
-        start = tag + 10;
-        file.seek(SeekFrom::Start(start)).ok()?;
-        read = fill(&mut file, &mut head)?;
-    }
-    if read.starts_with(b"RIFF") && read.get(8..12)? == b"WAVE" {
-        let mut at = 12;
-        loop {
-            let chunk = read.get(at..at + 8)?;
-            let length = u32::from_le_bytes(*chunk.last_chunk::<4>()?);
-            if chunk.starts_with(b"data") {
-                // Recorders that do not know write nothing, or as much as they can.
-                let known = length > 0 && length < 0xffff_0000;
-                return Some(known && at as u64 + 8 + u64::from(length) > size);
-            }
-            at += 8 + length.next_multiple_of(2) as usize;
-        }
-    }
-    let at = read.windows(4).position(|four| four == b"Xing" || four == b"Info")?;
-    let word = |at: usize| Some(u32::from_be_bytes(*read.get(at..)?.first_chunk::<4>()?));
-    let flags = word(at + 4)?;
-    let bytes = if flags & 2 == 0 { return None } else { word(at + 8 + if flags & 1 == 0 { 0 } else { 4 })? };
-    // Some count a little more than they write.
-    Some((start + u64::from(bytes)) as f64 * (1.0 - MISSING_SHARE) > size as f64)
-}
-
-fn fill<'a>(file: &mut File, head: &'a mut [u8]) -> Option<&'a [u8]> {
-    let mut filled = 0;
-    while let Some(rest) = head.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read(rest).ok()? {
-            0 => break,
-            some => filled += some,
-        }
-    }
-    head.get(..filled)
 }
 
 /// Files of these kinds write their length down; of others it is guessed from the first bytes.

@@ -25,6 +25,7 @@ use super::VideoError;
 use super::h264;
 use super::hls;
 use super::ladder;
+use super::length;
 use super::open;
 use super::pipeline::BEFORE;
 use super::pipeline::Reel;
@@ -68,8 +69,12 @@ pub fn transcode(order: &Transcode, tell: &mut dyn FnMut(Report)) -> Result<Tran
     reel.stop();
     let seconds = nanoseconds as f64 / 1e9;
     let short = expected.is_some_and(|expected| seconds < expected - TOO_EARLY);
-    if short && warnings.len() == facts.warnings.len() {
-        warnings.push(format!("The film ends after {seconds:.1} s, before its time: the file may be cut off."));
+    if warnings.len() == facts.warnings.len() {
+        if short {
+            warnings.push(format!("The film ends after {seconds:.1} s, before its time: the file may be cut off."));
+        } else if length::is_cut_off(&order.source) {
+            warnings.push("The film is not complete: its file is cut off.".to_owned());
+        }
     }
     let transcoded = finish(&work, &reel, nanoseconds, warnings)?;
     tell(Report::Progress(100.0));
