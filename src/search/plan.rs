@@ -117,9 +117,14 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether hits are wanted in another order than newest first.
+    /// Whether hits are wanted in another order than that of their arrival, which is what is walked.
     pub fn is_sorted(&self) -> bool {
-        self.sort.first().is_some_and(|sort| *sort != Sort { by: By::Uploaded, descending: true })
+        self.sort.first().is_some_and(|sort| sort.by != By::Uploaded)
+    }
+
+    /// Whether the walk begins with the oldest.
+    pub fn oldest_first(&self) -> bool {
+        self.sort.first().is_some_and(|sort| sort.by == By::Uploaded && !sort.descending)
     }
 
     pub fn by_relevance(&self) -> bool {

@@ -243,9 +243,12 @@ impl Sql {
 /// The statement that walks, and its values.
 pub fn statement(plan: &Plan, driver: Driver, known: &[i64], limit: usize) -> (String, Vec<Value>) {
     let mut sql = Sql::default();
-    // Walking by seq, the oldest hit says where to go on; in any other order, their number does.
+    // Walking by seq, the last hit says where to go on; in any other order, their number does.
     let is_by_seq = !matches!(driver, Driver::Uploaded | Driver::Sizes { .. } | Driver::Trash);
-    let before = known.iter().copied().min().filter(|_| is_by_seq).unwrap_or(plan.newest.saturating_add(1));
+    let rises = plan.oldest_first();
+    let way = if rises { "ASC" } else { "DESC" };
+    let last = known.last().copied().filter(|_| is_by_seq);
+    let before = last.filter(|_| !rises).unwrap_or(plan.newest.saturating_add(1));
     let looks_at_asset = match driver {
         Driver::Text | Driver::Numbers(_) | Driver::FewNumbers(_) => plan.uploaded.is_some() || plan.size.is_some(),
         _ => false,
@@ -256,7 +259,11 @@ pub fn statement(plan: &Plan, driver: Driver, known: &[i64], limit: usize) -> (S
         Driver::Text => {
             let text = sql.value(plan.text.clone().unwrap_or_default());
             sql.that(format!("search_text MATCH {text} AND search_text.rowid > 0"));
-            ("search_text.rowid", format!("search_text{}", asset("search_text.rowid")), "search_text.rowid DESC")
+            (
+                "search_text.rowid",
+                format!("search_text{}", asset("search_text.rowid")),
+                format!("search_text.rowid {way}"),
+            )
         }
         Driver::Numbers(n) | Driver::FewNumbers(n) => {
             let is_few = matches!(driver, Driver::FewNumbers(_));
@@ -270,26 +277,33 @@ pub fn statement(plan: &Plan, driver: Driver, known: &[i64], limit: usize) -> (S
             (
                 "n.key",
                 format!("search_number n{index}{}", asset("n.key")),
-                if is_few { "+n.key DESC" } else { "n.key DESC" },
+                format!("{}n.key {way}", if is_few { "+" } else { "" }),
             )
         }
-        Driver::Uploaded => {
-            ("asset.seq", "asset INDEXED BY asset_uploaded".to_owned(), "asset.uploaded_at DESC, asset.seq DESC")
-        }
-        Driver::FewUploaded => ("asset.seq", "asset INDEXED BY asset_uploaded".to_owned(), "+asset.seq DESC"),
-        Driver::FewSized => ("asset.seq", "asset INDEXED BY asset_size".to_owned(), "+asset.seq DESC"),
+        Driver::Uploaded => (
+            "asset.seq",
+            "asset INDEXED BY asset_uploaded".to_owned(),
+            format!("asset.uploaded_at {way}, asset.seq {way}"),
+        ),
+        Driver::FewUploaded => ("asset.seq", "asset INDEXED BY asset_uploaded".to_owned(), format!("+asset.seq {way}")),
+        Driver::FewSized => ("asset.seq", "asset INDEXED BY asset_size".to_owned(), format!("+asset.seq {way}")),
         Driver::Sizes { descending } => (
             "asset.seq",
             "asset INDEXED BY asset_size".to_owned(),
-            if descending { "asset.size_bytes DESC, asset.seq DESC" } else { "asset.size_bytes ASC, asset.seq ASC" },
+            if descending { "asset.size_bytes DESC, asset.seq DESC" } else { "asset.size_bytes ASC, asset.seq ASC" }
+                .to_owned(),
         ),
-        Driver::Trash => ("asset.seq", "asset INDEXED BY asset_trashed".to_owned(), "+asset.seq DESC"),
-        Driver::Rows => ("asset.seq", "asset INDEXED BY asset_listed".to_owned(), "asset.seq DESC"),
+        Driver::Trash => ("asset.seq", "asset INDEXED BY asset_trashed".to_owned(), format!("+asset.seq {way}")),
+        Driver::Rows => ("asset.seq", "asset INDEXED BY asset_listed".to_owned(), format!("asset.seq {way}")),
     };
     let is_few = matches!(driver, Driver::FewNumbers(_) | Driver::FewUploaded | Driver::FewSized);
     let bound = sql.value(before);
     let plus = if is_by_seq && !is_few { "" } else { "+" };
     sql.that(format!("{plus}{key} < {bound}"));
+    if let Some(last) = last.filter(|_| rises) {
+        let last = sql.value(last);
+        sql.that(format!("{plus}{key} > {last}"));
+    }
 
     let walks_assets = from.starts_with("asset");
     if driver == Driver::Trash {

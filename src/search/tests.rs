@@ -277,6 +277,36 @@ async fn pages_are_of_the_moment_of_the_search() {
 }
 
 #[tokio::test]
+async fn the_oldest_first_is_the_newest_first_turned_round() {
+    let (house, schema) = (House::open(), 0);
+    for n in 1..=300 {
+        house.add(n, if n % 3 == 0 { "third.jpg" } else { "photo.jpg" }, "image/jpeg", schema, json!({})).await;
+    }
+    let at = |hours: i64| Some(Instant(NOON + hours * HOUR));
+    for criteria in [
+        Criteria::default(),
+        keyword("third"),
+        Criteria { uploaded: Some((at(5), None)), ..Criteria::default() },
+        Criteria { uploaded: Some((at(5), at(280))), ..keyword("photo") },
+        Criteria { size_bytes: Some((Some(2000), Some(299_000))), ..Criteria::default() },
+    ] {
+        let mut ways = Vec::new();
+        for descending in [true, false] {
+            let sort = vec![Sort { by: By::Uploaded, descending }];
+            let first = house.search.search(Criteria { sort, per_page: 40, ..criteria.clone() }).await.unwrap();
+            let mut all = numbers(&first);
+            for page in 2..=first.pages {
+                all.extend(numbers(&house.search.page(first.id, page, false).await.unwrap()));
+            }
+            ways.push(all);
+        }
+        assert!(ways[1].len() > 90 && ways[1].is_sorted(), "{criteria:?}: {:?}", ways[1]);
+        ways[0].reverse();
+        assert_eq!(ways[0], ways[1], "{criteria:?}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_scanned() {
     let (house, _) = archive().await;
     let range = Numbers { field_id: 1, ranges: vec![(1.0, 2.0), (5.0, 6.0)] };
@@ -309,6 +339,9 @@ async fn nothing_is_scanned() {
         drivers.push(Driver::Rows);
         drivers
     };
+    let rising = vec![Sort { by: By::Uploaded, descending: false }];
+    let legs = legs.iter().flat_map(|plan| [plan.clone(), Plan { sort: rising.clone(), ..plan.clone() }]);
+    let legs: Vec<_> = legs.collect();
     let explained = house
         .db
         .read(move |c| {
