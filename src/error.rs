@@ -115,6 +115,8 @@ codes! {
     JobNotFound = "JOB_NOT_FOUND", 404, Caller, Never;
     /// No callback has this id.
     CallbackNotFound = "CALLBACK_NOT_FOUND", 404, Caller, Never;
+    /// No image can be made from this content.
+    NoImage = "NO_IMAGE", 404, Caller, Never;
     /// This address does not answer that method.
     MethodNotAllowed = "METHOD_NOT_ALLOWED", 405, Caller, Never;
     /// The body came too slowly or stopped coming. Send it again.
@@ -125,8 +127,6 @@ codes! {
     KeyInUse = "IDEMPOTENCY_KEY_IN_USE", 409, Caller, Backoff;
     /// Assets name this schema, so it cannot be deleted.
     SchemaInUse = "SCHEMA_IN_USE", 409, Caller, Never;
-    /// The time in which this could be completed is over; begin anew.
-    UploadExpired = "UPLOAD_EXPIRED", 410, Caller, Never;
     /// The upload does not go on where this piece begins: ask for its offset and send from there.
     OffsetMismatch = "OFFSET_MISMATCH", 409, Caller, Never;
     /// The upload expired or was given up. Start anew.
@@ -139,8 +139,6 @@ codes! {
     UnsupportedMedia = "UNSUPPORTED_MEDIA_TYPE", 415, Caller, Never;
     /// The byte range lies outside the content.
     RangeNotSatisfiable = "RANGE_NOT_SATISFIABLE", 416, Caller, Never;
-    /// No image can be made from this content.
-    NoImage = "NO_IMAGE", 404, Caller, Never;
     /// This Idempotency-Key came with another request before; take a new one.
     KeyReused = "IDEMPOTENCY_KEY_REUSED", 422, Caller, Never;
     /// This box does not offer that.
@@ -151,10 +149,10 @@ codes! {
     BadVideo = "BAD_VIDEO", 422, Caller, Never;
     /// Another request is writing to this upload. Ask for its offset in a moment and go on from there.
     UploadLocked = "UPLOAD_LOCKED", 423, Caller, Backoff;
-    /// The bytes that came are not those that the checksum was made of. They were thrown away: send them again.
-    ChecksumMismatch = "CHECKSUM_MISMATCH", 460, Caller, Never;
     /// Too many requests. Slow down.
     TooManyRequests = "TOO_MANY_REQUESTS", 429, Caller, Backoff;
+    /// The bytes that came are not those that the checksum was made of. They were thrown away: send them again.
+    ChecksumMismatch = "CHECKSUM_MISMATCH", 460, Caller, Never;
     /// An unexpected failure of this box. The request id finds it in the log.
     Internal = "INTERNAL_ERROR", 500, Us, Backoff;
     /// Another server did not answer as it should. Try again later.
@@ -282,6 +280,15 @@ mod tests {
         let all = words.len();
         words.dedup();
         assert_eq!(words.len(), all);
+    }
+
+    #[test]
+    fn the_readme_has_a_row_for_each() {
+        let readme = include_str!("../README.md");
+        for code in Code::ALL {
+            let row = format!("| {} | `{}` | {} |\n", code.http(), code.wire(), code.help());
+            assert!(readme.contains(&row), "the README's table of errors lacks:\n{row}");
+        }
     }
 
     #[test]

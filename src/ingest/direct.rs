@@ -208,9 +208,7 @@ impl Ingest {
             return Err(Code::Forbidden.because("This file was announced by somebody else."));
         }
         if voucher.expires_at <= now {
-            return Err(
-                Code::UploadExpired.because("The file was not registered in time and is gone; announce it anew.")
-            );
+            return Err(Code::UploadGone.because("The file was not registered in time and is gone; announce it anew."));
         }
         let nothing = || Code::ContentNotFound.because("Nothing was sent to storage under this id yet.");
         let sent = voucher.sent.ok_or_else(nothing)?;

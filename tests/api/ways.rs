@@ -586,7 +586,7 @@ fn what_nobody_registers_goes() {
     app.staging_holds(1);
     app.crash(|_| {});
     app.staging_empties();
-    register(&app, &registration(&id, body)).refused(410, "UPLOAD_EXPIRED");
+    register(&app, &registration(&id, body)).refused(410, "UPLOAD_GONE");
     send(&app, filled(&fields, body)).refused(403, "POLICY_REFUSED");
     app.staging_empties();
 }

@@ -34,6 +34,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::interfaces::filespin::links;
 use crate::interfaces::filespin::reply::Origin;
+use crate::interfaces::http::extract::CollectionId;
 use crate::interfaces::http::extract::JsonBody;
 use crate::interfaces::http::extract::Pairs;
 use crate::interfaces::http::respond;
@@ -287,9 +288,9 @@ async fn find(
     caller: Caller,
     accounts: Data<Accounts>,
     collections: Data<Collections>,
-    request: HttpRequest,
+    id: CollectionId,
 ) -> Reply<Json<CollectionData>> {
-    let found = collections.find(&caller, number(&request)?).await?;
+    let found = collections.find(&caller, id.0).await?;
     Ok(Json(CollectionData::new(&found, &people(&accounts).await?)))
 }
 
@@ -297,7 +298,7 @@ async fn update(
     caller: Caller,
     accounts: Data<Accounts>,
     collections: Data<Collections>,
-    request: HttpRequest,
+    id: CollectionId,
     body: JsonBody<CollectionChange>,
 ) -> Reply<Json<CollectionData>> {
     let CollectionChange { name, description, assets, add_assets, remove_assets, group_access } = body.0;
@@ -309,44 +310,44 @@ async fn update(
         add: add_assets.map(ids).transpose()?.unwrap_or_default(),
         remove: remove_assets.map(ids).transpose()?.unwrap_or_default(),
     };
-    changed(&caller, &accounts, &collections, &request, change).await
+    changed(&caller, &accounts, &collections, id, change).await
 }
 
 async fn add(
     caller: Caller,
     accounts: Data<Accounts>,
     collections: Data<Collections>,
-    request: HttpRequest,
+    id: CollectionId,
     body: JsonBody<Ids>,
 ) -> Reply<Json<CollectionData>> {
     let change = Change { add: ids(body.0.assets)?, ..Change::default() };
-    changed(&caller, &accounts, &collections, &request, change).await
+    changed(&caller, &accounts, &collections, id, change).await
 }
 
 async fn remove(
     caller: Caller,
     accounts: Data<Accounts>,
     collections: Data<Collections>,
-    request: HttpRequest,
+    id: CollectionId,
     body: JsonBody<Ids>,
 ) -> Reply<Json<CollectionData>> {
     let change = Change { remove: ids(body.0.assets)?, ..Change::default() };
-    changed(&caller, &accounts, &collections, &request, change).await
+    changed(&caller, &accounts, &collections, id, change).await
 }
 
 async fn changed(
     caller: &Caller,
     accounts: &Accounts,
     collections: &Collections,
-    request: &HttpRequest,
+    id: CollectionId,
     change: Change,
 ) -> Reply<Json<CollectionData>> {
-    let found = collections.update(caller, number(request)?, change).await?;
+    let found = collections.update(caller, id.0, change).await?;
     Ok(Json(CollectionData::new(&found, &people(accounts).await?)))
 }
 
-async fn delete(caller: Caller, collections: Data<Collections>, request: HttpRequest) -> Reply<Json<Deleted>> {
-    collections.delete(&caller, number(&request)?).await?;
+async fn delete(caller: Caller, collections: Data<Collections>, id: CollectionId) -> Reply<Json<Deleted>> {
+    collections.delete(&caller, id.0).await?;
     Ok(Json(Deleted { status: "OK", message: "Deleted" }))
 }
 
@@ -359,10 +360,10 @@ async fn download(
     cpu: Data<Cpu>,
     origin: Origin,
     request: HttpRequest,
+    id: CollectionId,
     query: Pairs,
 ) -> Reply<HttpResponse> {
-    let id = number(&request)?;
-    let path = format!("assetcollection/{id}/download");
+    let path = format!("assetcollection/{}/download", id.0);
     let link = Signed::read(&path, request.query_string())?;
     let signed = link.is_some();
     let caller = match link {
@@ -377,19 +378,13 @@ async fn download(
     if !caller.may(Permission::ReadAsset) {
         return Err(Code::Unauthorized.because("A collection needs an API key, a token or a signed link.").into());
     }
-    let archive = collections.download(&caller, id).await?;
+    let archive = collections.download(&caller, id.0).await?;
     let wants_address = matches!(query.get("as_url"), Some("y" | "yes" | "true" | "1"));
     if wants_address && !signed {
         let signed = delivery.sign(&caller, &path, &[], Life::For(LINK_LIFE)).await?;
         return Ok(HttpResponse::Ok().json(Address { url: format!("{}/api/v1/{signed}", origin.0) }));
     }
     Ok(respond::archive(&request, &cpu, &archive, "download.zip"))
-}
-
-/// The `{collection_id}` of the path. Anything else cannot be a collection: 404.
-fn number(request: &HttpRequest) -> Result<i64> {
-    let text = request.match_info().get("collection_id").unwrap_or_default();
-    text.parse().map_err(|_| Code::CollectionNotFound.because("No collection has this id: an id is a whole number."))
 }
 
 fn ids(texts: Vec<String>) -> Result<Vec<AssetId>> {

@@ -97,7 +97,7 @@ pub fn mount(r: &mut Routes) {
         Code::ContentNotFound,
         Code::ContentMismatch,
         Code::DataTooLarge,
-        Code::UploadExpired,
+        Code::UploadGone,
         Code::Conflict,
         Code::StorageUnavailable,
         Code::DiskFull,

@@ -9,7 +9,7 @@ use crate::accounts::Accounts;
 use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::error::Code;
-use crate::interfaces::http::extract::Number;
+use crate::interfaces::http::extract::JobId;
 use crate::interfaces::http::extract::Pairs;
 use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
@@ -56,12 +56,12 @@ async fn cancel(
     caller: Caller,
     accounts: Data<Accounts>,
     processing: Data<Processing>,
-    job: Number,
+    job: JobId,
 ) -> Reply<Json<JobData>> {
     let by = accounts.email(caller.user_id()).await?;
     Ok(Json(JobData::from(&processing.cancel(job.0, &by).await?)))
 }
 
-async fn find(processing: Data<Processing>, job: Number) -> Reply<Json<JobData>> {
+async fn find(processing: Data<Processing>, job: JobId) -> Reply<Json<JobData>> {
     Ok(Json(JobData::from(&processing.find(job.0).await?)))
 }

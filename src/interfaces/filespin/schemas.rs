@@ -3,7 +3,6 @@
 //! Shapes: <https://developers.filespin.io/guides/asset-schemas>. The vendor publishes how a
 //! schema is created; reading, changing and deleting one are at the addresses that follow from it.
 
-use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use actix_web::web::Json;
@@ -20,6 +19,7 @@ use crate::error::Result;
 use crate::interfaces::filespin::reply::Origin;
 use crate::interfaces::http::extract::JsonBody;
 use crate::interfaces::http::extract::Pairs;
+use crate::interfaces::http::extract::SchemaId;
 use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
@@ -154,14 +154,14 @@ async fn create(
     Ok(Json(SchemaData::new(made, &origin.0)))
 }
 
-async fn find(schemas: Data<Schemas>, origin: Origin, request: HttpRequest) -> Reply<Json<SchemaData>> {
-    Ok(Json(SchemaData::new(schemas.find(number(&request)?).await?, &origin.0)))
+async fn find(schemas: Data<Schemas>, origin: Origin, schema: SchemaId) -> Reply<Json<SchemaData>> {
+    Ok(Json(SchemaData::new(schemas.find(schema.0).await?, &origin.0)))
 }
 
 async fn update(
     schemas: Data<Schemas>,
     origin: Origin,
-    request: HttpRequest,
+    id: SchemaId,
     body: JsonBody<SchemaChange>,
 ) -> Reply<Json<SchemaData>> {
     let SchemaChange { name, status, schema } = body.0;
@@ -171,23 +171,17 @@ async fn update(
         status: status.unwrap_or(before.status),
         schema: schema.unwrap_or(before.schema),
     };
-    Ok(Json(SchemaData::new(schemas.update(number(&request)?, change).await?, &origin.0)))
+    Ok(Json(SchemaData::new(schemas.update(id.0, change).await?, &origin.0)))
 }
 
-async fn delete(schemas: Data<Schemas>, request: HttpRequest) -> Reply<Json<Deleted>> {
-    schemas.delete(number(&request)?).await?;
+async fn delete(schemas: Data<Schemas>, schema: SchemaId) -> Reply<Json<Deleted>> {
+    schemas.delete(schema.0).await?;
     Ok(Json(Deleted { status: "OK", message: "Deleted" }))
 }
 
 async fn default_document(schemas: Data<Schemas>, origin: Origin) -> Reply<HttpResponse> {
     let schema = located(schemas.find(DEFAULT).await?.schema, &origin.0);
     Ok(HttpResponse::Ok().content_type("application/schema+json").body(schema.to_string()))
-}
-
-/// The `{schema_id}` of the path. Anything else cannot be a schema: 404.
-fn number(request: &HttpRequest) -> Result<i64> {
-    let text = request.match_info().get("schema_id").unwrap_or_default();
-    text.parse().map_err(|_| Code::SchemaNotFound.because("No schema has this id: an id is a whole number."))
 }
 
 /// With an absolute `$id`, as the contract shows it.

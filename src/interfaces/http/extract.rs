@@ -170,5 +170,9 @@ numbers! {
     /// The `{key_id}` of the path.
     KeyId = "key_id", KeyNotFound, "No key has this id.";
     /// The `{job_id}` of the path.
-    Number = "job_id", JobNotFound, "No job has this id.";
+    JobId = "job_id", JobNotFound, "No job has this id.";
+    /// The `{schema_id}` of the path.
+    SchemaId = "schema_id", SchemaNotFound, "No schema has this id: an id is a whole number.";
+    /// The `{collection_id}` of the path.
+    CollectionId = "collection_id", CollectionNotFound, "No collection has this id: an id is a whole number.";
 }
