@@ -3,10 +3,11 @@
 
     first_thumbnail.py [BINARY] [--uploads 10] [--assets 100000] [--starts 5] [--seed seed_assets.sql] [--quick]
 
-Three measurements of our own server, without a peer:
+Four measurements of our own server, without a peer:
 
   - from the last byte of a photograph of 24 MP leaving a station until the last byte of its 400×300 is there, the
     way a client does it (upload, poll until OK, ask), with 1, 4 and 8 stations at once;
+  - the same with 1 and 4 stations while a film is made;
   - memory at rest after that;
   - from exec until ready, empty and with `--assets` assets, which the SQL of `--seed` writes into the database
     while the server is stopped (`:count` in it is their number).
@@ -16,6 +17,7 @@ import glob
 import json
 import os
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -43,6 +45,7 @@ def main():
                 [f"{stations} station" + "s" * (stations > 1), bench.median(acknowledged_s) * 1000]
                 + [bench.percentile(served_s, share) * 1000 for share in (0.5, 0.95)]
             )
+        beside = beside_films(appliance, photo, options)
         bench.settle(appliance.process.pid)
         time.sleep(0 if options.quick else 10)
         resident, proportional = bench.memory_mib(appliance.process.pid)
@@ -61,6 +64,7 @@ def main():
 
     print(f"24 MP, {len(photo) / 1e6:.1f} MB; from the last byte sent")
     bench.table(["", "ms until acknowledged (p50)", "ms until 400×300 is served: p50", "p95"], rows)
+    bench.table(["while a film is made", "acknowledged, ms: alone", "with the film", "served, ms: alone", "with the film"], beside)
     print(f"at rest: {resident:.0f} MiB resident, {proportional:.0f} MiB with shared pages counted once")
     print(f"exec until ready: {empty_s * 1000:.0f} ms empty")
     print(f"exec until ready: {full_s * 1000:.0f} ms with {options.assets} assets (target ≤ 5 s)")
@@ -81,6 +85,78 @@ def together(appliance, photo, stations, uploads):
     if len(served_s) != stations * uploads:
         sys.exit("a station failed, as said above")
     return acknowledged_s, served_s
+
+
+def beside_films(appliance, photo, options):
+    """Each number of stations with and without a film in turns: rows of a table."""
+    film = os.path.join(bench.PEERS, "fair.mp4")
+    if not os.path.exists(film):
+        bench.need_packages(ffmpeg="ffmpeg")
+        source = ["-f", "lavfi", "-i", "testsrc2=s=1920x1080:r=30:d=300,noise=alls=12"]
+        encode = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-b:v", "6M", film]
+        subprocess.run(["ffmpeg", "-v", "error", "-y", *source, *encode], check=True)
+    rows = []
+    job = Film(appliance, film)
+    for stations in (1, 4):
+        alone, beside = ([], []), ([], [])
+        for _ in range(1 if options.quick else 3):
+            for times, busy in ((alone, False), (beside, True)):
+                if busy:
+                    job.start()
+                else:
+                    bench.settle(appliance.process.pid)
+                acknowledged_s, served_s = together(appliance, photo, stations, options.uploads)
+                times[0].extend(acknowledged_s)
+                times[1].extend(served_s)
+                if busy:
+                    job.stop()
+        medians = [bench.median(times[at]) * 1000 for at in (0, 1) for times in (alone, beside)]
+        rows.append([f"{stations} station" + "s" * (stations > 1), *medians])
+    return rows
+
+
+class Film:
+    """A film of five minutes on the box, which is made again and again."""
+
+    KEYS = ("360p-video", "720p-video", "1080p-video")
+
+    def __init__(self, appliance, path):
+        self.appliance = appliance
+        connection = appliance.connect(timeout_s=600)
+        with open(path, "rb") as file:
+            status, answer = bench.post_file(connection, "fair.mp4", file.read(), "video/mp4")
+        if status != 202 and status != 200:
+            sys.exit(f"the film was answered {status}: {answer[:200]!r}")
+        self.asset = json.loads(answer)["assets"][0]["id"]
+        appliance.wait_until_ok(self.asset, 120)
+
+    def start(self):
+        """Returns once it is being made."""
+        answer = self._post(f"/api/v1/assets/{self.asset}/process", {"keys": self.KEYS})
+        self.job = json.loads(answer)["job_id"]
+        while self.percent() == 0:
+            time.sleep(0.05)
+
+    def percent(self):
+        job = self.appliance.get_json(f"/api/v1/jobs/{self.job}")
+        if job["status"] not in ("QUEUED", "IN_PROGRESS"):
+            sys.exit(f"the film is not being made any more, which makes this bench void: {job}")
+        return max(step["percent_complete"] for step in job["job_steps"]["transcodes"].values())
+
+    def stop(self):
+        self.percent()
+        self._post(f"/api/v1/jobs/{self.job}/cancel", {})
+        bench.settle(self.appliance.process.pid)
+
+    def _post(self, path, body):
+        connection = self.appliance.connect()
+        headers = {"X-FileSpin-Api-Key": bench.API_KEY, "Content-Type": "application/json"}
+        connection.request("POST", path, json.dumps(body), headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status >= 300:
+            sys.exit(f"POST {path} was answered {answer.status}: {text[:300]!r}")
+        return text
 
 
 def one_station(appliance, photo, uploads, acknowledged_s, served_s):
