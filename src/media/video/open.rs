@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -873,12 +874,15 @@ fn tags(pad: &gst::Pad) -> Vec<gst::TagList> {
 /// it the decoder counts on from the first frame; after a gap it is told again.
 fn forget_times(pad: &gst::Pad) {
     let expected = Mutex::new(None);
+    // Where every frame stands for itself none is reordered, and all times are right.
+    let depends = AtomicBool::new(false);
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let picture = pad.current_caps().is_some_and(|caps| caps.iter().any(|kind| kind.name().starts_with("video/")));
         if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data
             && picture
         {
-            let goes_on = !buffer.flags().contains(gst::BufferFlags::DISCONT);
+            depends.fetch_or(buffer.flags().contains(gst::BufferFlags::DELTA_UNIT), Ordering::Relaxed);
+            let goes_on = depends.load(Ordering::Relaxed) && !buffer.flags().contains(gst::BufferFlags::DISCONT);
             let mut expected = expected.lock().unwrap_or_else(PoisonError::into_inner);
             let gap = expected.is_some_and(|expected: gst::ClockTime| {
                 buffer.dts().is_some_and(|dts| dts > expected + buffer.duration().unwrap_or_default() / 2)
