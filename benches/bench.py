@@ -7,6 +7,8 @@ under target/bench-peers/.
 """
 
 import argparse
+import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -50,6 +52,18 @@ def need_packages(**programs):
         install_packages(missing)
 
 
+def install(name, proof, *commands):
+    """Something into a directory of its own under target/bench-peers, on first use; where that is."""
+    home = os.path.join(PEERS, name)
+    if not os.path.exists(os.path.join(home, proof)):
+        print(f"installing {name}", file=sys.stderr)
+        os.makedirs(home, exist_ok=True)
+        for command in commands:
+            words = [word.replace("HOME", home) for word in command]
+            subprocess.run(words, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return home
+
+
 def install_packages(names):
     """Installs Debian packages, with sudo when not root."""
     print(f"installing Debian packages: {' '.join(names)}", file=sys.stderr)
@@ -84,12 +98,12 @@ class Workplace:
                     process.wait()
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def appliance(self, binary, listen=("127.0.0.1:0",), name="cloakroom"):
-        """Our server on a fresh data directory."""
+    def appliance(self, binary, listen=("127.0.0.1:0",), name="cloakroom", environment=None):
+        """Our server on a fresh data directory, with further settings as variables."""
         if not os.path.exists(binary):
             sys.exit(f"{binary} is not built yet: cargo build --release")
         os.makedirs(os.path.join(self.path, name))
-        appliance = Appliance(binary, os.path.join(self.path, name, "data"), listen)
+        appliance = Appliance(binary, os.path.join(self.path, name, "data"), listen, environment)
         self.appliances.append(appliance)
         appliance.start()
         return appliance
@@ -155,6 +169,85 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+class Failed(Exception):
+    """A server did not do what it was asked."""
+
+
+class Documents:
+    """Files of one size for so many clients at once, no two alike: a text in front, so that a server knows what they
+    are and has nothing to make of them, and noise behind it.
+    """
+
+    _numbers = itertools.count()
+
+    def __init__(self, size_bytes, clients=1):
+        noise = os.urandom(MIB)
+        whole = b"Nothing is made of a text. ".ljust(4096, b"-") + noise * (size_bytes // MIB + 1)
+        self._idle = [bytearray(whole[:size_bytes]) for _ in range(clients)]
+
+    @contextlib.contextmanager
+    def next(self):
+        """The next one, for as long as the block lasts."""
+        body = self._idle.pop()
+        body[:12] = f"{next(self._numbers):012}".encode()
+        try:
+            yield memoryview(body)
+        finally:
+            self._idle.append(body)
+
+
+def together(clients, count, connect, work):
+    """Seconds that clients, each on a connection of its own, take to do `work(connection, number)` so many times."""
+    numbers = iter(range(count))
+    lock = threading.Lock()
+    failures = []
+
+    def client():
+        connection = connect()
+        while not failures:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                break
+            try:
+                work(connection, number)
+            except Exception as error:
+                # Whatever it is: the others must not be measured without this one.
+                failures.append(f"{type(error).__name__}: {error}")
+        connection.close()
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        sys.exit(failures[0])
+    return time.monotonic() - began
+
+
+def written_s():
+    """Seconds until nothing that a server left in memory waits for the disk."""
+    began = time.monotonic()
+    os.sync()
+    return time.monotonic() - began
+
+
+def timed(command, **more):
+    """Runs a program to its end: seconds, and processor seconds."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **more
+    )
+    complaint = process.stderr.read().decode(errors="replace")
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{command[0]} ended with {process.returncode}:\n{complaint[-3000:]}")
+    return time.monotonic() - began, usage.ru_utime + usage.ru_stime
 
 
 class Spent:

@@ -106,22 +106,10 @@ def need_programs():
         ["/usr/bin/python3", "-c", "import ensurepip"], capture_output=True, check=False
     ).returncode:
         bench.install_packages(["python3-venv"])
-    install("sharp", "node_modules/sharp", ["npm", "install", "--prefix", "HOME", "--no-audit", "--no-fund", "--loglevel=error", "sharp"])
-    install("thumbor", "bin/thumbor", ["/usr/bin/python3", "-m", "venv", "HOME"], ["HOME/bin/pip", "install", "-q", "thumbor"])
+    bench.install("sharp", "node_modules/sharp", ["npm", "install", "--prefix", "HOME", "--no-audit", "--no-fund", "--loglevel=error", "sharp"])
+    bench.install("thumbor", "bin/thumbor", ["/usr/bin/python3", "-m", "venv", "HOME"], ["HOME/bin/pip", "install", "-q", "thumbor"])
     # Its own default features would want a film decoder.
-    install("ssimulacra2", "bin/ssimulacra2_rs", ["cargo", "install", "-q", "--locked", "--no-default-features", "--root", "HOME", "ssimulacra2_rs"])
-
-
-def install(name, proof, *commands):
-    """Something into a directory of its own under target/bench-peers, on first use."""
-    home = os.path.join(bench.PEERS, name)
-    if os.path.exists(os.path.join(home, proof)):
-        return
-    print(f"installing {name}", file=sys.stderr)
-    os.makedirs(home, exist_ok=True)
-    for command in commands:
-        words = [word.replace("HOME", home) for word in command]
-        subprocess.run(words, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    bench.install("ssimulacra2", "bin/ssimulacra2_rs", ["cargo", "install", "-q", "--locked", "--no-default-features", "--root", "HOME", "ssimulacra2_rs"])
 
 
 # Photographs

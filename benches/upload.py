@@ -14,7 +14,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import threading
 import time
 import venv
 
@@ -97,35 +96,13 @@ def fastapi(place, workers):
 
 def send_all(connect, path, base, stations, uploads):
     """Sends so many files over so many connections; the seconds from the first to the last answer."""
-    tickets = iter(range(uploads))
-    lock = threading.Lock()
-    failures = []
 
-    def station():
-        connection = connect()
-        while True:
-            with lock:
-                ticket = next(tickets, None)
-            if ticket is None or failures:
-                connection.close()
-                return
-            try:
-                status, answer = post(connection, path, base, ticket)
-            except (OSError, http.client.HTTPException) as error:
-                failures.append(f"{path} broke off: {error!r}")
-                return
-            if status not in (200, 202):
-                failures.append(f"{path} was answered {status}: {answer[:200]!r}")
+    def send(connection, ticket):
+        status, answer = post(connection, path, base, ticket)
+        if status not in (200, 202):
+            raise bench.Failed(f"{path} was answered {status}: {answer[:200]!r}")
 
-    threads = [threading.Thread(target=station) for _ in range(stations)]
-    began = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        sys.exit(failures[0])
-    return time.monotonic() - began
+    return bench.together(stations, uploads, connect, send)
 
 
 def post(connection, path, base, ticket):
