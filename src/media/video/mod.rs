@@ -11,6 +11,7 @@
 //!
 //! GStreamer is used by this module alone, so that only the video worker's program needs it.
 
+mod allowed;
 mod cmaf;
 mod encoders;
 mod frames;
