@@ -218,6 +218,15 @@ CREATE TABLE conversion (
     PRIMARY KEY (asset_id, key)
 ) STRICT, WITHOUT ROWID;
 
+-- What somebody said of one content of one asset: whether everybody may read it (assets). It outlives making the content
+-- again, and goes when that content is deleted.
+CREATE TABLE access_choice (
+    asset_id TEXT NOT NULL REFERENCES asset (id) ON DELETE CASCADE,
+    key      TEXT NOT NULL,                     -- of a conversion; the original has its own column
+    public   INTEGER NOT NULL,
+    PRIMARY KEY (asset_id, key)
+) STRICT, WITHOUT ROWID;
+
 -- Originals that are, or are to be, elsewhere than on this disk (homes). What has no row is here and stays.
 CREATE TABLE object (
     asset_id    TEXT NOT NULL,                  -- no reference: an original outlives its asset until it is swept

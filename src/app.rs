@@ -141,7 +141,7 @@ impl App {
         let accounts = open_accounts(&config.accounts, &data_dir, &db, &clock, &cpu)?;
         let journal = Journal::new(db.clone());
         let assets = Assets::new(db.clone());
-        let settings = Settings::open(db.clone()).await?;
+        let settings = Settings::open(db.clone(), assets.clone()).await?;
         let schemas = Schemas::new(db.clone(), jobs.clone());
         let search = Search::new(db.clone());
         let homes = Homes::new(config.storage.clone(), db.clone(), cpu.clone(), storage.clone(), assets.clone())?;

@@ -321,6 +321,7 @@ pub struct NewUser<'a> {
     pub last_name: &'a str,
     pub locale: &'a str,
     pub role: Role,
+    pub enabled: bool,
     pub password_hash: Option<&'a str>,
 }
 
@@ -332,6 +333,8 @@ pub struct Introduction {
     pub last_name: String,
     pub locale: String,
     pub role: Role,
+    /// They may come in, once they are users.
+    pub enabled: bool,
     /// Without one they are invited.
     pub password: Option<String>,
 }

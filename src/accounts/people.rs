@@ -53,6 +53,7 @@ impl Accounts {
             last_name: String::new(),
             locale: "en".to_owned(),
             role,
+            enabled: true,
             password: Some(password),
         };
         let keys = match keys {
@@ -94,6 +95,7 @@ impl Accounts {
                     last_name: &said.last_name,
                     locale: &said.locale,
                     role: said.role,
+                    enabled: said.enabled,
                     password_hash: hash.as_deref(),
                 };
                 let id = store::insert(tx, &new)?;

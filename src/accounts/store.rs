@@ -51,8 +51,8 @@ pub fn administrators(c: &Connection) -> Result<i64> {
 
 pub fn insert(tx: &Tx, user: &NewUser<'_>) -> Result<i64> {
     tx.prepare_cached(
-        "INSERT INTO user (email, access_id, first_name, last_name, locale, role, password_hash, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO user (email, access_id, first_name, last_name, locale, role, password_hash, created_at, enabled) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?
     .execute(params![
         user.email,
@@ -62,7 +62,8 @@ pub fn insert(tx: &Tx, user: &NewUser<'_>) -> Result<i64> {
         user.locale,
         user.role as i64,
         user.password_hash,
-        tx.now()
+        tx.now(),
+        user.enabled
     ])?;
     Ok(tx.last_insert_rowid())
 }

@@ -51,6 +51,7 @@ fn invite(name: &str) -> Introduction {
         last_name: String::new(),
         locale: "de".into(),
         role: Role::Creator,
+        enabled: true,
         password: None,
     }
 }

@@ -98,7 +98,17 @@ impl Assets {
         self.changed.notify_waiters();
     }
 
-    /// The same, once the change is committed.
+    /// What is remembered of all assets is no longer true, once the change is committed.
+    pub fn forget_all_after(&self, tx: &Tx) {
+        let this = self.clone();
+        tx.after_commit(move || {
+            this.forgotten.fetch_add(1, Ordering::AcqRel);
+            this.remembered.invalidate_all();
+            this.changed.notify_waiters();
+        });
+    }
+
+    /// What is remembered of one is no longer true, once the change is committed.
     pub fn forget_after(&self, tx: &Tx, id: AssetId) {
         let this = self.clone();
         tx.after_commit(move || this.forget(id));
@@ -114,8 +124,8 @@ impl Assets {
         self.db.read(move |c| full(c, id)).await
     }
 
-    /// Makes contents readable for everybody, or takes that back; keys that are not there are
-    /// ignored. Says which were.
+    /// Makes contents readable for everybody, or takes that back, whatever the settings say of their keys;
+    /// keys that are not there are ignored. Says which were.
     pub async fn set_public(&self, id: AssetId, keys: Vec<String>, public: bool) -> Result<Vec<String>> {
         let changed = self
             .db

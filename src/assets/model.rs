@@ -175,6 +175,8 @@ pub struct Conversion {
     pub height: Option<u32>,
     pub duration_seconds: Option<f64>,
     pub size_bytes: u64,
+    /// Everybody may read it. The settings of its key come before what is said here when it goes on record, and what
+    /// somebody said of this one asset before both.
     pub public: bool,
     pub watermarked: bool,
     pub created_at: Instant,

@@ -300,13 +300,15 @@ pub fn touch(tx: &Tx, id: AssetId, user: i64) -> Result<()> {
     Ok(())
 }
 
-/// Takes a conversion off the record.
+/// Takes a conversion off the record, with what was said of who may read it.
 pub fn remove_conversion(tx: &Tx, id: AssetId, key: &str) -> Result<()> {
     tx.prepare_cached("DELETE FROM conversion WHERE asset_id = ?1 AND key = ?2")?.execute(params![id, key])?;
+    tx.prepare_cached("DELETE FROM access_choice WHERE asset_id = ?1 AND key = ?2")?.execute(params![id, key])?;
     Ok(())
 }
 
-/// Takes all conversions off the record.
+/// Takes all conversions off the record. What was said of who may read them holds for those that are
+/// made in their place.
 pub fn remove_conversions(tx: &Tx, id: AssetId) -> Result<()> {
     tx.prepare_cached("DELETE FROM conversion WHERE asset_id = ?1")?.execute([id])?;
     Ok(())
@@ -402,13 +404,30 @@ pub fn set_error(tx: &Tx, id: AssetId, revision: u32, key: &str, sentence: &str)
     Ok(())
 }
 
-/// Makes contents readable for everybody, or for nobody without a right; says which are there.
+/// Takes back what was said about `key`: it was made after all.
+pub fn clear_error(tx: &Tx, id: AssetId, revision: u32, key: &str) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE asset SET errors = json_remove(errors, '$.\"' || ?3 || '\"') \
+         WHERE id = ?1 AND revision = ?2 AND errors <> '{}'",
+    )?
+    .execute(params![id, revision, key])?;
+    Ok(())
+}
+
+/// Makes contents readable for everybody, or for nobody without a right; says which are there. It holds
+/// whatever the settings say, also when a content is made again.
 pub fn set_public(tx: &Tx, id: AssetId, keys: &[String], public: bool) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for key in keys {
         let changed = if key == ORIGINAL {
             tx.prepare_cached("UPDATE asset SET public = ?2 WHERE id = ?1")?.execute(params![id, public])?
         } else {
+            tx.prepare_cached(
+                "INSERT INTO access_choice (asset_id, key, public) \
+                 SELECT asset_id, key, ?3 FROM conversion WHERE asset_id = ?1 AND key = ?2 \
+                 ON CONFLICT (asset_id, key) DO UPDATE SET public = excluded.public",
+            )?
+            .execute(params![id, key, public])?;
             tx.prepare_cached("UPDATE conversion SET public = ?3 WHERE asset_id = ?1 AND key = ?2")?
                 .execute(params![id, key, public])?
         };
@@ -418,6 +437,18 @@ pub fn set_public(tx: &Tx, id: AssetId, keys: &[String], public: bool) -> Result
     }
     tx.prepare_cached("UPDATE asset SET updated_at = ?2 WHERE id = ?1")?.execute(params![id, tx.now()])?;
     Ok(found)
+}
+
+/// Makes the conversions of these keys readable for everybody, or for nobody without a right, of all
+/// assets but those of which somebody said otherwise. Reads the whole table: for what is rare.
+pub fn set_public_of_keys(tx: &Tx, keys: &[&str], public: bool) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE conversion SET public = ?2 WHERE public <> ?2 AND key IN (SELECT value FROM json_each(?1)) \
+            AND NOT EXISTS (SELECT 1 FROM access_choice AS said \
+                             WHERE said.asset_id = conversion.asset_id AND said.key = conversion.key)",
+    )?
+    .execute(params![Json(keys), public])?;
+    Ok(())
 }
 
 /// Records that this revision, which looked right from outside, cannot be played.
@@ -431,12 +462,13 @@ pub fn refuse(tx: &Tx, id: AssetId, revision: u32, sentence: &str) -> Result<()>
 }
 
 /// Puts a conversion on record, in place of the one that had its key. What people handed in is
-/// not overwritten by what is made.
+/// not overwritten by what is made, nor is what somebody said of who may read it.
 pub fn put_conversion(tx: &Tx, id: AssetId, conversion: &Conversion) -> Result<()> {
     tx.prepare_cached(
         "INSERT INTO conversion (asset_id, key, revision, extension, content_type, width, height, duration_seconds, \
                  size_bytes, public, watermarked, created_at, handed) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, \
+                 coalesce((SELECT public FROM access_choice WHERE asset_id = ?1 AND key = ?2), ?10), ?11, ?12, ?13) \
          ON CONFLICT (asset_id, key) DO UPDATE SET revision = excluded.revision, extension = excluded.extension, \
                  content_type = excluded.content_type, width = excluded.width, height = excluded.height, \
                  duration_seconds = excluded.duration_seconds, size_bytes = excluded.size_bytes, \

@@ -52,12 +52,23 @@ impl Delivery {
         Ok(Standing { ground, cosigner: None })
     }
 
-    /// Whether this on-demand image may be shown; true when everybody may see it.
+    /// Whether a picture of the asset itself may be shown; true when everybody may see it.
     pub(super) fn admit_image(&self, ground: Ground, asset: &Asset, recipe: &Recipe) -> Result<bool> {
+        self.admit_recipe(ground, asset, recipe, self.settings.now().images.on_demand_private)
+    }
+
+    /// The same of a picture that is cut from a stored content. That says for itself who may see it, whatever the
+    /// settings say of on-demand images; what strangers may have made is bounded here as there.
+    pub(super) fn admit_cut(&self, ground: Ground, asset: &Asset, recipe: &Recipe, public: bool) -> Result<bool> {
+        admit_content(ground, public)?;
+        self.admit_recipe(ground, asset, recipe, !public)
+    }
+
+    fn admit_recipe(&self, ground: Ground, asset: &Asset, recipe: &Recipe, private: bool) -> Result<bool> {
         // Where it was taken, and by whom, is in the original: whoever may not have that may not
         // have these either.
         let tells = recipe.keeps_everything() && !asset.public;
-        let private = self.settings.now().images.on_demand_private || tells;
+        let private = private || tells;
         if ground != Ground::Public {
             return Ok(!private);
         }

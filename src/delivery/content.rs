@@ -134,6 +134,11 @@ impl Delivery {
         Ok(open)
     }
 
+    /// The bucket that originals go to; `None` when they stay here.
+    pub fn bucket(&self) -> Option<&str> {
+        self.homes.goal()
+    }
+
     /// An address in its bucket for an original that is there, for a while; `None` for one that is here.
     pub async fn bucket_link(&self, asset: &Asset, life: Duration, disposition: &str) -> Result<Option<String>> {
         let (content_type, _) = mime::served(&asset.content_type);

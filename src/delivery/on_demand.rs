@@ -23,7 +23,6 @@ use crate::assets::WAVEFORM;
 use crate::assets::place;
 use crate::delivery::Delivery;
 use crate::delivery::Ground;
-use crate::delivery::access;
 use crate::delivery::cache::Key;
 use crate::delivery::transcodes;
 use crate::delivery::watermark;
@@ -90,8 +89,7 @@ impl Delivery {
             None => self.admit_image(ground, &full.asset, wanted.recipe)?,
             Some(name) => {
                 let public = named(&full, name)?.public;
-                access::admit_content(ground, public)?;
-                self.admit_image(ground, &full.asset, wanted.recipe)? && public
+                self.admit_cut(ground, &full.asset, wanted.recipe, public)?
             }
         };
         let task = self.task(&full, wanted)?;
@@ -225,10 +223,15 @@ fn no_still(asset: &Asset) -> Error {
     }
 }
 
-/// A conversion of the present revision.
+/// A conversion of the present revision, or why there is none.
 pub(super) fn named<'a>(full: &'a Full, name: &str) -> Result<&'a Conversion> {
-    full.conversion(name)
-        .ok_or_else(|| Code::ContentNotFound.because(format!("Asset {} has no conversion `{name}`.", full.asset.id)))
+    full.conversion(name).ok_or_else(|| {
+        let missing = format!("Asset {} has no conversion `{name}`.", full.asset.id);
+        Code::ContentNotFound.because(match full.asset.errors.get(name) {
+            Some(why) => format!("{missing} {why}"),
+            None => missing,
+        })
+    })
 }
 
 /// The point that people marked as what the picture is about: `focal_point` in its data, as

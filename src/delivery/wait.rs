@@ -37,7 +37,8 @@ impl Delivery {
     pub(super) async fn when_made(&self, id: AssetId, name: &str) -> Result<Arc<Full>> {
         let expected = self.settings.now().images.makes(name);
         let is_late = |full: &Full| self.clock.now().since(full.asset.uploaded_at) > PATIENCE;
-        self.when(id, |full| !expected || named(full, name).is_ok() || is_late(full)).await
+        let failed = |full: &Full| full.asset.errors.contains_key(name);
+        self.when(id, |full| !expected || named(full, name).is_ok() || failed(full) || is_late(full)).await
     }
 
     /// Whether the picture that stands for a film or a recording is on its way.

@@ -184,6 +184,11 @@ impl Homes {
         !self.0.buckets.is_empty()
     }
 
+    /// The bucket that originals go to; `None` when they stay here.
+    pub fn goal(&self) -> Option<&str> {
+        self.0.goal.as_ref().map(|home| &*home.bucket)
+    }
+
     /// How it goes.
     pub async fn counts(&self) -> Result<Counts> {
         let ((waiting, waiting_bytes), leftovers, copies_bytes) =

@@ -81,7 +81,7 @@ impl Ingest {
             height: None,
             duration_seconds: None,
             size_bytes: taken.checksums.size_bytes,
-            public: self.settings.now().images.conversions.iter().any(|named| named.name == key && named.public),
+            public: false,
             watermarked: false,
             created_at: self.db.clock().now(),
         };
@@ -138,7 +138,8 @@ impl Ingest {
                 Code::Conflict.because("The original was replaced meanwhile; this conversion is of the old one.")
             );
         }
-        store::put_conversion(tx, id, conversion)?;
+        let public = self.settings.access(tx)?.get(&conversion.key).copied().unwrap_or(false);
+        store::put_conversion(tx, id, &Conversion { public, ..conversion.clone() })?;
         store::touch(tx, id, user)?;
         if let Some(before) = full.conversion(&conversion.key) {
             let made = vec![Made::of(before)];

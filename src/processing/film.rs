@@ -6,7 +6,7 @@
 //!
 //! Invariant: a conversion is on record only when its files lie complete under their final names.
 //! A film that cannot be decoded is an answer, not a failure: its steps end with a sentence and
-//! are not tried again.
+//! are not tried again. So do the steps that lay the venue's mark over a film when there is none.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +47,7 @@ use crate::processing::keys::films::AUDIO_PREVIEW;
 use crate::processing::keys::films::FILMS;
 use crate::processing::keys::films::FilmKey;
 use crate::processing::keys::films::Part;
+use crate::processing::keys::no_watermark;
 use crate::processing::store;
 use crate::settings::Placement;
 use crate::settings::Values;
@@ -101,22 +102,9 @@ impl Run<RunFilm> for Processing {
     }
 
     async fn gave_up(&self, job: RunFilm, error: &Error) {
-        let (this, id, sentence) = (self.clone(), job.id, error.public().to_owned());
-        let now = self.db.clock().now();
-        let recorded = self
-            .db
-            .write(move |tx| {
-                for key in store::open_steps(tx, job.round)?.iter().filter(|key| film_key(key).is_some()) {
-                    asset_store::set_error(tx, job.id, job.revision, key, &sentence)?;
-                    this.end(tx, (job.id, job.revision), job.round, key, now, Some(&sentence))?;
-                }
-                Ok(())
-            })
-            .await;
-        if let Err(e) = recorded {
-            tracing::error!(asset.id = %id, error = %e, "a failed film could not be recorded");
+        if let Err(e) = self.refuse(&job, error, |key| film_key(key).is_some()).await {
+            tracing::error!(asset.id = %job.id, error = %e, "a failed film could not be recorded");
         }
-        self.assets.forget(id);
     }
 }
 
@@ -133,6 +121,12 @@ impl Processing {
         };
         let open: Vec<&'static FilmKey> = open.iter().filter_map(|key| film_key(key)).collect();
         let settings = self.settings.now();
+        let is_bare = |key: &&FilmKey| settings.watermark.is_none() && settings.videos.marks(key.name);
+        let (bare, open): (Vec<_>, Vec<_>) = open.into_iter().partition(is_bare);
+        if !bare.is_empty() {
+            // Never without: it would be taken for a film with the mark.
+            self.refuse(job, &no_watermark(), move |name| bare.iter().any(|key| key.name == name)).await?;
+        }
         let together = |key: &&FilmKey| matches!(key.part, Part::Rendition | Part::Stream);
         let (ladder, alone): (Vec<_>, Vec<_>) = open.into_iter().partition(together);
         let errands =
@@ -142,6 +136,22 @@ impl Processing {
         }
         let at = at.clone();
         self.db.write(move |tx| at.complete(tx)).await
+    }
+
+    /// Ends some of the open steps: nothing will come of them, for this reason.
+    async fn refuse(&self, job: &RunFilm, why: &Error, some: impl Fn(&str) -> bool + Send + 'static) -> Result<()> {
+        let (this, job, sentence) = (self.clone(), job.clone(), why.public().to_owned());
+        self.db
+            .write(move |tx| {
+                let of = (job.id, job.revision);
+                for key in store::open_steps(tx, job.round)?.iter().filter(|key| some(key)) {
+                    asset_store::set_error(tx, job.id, job.revision, key, &sentence)?;
+                    this.end(tx, of, job.round, key, tx.now(), Some(&sentence))?;
+                }
+                this.assets.forget_after(tx, job.id);
+                Ok(())
+            })
+            .await
     }
 
     /// One errand for some keys, and its record.
@@ -197,9 +207,7 @@ impl Processing {
                     return Err(Code::Conflict.because("the job was cancelled"));
                 }
                 let Done { conversions, notes, warning, facts, on_demand } = done;
-                for conversion in &conversions {
-                    asset_store::put_conversion(tx, job.id, conversion)?;
-                }
+                this.record(tx, job.id, conversions)?;
                 if let Some(warning) = warning {
                     asset_store::set_error(tx, job.id, job.revision, "warning", &warning)?;
                 }
@@ -260,11 +268,7 @@ impl Processing {
         wanted.renditions.sort_by_key(|rendition| rendition.lines);
         let wants_mark =
             wanted.renditions.iter().any(|r| r.watermark) || wanted.hls.as_ref().is_some_and(|h| h.watermark);
-        wanted.mark = self.mark(settings).filter(|_| wants_mark);
-        let has_mark = wanted.mark.is_some();
-        let marked: Vec<String> =
-            wanted.renditions.iter().filter(|r| r.watermark && has_mark).map(|r| r.name.clone()).collect();
-        let stream_marked = has_mark && wanted.hls.as_ref().is_some_and(|hls| hls.watermark);
+        wanted.mark = wants_mark.then(|| self.mark(settings)).transpose()?;
         let Transcoding { work, made, encoding } = self.films.transcode(source, wanted, watch).await?;
 
         let mut done = Done { warning: sentences(&made.warnings), ..Done::default() };
@@ -277,8 +281,7 @@ impl Processing {
                 height: Some(rendition.height),
                 duration_seconds: Some(rendition.duration_seconds),
                 size_bytes: rendition.size_bytes,
-                public: videos.shows(&rendition.name),
-                watermarked: marked.contains(&rendition.name),
+                watermarked: videos.marks(&rendition.name),
                 ..conversion(&rendition.name, asset, "mp4", "video/mp4", now)
             });
         }
@@ -292,8 +295,7 @@ impl Processing {
                 height: Some(hls.height),
                 duration_seconds: Some(hls.duration_seconds),
                 size_bytes: hls.size_bytes,
-                public: videos.shows(HLS),
-                watermarked: stream_marked,
+                watermarked: videos.marks(HLS),
                 ..conversion(HLS, asset, "m3u8", "application/vnd.apple.mpegurl", now)
             });
             hls.files.clone()
@@ -321,8 +323,8 @@ impl Processing {
     ) -> Result<Done> {
         let name = CLIP_PREVIEW;
         let (rendition, clip) = (settings.videos.clip(), settings.videos.preview.clip);
-        let mark = self.mark(settings).filter(|_| rendition.watermark);
-        let watermarked = mark.is_some();
+        let watermarked = rendition.watermark;
+        let mark = watermarked.then(|| self.mark(settings)).transpose()?;
         let wanted = Wanted { renditions: vec![rendition], clip: Some(clip), mark, ..Wanted::default() };
         let Transcoding { work, made, encoding } = self.films.transcode(source, wanted, watch).await?;
         let Some(clip) = made.renditions.first() else {
@@ -333,7 +335,6 @@ impl Processing {
             height: Some(clip.height),
             duration_seconds: Some(clip.duration_seconds),
             size_bytes: clip.size_bytes,
-            public: settings.videos.shows(name),
             watermarked,
             ..conversion(name, asset, "mp4", "video/mp4", now)
         };
@@ -360,7 +361,6 @@ impl Processing {
         let mut conversion = Conversion {
             width: first.map(|size| size.0),
             height: first.map(|size| size.1),
-            public: wanted.public,
             ..conversion(name, asset, "vtt", "text/vtt", now)
         };
         conversion.size_bytes = self
@@ -417,9 +417,9 @@ impl Processing {
         self.cpu.run(move || moves(&storage, id, revision)).await
     }
 
-    fn mark(&self, settings: &Values) -> Option<Mark> {
-        let mark = settings.watermark.as_ref()?;
-        let file = self.storage.path_of(&place::watermark(&mark.digest).ok()?);
+    fn mark(&self, settings: &Values) -> Result<Mark> {
+        let mark = settings.watermark.as_ref().ok_or_else(no_watermark)?;
+        let file = self.storage.path_of(&place::watermark(&mark.digest)?);
         let place = match mark.placement {
             Placement::Center => Place::Center,
             Placement::TopLeft => Place::TopLeft,
@@ -427,7 +427,7 @@ impl Processing {
             Placement::BottomLeft => Place::BottomLeft,
             Placement::BottomRight => Place::BottomRight,
         };
-        Some(Mark { file, place, scale: mark.scale })
+        Ok(Mark { file, place, scale: mark.scale })
     }
 }
 

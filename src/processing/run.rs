@@ -1,6 +1,7 @@
 //! The job of one step: let its key work, record what it made, and close the round if it was
 //! the last.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use crate::assets;
 use crate::assets::AssetId;
+use crate::assets::Conversion;
 use crate::assets::store as asset_store;
 use crate::error::Code;
 use crate::error::Error;
@@ -85,9 +87,7 @@ impl Run<RunStep> for Processing {
                 if !asset_store::is_present(tx, job.id, job.revision)? {
                     return at.complete(tx);
                 }
-                for conversion in &made.conversions {
-                    asset_store::put_conversion(tx, job.id, conversion)?;
-                }
+                this.record(tx, job.id, made.conversions)?;
                 if !made.facts.is_empty() {
                     asset_store::add_facts(tx, job.id, job.revision, &made.facts)?;
                 }
@@ -125,6 +125,18 @@ impl Run<RunStep> for Processing {
 }
 
 impl Processing {
+    /// Puts on record what was made. Who may read it is as the settings are by now: making a film
+    /// takes its time, and they may have been changed meanwhile.
+    pub(super) fn record(&self, tx: &Tx, id: AssetId, made: Vec<Conversion>) -> Result<()> {
+        let speaks = made.iter().any(|conversion| !conversion.is_internal());
+        let access = if speaks { self.settings.access(tx)? } else { BTreeMap::new() };
+        for conversion in made {
+            let public = access.get(&conversion.key).copied().unwrap_or(conversion.public);
+            asset_store::put_conversion(tx, id, &Conversion { public, ..conversion })?;
+        }
+        Ok(())
+    }
+
     /// Ends a step; the last one of a round closes it and tells the journal.
     pub(super) fn end(
         &self,
@@ -135,6 +147,9 @@ impl Processing {
         started: Instant,
         failure: Option<&str>,
     ) -> Result<()> {
+        if failure.is_none() {
+            asset_store::clear_error(tx, id, revision, key)?;
+        }
         if store::end_step(tx, round, key, started, failure)? {
             self.journal.tell(tx, id, Event::FileProcessed, &json!({ "job_id": round, "revision": revision }))?;
         }

@@ -5,8 +5,9 @@
 //! as it is, and its fields are not searched. Schema 0 is there from the start and never
 //! changes; one that assets name cannot be deleted.
 //!
-//! When the rules of a schema change, its assets are judged and indexed anew by an owed job
-//! (`reapply.rs`); until it is done, searches answer partly by the old rules.
+//! When the rules of a schema change, or one comes that assets named before it was there, its
+//! assets are judged and indexed anew by an owed job (`reapply.rs`); until it is done, searches
+//! answer partly by the old rules.
 //!
 //! This room does not search: it says what can be.
 
@@ -94,10 +95,15 @@ impl Schemas {
     pub async fn create(&self, draft: Draft, user: i64) -> Result<Schema> {
         check(&draft)?;
         let fields = model::searchable(&draft.schema)?;
+        let this = self.clone();
         self.db
             .write(move |tx| {
                 let id = store::insert(tx, &draft, user)?;
                 store::set_fields(tx, id, &fields)?;
+                // Data may name a number before there is a schema of it.
+                if assets::store::names_schema(tx, id)? {
+                    this.reapply(tx, id)?;
+                }
                 found(tx, id)
             })
             .await
@@ -105,7 +111,7 @@ impl Schemas {
 
     /// Changes a schema: `change` is shown what it is and says what it is to be.
     pub async fn update(&self, id: i64, change: impl FnOnce(Draft) -> Draft + Send + 'static) -> Result<Schema> {
-        let jobs = self.jobs.clone();
+        let this = self.clone();
         if id == DEFAULT {
             return Err(Code::Forbidden.because("Schema 0 never changes."));
         }
@@ -119,12 +125,18 @@ impl Schemas {
                 store::update(tx, id, &draft, is_new_version)?;
                 if is_new_version {
                     store::set_fields(tx, id, &model::searchable(&draft.schema)?)?;
-                    let once = Enqueue { unique_key: Some(id.to_string()), ..Enqueue::default() };
-                    jobs.enqueue(tx, &ReapplySchema { schema: id }, once)?;
+                    this.reapply(tx, id)?;
                 }
                 found(tx, id)
             })
             .await
+    }
+
+    /// Owes the assets of a schema to be judged and indexed by its rules.
+    fn reapply(&self, tx: &Tx, id: i64) -> Result<()> {
+        let once = Enqueue { unique_key: Some(id.to_string()), ..Enqueue::default() };
+        self.jobs.enqueue(tx, &ReapplySchema { schema: id }, once)?;
+        Ok(())
     }
 
     /// Deletes a schema that no asset names.

@@ -4,6 +4,9 @@
 //! kept in memory, because every picture that is asked for looks at it, and it is replaced
 //! when a change has been committed.
 //!
+//! Who may read what a key makes is part of them: when that changes, it changes for what was made
+//! before as well, but for the assets of which somebody said otherwise.
+//!
 //! How a process runs (addresses, limits, folders) is `config`, which is read once.
 //!
 //! A new section is a type in [`model`] or in a file of its own, a field of [`Values`] and a name in `store`.
@@ -15,6 +18,7 @@ mod store;
 pub mod videos;
 pub mod webhook;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
@@ -31,6 +35,8 @@ pub use model::Watermark;
 pub use videos::Videos;
 pub use webhook::Webhook;
 
+use crate::assets;
+use crate::assets::Assets;
 use crate::error::Result;
 use crate::infra::db::Db;
 use crate::infra::db::Tx;
@@ -39,14 +45,15 @@ use crate::infra::db::Tx;
 #[derive(Clone)]
 pub struct Settings {
     db: Db,
+    assets: Assets,
     current: Arc<RwLock<Arc<Values>>>,
 }
 
 impl Settings {
     /// Reads what was chosen before.
-    pub async fn open(db: Db) -> Result<Settings> {
+    pub async fn open(db: Db, assets: Assets) -> Result<Settings> {
         let values = db.read(store::all).await?;
-        Ok(Settings { db, current: Arc::new(RwLock::new(Arc::new(values))) })
+        Ok(Settings { db, assets, current: Arc::new(RwLock::new(Arc::new(values))) })
     }
 
     /// Everything, as it is now.
@@ -87,8 +94,10 @@ impl Settings {
     pub fn edit(&self, tx: &Tx, edit: impl FnOnce(&mut Values)) -> Result<()> {
         // Read inside the transaction: writes come one at a time, so no edit is lost.
         let mut values = store::all(tx)?;
+        let before = values.access();
         edit(&mut values);
         store::put(tx, &values)?;
+        self.open_and_close(tx, &before, &values.access())?;
         let current = Arc::clone(&self.current);
         tx.after_commit(move || {
             *current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(values);
@@ -99,6 +108,26 @@ impl Settings {
     /// Who is told what happens, as a transaction sees it.
     pub fn webhook(&self, tx: &Tx) -> Result<Webhook> {
         store::webhook(tx)
+    }
+
+    /// Who may read what, by key, as a transaction sees it.
+    pub fn access(&self, tx: &Tx) -> Result<BTreeMap<String, bool>> {
+        Ok(store::all(tx)?.access())
+    }
+
+    /// Has what was made follow its key, where that is new or its flag was changed.
+    fn open_and_close(&self, tx: &Tx, before: &BTreeMap<String, bool>, now: &BTreeMap<String, bool>) -> Result<()> {
+        let changed = || now.iter().filter(|(key, public)| before.get(*key) != Some(*public));
+        for public in [false, true] {
+            let keys: Vec<&str> = changed().filter(|(_, now)| **now == public).map(|(key, _)| &**key).collect();
+            if !keys.is_empty() {
+                assets::store::set_public_of_keys(tx, &keys, public)?;
+            }
+        }
+        if changed().next().is_some() {
+            self.assets.forget_all_after(tx);
+        }
+        Ok(())
     }
 
     async fn change(&self, edit: impl FnOnce(&mut Values) + Send + 'static) -> Result<()> {
@@ -115,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn a_choice_holds_at_once_and_after_a_restart() {
         let db = Db::temporary(crate::app::SCHEMA, Clock::system()).unwrap();
-        let settings = Settings::open(db.clone()).await.unwrap();
+        let settings = Settings::open(db.clone(), Assets::new(db.clone())).await.unwrap();
         assert_eq!(*settings.now(), Values::default());
         let images = Images { on_demand_private: true, ..Images::default() };
         settings.set_images(images.clone()).await.unwrap();
@@ -129,6 +158,7 @@ mod tests {
         settings.set_addons(addons.clone()).await.unwrap();
         let expected = Values { images, videos, watermark: Some(mark), auth, addons, ..Values::default() };
         assert_eq!(*settings.now(), expected);
-        assert_eq!(*Settings::open(db).await.unwrap().now(), expected);
+        let again = Settings::open(db.clone(), Assets::new(db)).await.unwrap();
+        assert_eq!(*again.now(), expected);
     }
 }

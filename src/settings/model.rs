@@ -2,6 +2,8 @@
 //!
 //! Invariant: a section that was stored has passed its check, so nobody checks again.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -43,6 +45,15 @@ impl Values {
     /// Whether this key is made by itself of whatever it applies to.
     pub fn makes(&self, key: &str) -> bool {
         self.images.makes(key) || self.videos.makes(key)
+    }
+
+    /// The keys that the settings speak of, and whether everybody may read what they make.
+    pub fn access(&self) -> BTreeMap<String, bool> {
+        let Images { conversions, deepzoom, .. } = &self.images;
+        let named = conversions.iter().map(|named| (named.name.clone(), named.public));
+        let tiles = deepzoom.iter().map(|tiles| (DEEPZOOM.to_owned(), tiles.public));
+        let films = self.videos.keys().map(|key| (key.to_owned(), self.videos.shows(key)));
+        named.chain(tiles).chain(films).collect()
     }
 }
 

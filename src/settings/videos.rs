@@ -140,6 +140,11 @@ impl Default for Videos {
 }
 
 impl Videos {
+    /// Every key that the section speaks of.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.renditions.keys().map(String::as_str).chain([HLS, STORYBOARD, CLIP_PREVIEW])
+    }
+
     /// Whether this key is made of every film that comes in.
     pub fn makes(&self, key: &str) -> bool {
         match key {
@@ -157,6 +162,15 @@ impl Videos {
             STORYBOARD => self.storyboard.public,
             CLIP_PREVIEW => self.preview.public,
             _ => self.renditions.get(key).is_some_and(|transcode| transcode.public),
+        }
+    }
+
+    /// Whether the venue's mark is laid over what this key makes.
+    pub fn marks(&self, key: &str) -> bool {
+        match key {
+            HLS => self.hls_watermark,
+            CLIP_PREVIEW => self.clip().watermark,
+            _ => self.rendition(key).is_some_and(|rendition| rendition.watermark),
         }
     }
 
@@ -179,15 +193,15 @@ impl Videos {
         Rendition { name: CLIP_PREVIEW.to_owned(), lines, shape: self.preview.shape, watermark }
     }
 
-    /// Itself, if it makes sense; renditions that it does not speak of are not made.
-    pub(super) fn checked(mut self) -> Result<Videos> {
+    /// Itself, if it makes sense.
+    pub(super) fn checked(self) -> Result<Videos> {
         let wrong = |what: String| Err(Code::InvalidRequest.because(what));
         let known = |key: &str| RENDITIONS.iter().any(|(name, ..)| *name == key);
         if let Some(key) = self.renditions.keys().find(|key| !known(key)) {
             return wrong(format!("transcodes: `{key}` is not a key that is known"));
         }
-        for (key, ..) in RENDITIONS {
-            self.renditions.entry(key.to_owned()).or_default();
+        if let Some((key, ..)) = RENDITIONS.iter().find(|(key, ..)| !self.renditions.contains_key(*key)) {
+            return Err(Code::MissingParameter.because(format!("transcodes: {key} is missing")));
         }
         let Storyboard { frames, width, height, .. } = self.storyboard;
         if !FRAME_PIXELS.contains(&width) || !FRAME_PIXELS.contains(&height) {
@@ -250,6 +264,9 @@ mod tests {
         videos.preview.preset = "360p-wm-video".into();
         let clip = videos.clip();
         assert_eq!((clip.lines, clip.watermark, &*clip.name), (360, true, CLIP_PREVIEW));
+        assert!(videos.marks(CLIP_PREVIEW) && videos.marks("720p-wm-video"));
+        assert!(!videos.marks("720p-video") && !videos.marks(HLS) && !videos.marks(STORYBOARD));
+        assert!(Videos { hls_watermark: true, ..Videos::default() }.marks(HLS));
     }
 
     #[test]
@@ -278,7 +295,9 @@ mod tests {
             edit(&mut videos);
             assert_eq!(videos.checked().unwrap_err().code, Code::InvalidRequest, "{n}");
         }
-        let few = Videos { renditions: BTreeMap::new(), ..Videos::default() };
-        assert_eq!(few.checked().unwrap(), Videos::default());
+        let mut few = Videos::default();
+        few.renditions.remove("480p-wm-video");
+        let error = few.checked().unwrap_err();
+        assert!(error.code == Code::MissingParameter && error.public().contains("480p-wm-video"), "{error}");
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::assets::AssetId;
+use crate::assets::Assets;
 use crate::infra::jobs;
 use crate::journal::Event;
 use crate::support::clock::Clock;
@@ -48,7 +49,7 @@ fn housed(db: &Db, allow: &[&str]) -> House {
     let jobs = Jobs::new(db.clone(), jobs::Config::default());
     let settings = std::thread::scope(|scope| {
         let (db, handle) = (db.clone(), db.handle().clone());
-        scope.spawn(move || handle.block_on(Settings::open(db)).unwrap()).join().unwrap()
+        scope.spawn(move || handle.block_on(Settings::open(db.clone(), Assets::new(db))).unwrap()).join().unwrap()
     });
     let allow = allow.iter().map(|network| (*network).to_owned()).collect();
     let webhooks = Webhooks::new(

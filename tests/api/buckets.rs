@@ -6,6 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
+use serde_json::Value;
+use serde_json::json;
+
 use crate::double::Double;
 use crate::double::Manner;
 use crate::harness::AUTH;
@@ -127,6 +130,27 @@ fn a_link_into_the_bucket_needs_nothing_of_the_box() {
     assert!(short.contains("X-Amz-Expires=60&") && short.contains("attachment"), "{short}");
     let ours = app.json(&format!("/api/v1/assets/{id}/get_link?key=original&expiry=60"))["url"].clone();
     assert!(ours.as_str().unwrap().starts_with("http://box/api/v1/assets/"), "{ours}");
+}
+
+#[test]
+fn the_settings_say_which_bucket_originals_go_to() {
+    let double = Double::start();
+    let app = appliance(&bucket(&double, "s3", "0"));
+    let id = app.keep("p.jpg", &jpeg(300, 200));
+    let data = app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] != "FILESPIN");
+    let mut storage = app.json("/api/v1/user/settings")["storage"].clone();
+    let roots = ["originals_root", "derivatives_root", "transcodes_root"].map(|root| storage[root].clone());
+    assert_eq!(roots, [data["bucket"].clone(), "cloakroom".into(), "cloakroom".into()]);
+    let folder = storage["originals_root_folder"].as_str().unwrap();
+    assert!(data["key"].as_str().unwrap().starts_with(&format!("/{folder}/")), "{data}");
+    let update = |storage: &Value| {
+        let body = json!({"key": "storage", "value": storage}).to_string();
+        app.call("PATCH", "/api/v1/user/settings/update", &[AUTH], body.as_bytes())
+    };
+    assert_eq!(update(&storage).status, 200);
+    storage["originals_root"] = "cloakroom".into();
+    let why = update(&storage).refused(422, "FEATURE_UNAVAILABLE");
+    assert!(why.contains("storage migrate"), "{why}");
 }
 
 #[test]

@@ -133,6 +133,9 @@ fn users_that_make_no_sense() {
         (json!({"email": "a@b.c", "role_id": 5}).to_string(), 400, "INVALID_REQUEST"),
         (json!({"email": "a@b.c", "role_id": 1, "role_name": "USER"}).to_string(), 400, "INVALID_REQUEST"),
         (json!({"email": "a@b.c", "role_id": 4, "group_id": 2}).to_string(), 400, "INVALID_REQUEST"),
+        (json!({"email": "a@b.c", "role_id": 4, "group_asset_access": false}).to_string(), 422, "FEATURE_UNAVAILABLE"),
+        (json!({"email": "a@b.c", "role_id": 4, "addons": ["AUTO_TAGS"]}).to_string(), 422, "FEATURE_UNAVAILABLE"),
+        (json!({"email": "a@b.c", "role_id": 4, "enabled": "no"}).to_string(), 400, "INVALID_REQUEST"),
         (json!({"email": "a@b.c", "role_id": 4, "password": "short"}).to_string(), 400, "INVALID_REQUEST"),
         (json!({"email": "a@b.c", "role_id": 4, "locale": "<b>"}).to_string(), 400, "INVALID_REQUEST"),
         (json!({"email": EMAIL, "role_id": 4}).to_string(), 409, "CONFLICT"),
@@ -147,6 +150,31 @@ fn users_that_make_no_sense() {
         app.call("GET", path, &[AUTH], b"").refused(404, "USER_NOT_FOUND");
     }
     assert_eq!(app.json("/api/v1/users")["total"], 1, "nobody was made");
+}
+
+#[test]
+fn what_is_said_of_a_user_holds_or_is_refused() {
+    let app = Appliance::start();
+    let said = json!({"email": "eve@example.com", "role_id": 4, "password": "a long password", "enabled": false,
+                      "group_asset_access": true, "addons": []});
+    let made = done(&app, "POST", "/api/v1/users", &said);
+    assert_eq!((&made["enabled"], &made["group_asset_access"]), (&json!(false), &json!(true)), "{made}");
+    let (path, key) = (format!("/api/v1/users/{}", made["id"]), made["apikey"].as_str().unwrap());
+    let hers = Some(("X-FileSpin-Api-Key", key));
+    login(&app, "eve@example.com", "a long password", None).refused(401, "UNAUTHORIZED");
+    send(&app, "GET", "/api/v1/user", hers, &json!({})).refused(403, "FORBIDDEN");
+
+    // What is the same for everybody may be sent back as it was read.
+    assert_eq!(done(&app, "PATCH", &path, &json!({"enabled": true, "group_asset_access": true}))["enabled"], true);
+    assert_eq!(login(&app, "eve@example.com", "a long password", None).status, 200);
+    let refused =
+        |body: &Value, status: u16, word: &str| send(&app, "PATCH", &path, Some(AUTH), body).refused(status, word);
+    let why = refused(&json!({"password": "another password", "first_name": "Eve"}), 400, "INVALID_REQUEST");
+    assert!(why.contains("owner"), "{why}");
+    refused(&json!({"group_asset_access": false, "first_name": "Eve"}), 422, "FEATURE_UNAVAILABLE");
+    refused(&json!({"addons": ["AUTO_TAGS"], "first_name": "Eve"}), 422, "FEATURE_UNAVAILABLE");
+    assert_eq!(done(&app, "GET", &path, &json!({}))["first_name"], "", "nothing of a refused change is kept");
+    assert_eq!(login(&app, "eve@example.com", "a long password", None).status, 200, "the password is what it was");
 }
 
 #[test]
@@ -299,6 +327,7 @@ fn sections_of_the_settings_that_say_what_is() {
     let update =
         |key: &str, value: &Value| send(&app, "PATCH", UPDATE, Some(AUTH), &json!({"key": key, "value": value}));
     assert_eq!(update("storage", &settings["storage"]).status, 200);
+    assert_eq!(settings["storage"]["transcodes_root"], "cloakroom", "as asset data has it");
     let mut other = settings["storage"].clone();
     other["originals_root"] = json!("my-bucket");
     let why = update("storage", &other).refused(422, "FEATURE_UNAVAILABLE");
@@ -316,7 +345,10 @@ fn sections_of_the_settings_that_say_what_is() {
         "event-hooks": {"file-saved": {"enabled": true, "content_types": ["image/jpeg"]}},
         "disposition": {"update_metadata": true}}}});
     assert_eq!(update("addons", &addons).json()["addons"], addons);
-    update("addons", &json!({"AUTO_TAGS": {"enabled": true}})).refused(400, "INVALID_REQUEST");
+    let detail =
+        update("addons", &json!({"AUTO_TAGS": {"enabled": true}})).refused(400, "MISSING_MANDATORY_PARAMETERS");
+    assert!(detail.contains("AUTO_TAGS/title"), "{detail}");
+    update("addons", &json!({"AUTO_TAGS": 1})).refused(400, "INVALID_REQUEST");
     assert_eq!(app.json("/api/v1/user/settings")["addons"], addons);
     let body = json!({"key": "addons"});
     send(&app, "PATCH", UPDATE, Some(AUTH), &body).refused(400, "MISSING_MANDATORY_PARAMETERS");

@@ -92,6 +92,28 @@ fn a_changed_schema_is_applied_to_what_is_there() {
 }
 
 #[test]
+fn a_new_schema_is_applied_to_what_named_its_number_before() {
+    let app = Appliance::start();
+    let upload = |name: &str, price: Value| {
+        let data = json!({"data": {"product_name": name, "price": price}, "data_schema_id": 1});
+        let form = Form::new().file("file", "p.jpg", &jpeg(30, 20)).field("custom_metadata", &data.to_string());
+        app.upload(form).json()["assets"][0]["id"].clone()
+    };
+    let (conforms, _) = (upload("green apple", json!(5)), upload("red apple", json!("five")));
+    let found = |asked: &Value| app.post_json("/api/v1/search", &asked.to_string());
+    assert_eq!(found(&json!({"keyword": "apple"})).json()["result"], json!([]), "nobody says yet what is searched");
+    let made = send(&app, "POST", SCHEMAS, &products()).json();
+    assert_eq!(made["id"], 1, "the number that the data named");
+    let asked = json!({"schema_criteria": {"data_schema_id": 1, "fields": {"product_name": "apple", "price": ">=5"}}});
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while found(&asked).json()["result"] != json!([conforms]) {
+        assert!(std::time::Instant::now() < deadline, "it still finds {}", found(&asked).text());
+    }
+    assert_eq!(found(&json!({"keyword": "apple"})).json()["result"], json!([conforms]), "the other does not conform");
+    send(&app, "DELETE", &format!("{SCHEMAS}/1"), &Value::Null).refused(409, "SCHEMA_IN_USE");
+}
+
+#[test]
 fn the_default_schema_is_there_and_stays() {
     let app = Appliance::start();
     let default = app.json(&format!("{SCHEMAS}/0"));

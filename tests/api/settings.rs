@@ -68,9 +68,24 @@ fn a_section_is_replaced_whole_and_survives_a_restart() {
         let detail = answer.refused(400, "INVALID_REQUEST");
         assert!(detail.contains(word), "{body}: {detail}");
     }
-    let body = json!({"key": "image", "value": {"conversions": []}}).to_string();
-    let detail = app.call("PATCH", UPDATE, &[AUTH], body.as_bytes()).refused(400, "MISSING_MANDATORY_PARAMETERS");
-    assert!(detail.contains("is_on_demand_private"), "{detail}");
+    let bare = json!({"key": "x", "value": {"watermark": false, "enabled": true}});
+    for (body, word) in [
+        (json!({"key": "image", "value": {"conversions": []}}), "is_on_demand_private"),
+        (
+            json!({"key": "image", "value": {"is_on_demand_private": true, "conversions": [bare]}}),
+            "conversions/0/value/public",
+        ),
+        (
+            json!({"key": "image", "value": {"is_on_demand_private": true, "conversions": [{"key": "x"}]}}),
+            "conversions/0/value",
+        ),
+        (json!({"key": "watermark", "value": {"watermarkPlacement": "center"}}), "watermarkScale"),
+        (json!({"key": "watermark", "value": {}}), "watermarkPlacement, watermarkScale"),
+    ] {
+        let answer = app.call("PATCH", UPDATE, &[AUTH], body.to_string().as_bytes());
+        let detail = answer.refused(400, "MISSING_MANDATORY_PARAMETERS");
+        assert!(detail.ends_with(&format!("missing: {word}")), "{body}: {detail}");
+    }
     assert_eq!(app.json("/api/v1/user/settings")["image"], value, "nothing changed");
 }
 
@@ -170,6 +185,123 @@ fn named_conversions_are_made_and_transformed_further() {
     app.until(&format!("/api/v1/jobs/{}", asked["job_id"]), |job| job["status"] == "COMPLETED");
     assert_eq!(app.get(&at("web500")).picture(), ("image/jpeg", 200, 133));
     assert_ne!(app.get(&at("web500?resize=50,50")).header("etag"), cut.header("etag"));
+}
+
+#[test]
+fn a_flag_that_is_changed_holds_for_what_was_made_before() {
+    let app = Appliance::start();
+    let choose = |public: bool| {
+        let web = json!({"key": "web", "value": {"format": "jpg", "watermark": false, "enabled": true, "public": public,
+                                                 "width": 100, "height": 0, "dpi": 72}});
+        let tiles = json!({"key": "deepzoom", "value": {"watermark": false, "enabled": true, "public": !public}});
+        image(&app, &json!({"is_on_demand_private": false, "conversions": [web, tiles]}));
+    };
+    choose(true);
+    let [plain, opened, closed] = ["a.jpg", "b.jpg", "c.jpg"].map(|name| {
+        let id = app.keep(name, &jpeg(300, 200));
+        app.until(&format!("/api/v1/assets/{id}/data"), |data| {
+            data["conversions"]["web"].is_object() && data["conversions"]["deepzoom"].is_object()
+        });
+        id
+    });
+    let shown = |id: &str| {
+        let data = app.json(&format!("/api/v1/assets/{id}/data"));
+        [("web", "web"), ("deepzoom", "deepzoom/deepzoom.dzi")].map(|(key, path)| {
+            let told = data["conversions"][key]["public"] == true;
+            let answer = app.get(&format!("/api/v1/assets/{id}/conversions/{path}"));
+            assert_eq!((answer.status == 200, answer.status == 401), (told, !told), "{key}: {}", answer.status);
+            told
+        })
+    };
+    assert_eq!(shown(&plain), [true, false]);
+    for (id, verb) in [(&opened, "set"), (&closed, "remove")] {
+        let path = format!("/api/v1/assets/{id}/content/{verb}_public_access");
+        assert_eq!(app.post_json(&path, "{\"keys\": [\"web\"]}").status, 200);
+    }
+    for public in [false, true, true, false] {
+        choose(public);
+        assert_eq!(shown(&plain), [public, !public], "at once");
+        assert_eq!(shown(&opened), [true, !public], "what somebody said of it");
+        assert_eq!(shown(&closed), [false, !public], "what somebody said of it");
+    }
+}
+
+#[test]
+fn a_public_conversion_of_a_private_box_may_be_transformed() {
+    let entry = |key: &str, public: bool| {
+        json!({"key": key, "value": {"format": "jpg", "watermark": false, "enabled": true, "public": public,
+                                     "width": 200, "height": 0, "dpi": 72}})
+    };
+    let section = json!({"is_on_demand_private": true, "conversions": [entry("open", true), entry("closed", false)]});
+    let app = Appliance::start();
+    image(&app, &section);
+    let id = app.keep("p.jpg", &jpeg(300, 200));
+    let at = |rest: &str| format!("/api/v1/assets/{id}/conversions{rest}");
+    assert_eq!(app.get(&at("/open")).picture(), ("image/jpeg", 200, 133));
+    let cut = app.get(&at("/open?resize=60,60"));
+    assert_eq!(cut.picture(), ("image/jpeg", 60, 40));
+    assert!(cut.header("cache-control").starts_with("public"), "{cut:?}");
+    for path in ["?resize=60,60", "/closed", "/closed?resize=60,60", "/open?resize=60,60&keep=all"] {
+        app.get(&at(path)).refused(401, "UNAUTHORIZED");
+        let answer = app.call("GET", &at(path), &[AUTH], b"");
+        assert_eq!((answer.status, &*answer.header("cache-control")), (200, "private, no-store"), "{path}");
+    }
+
+    // What strangers can have made is bounded here as elsewhere.
+    let app = Appliance::with(&[("CLOAKROOM_DELIVERY__SIGNED_ONLY", "true")]);
+    image(&app, &section);
+    let id = app.keep("p.jpg", &jpeg(300, 200));
+    assert_eq!(app.get(&format!("/api/v1/assets/{id}/conversions/open")).status, 200);
+    app.get(&format!("/api/v1/assets/{id}/conversions/open?resize=60,60")).refused(401, "UNAUTHORIZED");
+}
+
+#[test]
+fn nothing_is_made_without_the_mark_that_it_is_to_bear() {
+    let app = Appliance::start();
+    image(
+        &app,
+        &json!({"is_on_demand_private": false, "conversions": [
+            {"key": "marked", "value": {"format": "png", "watermark": true, "enabled": true, "public": true,
+                                        "width": 200, "height": 0, "dpi": 72}},
+            {"key": "plain", "value": {"format": "png", "watermark": false, "enabled": true, "public": true}},
+            {"key": "deepzoom", "value": {"watermark": true, "enabled": true, "public": true}}]}),
+    );
+    let id = app.keep("p.png", &png(400, 300, false));
+    let detail = app.get(&format!("/api/v1/assets/{id}/conversions/marked")).refused(404, "CONTENT_NOT_FOUND");
+    assert!(detail.contains("No watermark is set"), "{detail}");
+    let data = app.until(&format!("/api/v1/assets/{id}/data"), |data| {
+        data["errors"]["deepzoom"].is_string() && data["conversions"]["plain"].is_object()
+    });
+    assert_eq!((&data["status"], data["conversions"].as_object().unwrap().len()), (&json!("OK"), 1), "{data}");
+    let process = || {
+        let keys = "{\"keys\": [\"marked\", \"plain\", \"deepzoom\"]}";
+        let asked = app.post_json(&format!("/api/v1/assets/{id}/process"), keys).json();
+        app.until(&format!("/api/v1/jobs/{}", asked["job_id"]), |job| !job["completed_at"].is_null())
+    };
+    let job = process();
+    let steps = &job["job_steps"]["conversions"];
+    assert_eq!((&job["status"], &steps["plain"]["status"]), (&json!("ERROR"), &json!("COMPLETED")), "{job}");
+    for key in ["marked", "deepzoom"] {
+        assert_eq!(steps[key]["status"], "ERROR", "{job}");
+        assert!(steps[key]["message"].as_str().unwrap().starts_with("No watermark is set: choose one"), "{job}");
+    }
+
+    let key = app.keep("mark.png", &png(50, 50, false));
+    let mark = json!({"key": "watermark", "value": {
+        "watermarkFileKey": key, "watermarkPlacement": "center", "watermarkScale": 0.5}});
+    assert_eq!(app.call("PATCH", UPDATE, &[AUTH], mark.to_string().as_bytes()).status, 200);
+    assert_eq!(process()["status"], "COMPLETED");
+    let data = app.json(&format!("/api/v1/assets/{id}/data"));
+    for key in ["marked", "deepzoom"] {
+        assert_eq!(data["conversions"][key]["watermarked"], true, "{data}");
+        assert!(data["errors"].get(key).is_none(), "it is there now: {data}");
+    }
+
+    // Without a mark again, what there is stays, and nothing new is made.
+    let none = json!({"key": "watermark", "value": null}).to_string();
+    assert_eq!(app.call("PATCH", UPDATE, &[AUTH], none.as_bytes()).status, 200);
+    assert_eq!(process()["status"], "ERROR");
+    assert_eq!(app.json(&format!("/api/v1/assets/{id}/data"))["conversions"]["marked"]["watermarked"], true);
 }
 
 #[test]

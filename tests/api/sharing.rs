@@ -5,7 +5,10 @@ use serde_json::json;
 
 use crate::harness::AUTH;
 use crate::harness::Appliance;
+use crate::harness::Form;
 use crate::harness::jpeg;
+
+const UPDATE: &str = "/api/v1/user/settings/update";
 
 /// The address of a link, as this box serves it.
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a step of a test fails by panicking, too")]
@@ -98,4 +101,56 @@ fn contents_are_made_public_and_private_again() {
     app.get(&format!("{content}/original")).refused(401, "UNAUTHORIZED");
     let nowhere = format!("/api/v1/assets/{}/content/set_public_access", "0".repeat(32));
     app.post_json(&nowhere, "{\"keys\": []}").refused(404, "ASSET_NOT_FOUND");
+}
+
+#[test]
+fn what_somebody_said_of_one_asset_outlives_making_it_again() {
+    let app = Appliance::start();
+    let entry = |key: &str, public: bool| {
+        json!({"key": key, "value": {"format": "jpg", "watermark": false, "enabled": true, "public": public,
+                                     "width": 100, "height": 0, "dpi": 72}})
+    };
+    let value = json!({"is_on_demand_private": false, "conversions": [entry("open", true), entry("closed", false)]});
+    let body = json!({"key": "image", "value": value}).to_string();
+    assert_eq!(app.call("PATCH", UPDATE, &[AUTH], body.as_bytes()).status, 200);
+    let id = app.keep("p.jpg", &jpeg(300, 200));
+    let data = format!("/api/v1/assets/{id}/data");
+    let has = |data: &Value| data["conversions"]["open"].is_object() && data["conversions"]["closed"].is_object();
+    let say = |verb: &str, key: &str| {
+        let keys = json!({"keys": [key]}).to_string();
+        assert_eq!(app.post_json(&format!("/api/v1/assets/{id}/{verb}"), &keys).status, 200, "{verb}");
+    };
+    // Who may see the two, as the data tells it and as strangers find it.
+    let seen = || {
+        let data = app.until(&data, has);
+        ["open", "closed"].map(|key| {
+            let told = data["conversions"][key]["public"] == true;
+            let answer = app.get(&format!("/api/v1/assets/{id}/conversions/{key}"));
+            assert_eq!((answer.status == 200, answer.status == 401), (told, !told), "{key}: {}", answer.status);
+            told
+        })
+    };
+    assert_eq!(seen(), [true, false], "as the settings say");
+    say("content/remove_public_access", "open");
+    say("content/set_public_access", "closed");
+    assert_eq!(seen(), [false, true]);
+
+    let asked = app.post_json(&format!("/api/v1/assets/{id}/process"), "{\"keys\": [\"open\", \"closed\"]}").json();
+    app.until(&format!("/api/v1/jobs/{}", asked["job_id"]), |job| job["status"] == "COMPLETED");
+    assert_eq!(seen(), [false, true], "made again");
+    let replaced = app.send(
+        &format!("/api/v1/assets/{id}/content/original/replace"),
+        Form::new().file("file", "q.jpg", &jpeg(400, 300)),
+    );
+    assert_eq!(replaced.status, 200, "{}", replaced.text());
+    assert_eq!(seen(), [false, true], "made of another original");
+    say("delete", "original");
+    say("undelete", "original");
+    assert_eq!(seen(), [false, true], "fetched out of the trash");
+
+    // A key that is deleted begins anew.
+    say("delete", "open");
+    let asked = app.post_json(&format!("/api/v1/assets/{id}/process"), "{\"keys\": [\"open\"]}").json();
+    app.until(&format!("/api/v1/jobs/{}", asked["job_id"]), |job| job["status"] == "COMPLETED");
+    assert_eq!(seen(), [true, true], "as the settings say, and as somebody said");
 }

@@ -403,7 +403,8 @@ fn what_is_made_of_films_is_chosen_in_the_settings() {
         ("/thumbnails/storyboard/mode_value", json!(0), "mode_value"),
         ("/preview/video_preview_start", json!("soon"), "HH:MM:SS"),
         ("/preview/video_preview_preset", json!("hls-video"), "480p-wm-video"),
-        ("/preview", json!({}), "video_preview"),
+        ("/transcodes/720p-video/watermark", json!(true), "720p-wm-video"),
+        ("/preview", json!(5), "PreviewData"),
     ] {
         let mut wrong = video.clone();
         let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -412,7 +413,81 @@ fn what_is_made_of_films_is_chosen_in_the_settings() {
             update(&app, "PATCH", UPDATE, &json!({"key": "video", "value": wrong})).refused(400, "INVALID_REQUEST");
         assert!(detail.contains(word), "{pointer}: {detail}");
     }
+    for pointer in [
+        "/video_transcode_test_mode",
+        "/thumbnails",
+        "/thumbnails/storyboard",
+        "/thumbnails/storyboard/mode_value",
+        "/thumbnails/video_default/height",
+        "/preview/video_preview_start",
+        "/transcodes",
+        "/transcodes/360p-video",
+        "/transcodes/720p-wm-video/upscale",
+        "/transcodes/hls-video",
+        "/transcodes/hls-video/watermark",
+    ] {
+        let mut less = video.clone();
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        less.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name);
+        let answer = update(&app, "PATCH", UPDATE, &json!({"key": "video", "value": less}));
+        let detail = answer.refused(400, "MISSING_MANDATORY_PARAMETERS");
+        assert!(detail.contains(&pointer[1..]), "{pointer}: {detail}");
+    }
     assert_eq!(app.json("/api/v1/user/settings")["video"], video, "nothing changed");
+}
+
+#[test]
+fn who_may_see_renditions_follows_the_settings_and_before_them_what_was_said_of_a_film() {
+    let (app, id) = start(|film| {
+        film.with("720p-video", "mp4", "video/mp4", false, &[("720p-video.mp4", b"film")])
+            .with("clip_preview", "mp4", "video/mp4", false, &[("clip_preview.mp4", b"clip")])
+            .with_stream(false)
+    });
+    let shown = || {
+        ["720p-video.mp4", "clip_preview.mp4", "playlist.m3u8"]
+            .map(|file| app.get(&format!("/api/v1/assets/{id}/transcodes/{file}")).status == 200)
+    };
+    let mut video = app.json("/api/v1/user/settings")["video"].clone();
+    let mut choose = |public: bool| {
+        video["transcodes"]["720p-video"]["public"] = json!(public);
+        video["transcodes"]["hls-video"]["public"] = json!(public);
+        video["preview"]["video_preview_public"] = json!(public);
+        assert_eq!(update(&app, "PATCH", UPDATE, &json!({"key": "video", "value": video})).status, 200);
+    };
+    assert_eq!(shown(), [false; 3]);
+    choose(true);
+    assert_eq!(shown(), [true; 3]);
+    let said = app.post_json(
+        &format!("/api/v1/assets/{id}/content/remove_public_access"),
+        "{\"keys\": [\"hls-video\", \"original\"]}",
+    );
+    assert_eq!(said.json()["keys"], json!(["hls-video", "original"]));
+    choose(false);
+    choose(true);
+    assert_eq!(shown(), [true, true, false], "somebody said so of this stream");
+    choose(false);
+    assert_eq!(shown(), [false; 3]);
+}
+
+#[test]
+fn a_film_gets_no_marked_rendition_without_a_mark() {
+    let (app, id) = start(|film| film);
+    let mut video = app.json("/api/v1/user/settings")["video"].clone();
+    video["transcodes"]["hls-video"]["watermark"] = json!(true);
+    video["preview"]["video_preview_preset"] = json!("480p-wm-video");
+    assert_eq!(update(&app, "PATCH", UPDATE, &json!({"key": "video", "value": video})).status, 200);
+    let keys = "{\"keys\": [\"720p-wm-video\", \"hls-video\", \"clip_preview\"]}";
+    let asked = app.post_json(&format!("/api/v1/assets/{id}/process"), keys).json();
+    let job = app.until(&format!("/api/v1/jobs/{}", asked["job_id"]), |job| !job["completed_at"].is_null());
+    assert_eq!(job["status"], "ERROR");
+    let data = app.json(&format!("/api/v1/assets/{id}/data"));
+    for key in ["720p-wm-video", "hls-video", "clip_preview"] {
+        let step = &job["job_steps"]["transcodes"][key];
+        assert_eq!(step["status"], "ERROR", "{job}");
+        let why = step["message"].as_str().unwrap();
+        assert!(why.starts_with("No watermark is set") && data["errors"][key] == why, "{data}");
+    }
+    assert_eq!((&data["status"], &data["conversions"]), (&json!("OK"), &json!({})));
 }
 
 #[test]

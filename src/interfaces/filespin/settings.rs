@@ -92,8 +92,13 @@ struct WatermarkUpdate {
     watermark_scale: f64,
 }
 
-async fn all(accounts: Data<Accounts>, settings: Data<Settings>, caller: Caller) -> Reply<HttpResponse> {
-    shown(&accounts, &settings, &caller).await
+async fn all(
+    accounts: Data<Accounts>,
+    settings: Data<Settings>,
+    delivery: Data<Delivery>,
+    caller: Caller,
+) -> Reply<HttpResponse> {
+    shown(&accounts, &settings, &delivery, &caller).await
 }
 
 async fn update(
@@ -109,18 +114,15 @@ async fn update(
     let key = key.as_deref().or(query.get("update_key"));
     let key = key.ok_or_else(|| Code::MissingParameter.because("key: which section of the settings?"))?;
     let value = value.ok_or_else(|| Code::MissingParameter.because("value: what is the section to be?"))?;
-    if let Some((_, mandatory)) = MANDATORY.iter().find(|(section, _)| *section == key) {
+    if let Some((_, mandatory)) = MANDATORY.iter().find(|(section, _)| *section == key && !value.is_null()) {
         whole(&value, mandatory)?;
     }
     match key {
-        "storage" => read::<StorageSettings>(value)?.judge()?,
+        "storage" => read::<StorageSettings>(value)?.judge(delivery.bucket())?,
         "auth" => set_auth(&accounts, &settings, &caller, read(value)?).await?,
         "database" => no_database(&value)?,
         "image" => settings.set_images(read::<ImageSettings>(value)?.into_domain()?).await?,
-        "video" => {
-            let before = settings.now();
-            settings.set_videos(read::<VideoSettings>(value)?.into_domain(&before.videos)?).await?;
-        }
+        "video" => settings.set_videos(read::<VideoSettings>(value)?.into_domain()?).await?,
         "addons" => settings.set_addons(addons(value)?).await?,
         "watermark" if value.is_null() => settings.set_watermark(None).await?,
         "watermark" => set_watermark(&delivery, read(value)?).await?,
@@ -138,10 +140,14 @@ async fn update(
             return Err(Code::InvalidRequest.because(format!("there is no section `{other}`")).into());
         }
     }
-    shown(&accounts, &settings, &caller).await
+    shown(&accounts, &settings, &delivery, &caller).await
 }
 
-/// Sections whose sub-keys all have to be there.
+/// How many missing names a refusal spells out.
+const MOST_NAMED: usize = 10;
+
+/// Sections whose sub-keys all have to be there. `*` stands for every member of a list or an object; what it leads
+/// to has to be there in each.
 const MANDATORY: &[(&str, &[&str])] = &[
     (
         "storage",
@@ -155,26 +161,123 @@ const MANDATORY: &[(&str, &[&str])] = &[
         ],
     ),
     ("auth", &["upload_key", "authorized_domains", "dropbox_app_key", "dropbox_app_secret", "api_key"]),
-    ("image", &["is_on_demand_private", "conversions"]),
+    (
+        "image",
+        &[
+            "is_on_demand_private",
+            "conversions",
+            "conversions/*/key",
+            "conversions/*/value/watermark",
+            "conversions/*/value/enabled",
+            "conversions/*/value/public",
+        ],
+    ),
+    (
+        "video",
+        &[
+            "video_transcode_test_mode",
+            "thumbnails/video_default/width",
+            "thumbnails/video_default/height",
+            "thumbnails/storyboard/enabled",
+            "thumbnails/storyboard/mode",
+            "thumbnails/storyboard/mode_value",
+            "thumbnails/storyboard/width",
+            "thumbnails/storyboard/height",
+            "thumbnails/storyboard/public",
+            "thumbnails/storyboard/aspect",
+            "thumbnails/storyboard/padding",
+            "thumbnails/storyboard/upscale",
+            "preview/video_preview_enabled",
+            "preview/video_preview_public",
+            "preview/video_preview_start",
+            "preview/video_preview_length",
+            "preview/video_preview_preset",
+            "preview/video_preview_aspect",
+            "preview/video_preview_padding",
+            "preview/video_preview_upscale",
+            "transcodes/360p-video",
+            "transcodes/360p-wm-video",
+            "transcodes/480p-video",
+            "transcodes/480p-wm-video",
+            "transcodes/720p-video",
+            "transcodes/720p-wm-video",
+            "transcodes/1080p-video",
+            "transcodes/1080p-wm-video",
+            "transcodes/hls-video",
+            "transcodes/hls-video/watermark",
+            "transcodes/*/enabled",
+            "transcodes/*/public",
+            "transcodes/*/aspect",
+            "transcodes/*/padding",
+            "transcodes/*/upscale",
+        ],
+    ),
+    ("addons", &["*/title", "*/description", "*/added", "*/enabled", "*/settings"]),
+    (
+        "webhook",
+        &[
+            "web_urls",
+            "callback_events/file-saved",
+            "callback_events/file-processed",
+            "callback_events/file-data-updated",
+            "callback_events/file-deleted",
+            "callback_events/file-undeleted",
+            "callback_events/addon-processed",
+        ],
+    ),
+    ("watermark", &["watermarkPlacement", "watermarkScale"]),
 ];
 
+/// That nothing of a section is left out. What is of another kind than it should be is said by who reads it.
 fn whole(value: &Value, mandatory: &[&str]) -> Result<()> {
-    let Some(given) = value.as_object() else {
+    if !value.is_object() {
         return Err(Code::InvalidRequest.because("value: has to be an object"));
-    };
-    let missing: Vec<&str> = mandatory.iter().copied().filter(|name| !given.contains_key(*name)).collect();
+    }
+    let mut missing = Vec::new();
+    for path in mandatory {
+        let names: Vec<&str> = path.split('/').collect();
+        gather_missing(value, &names, &[], &mut missing);
+    }
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Code::MissingParameter.because(format!("value: a section is replaced whole; missing: {}", missing.join(", "))))
+    let left_out = missing.len().saturating_sub(MOST_NAMED);
+    let named: Vec<String> = missing.into_iter().take(MOST_NAMED).collect();
+    let more = if left_out > 0 { format!(" and {left_out} more") } else { String::new() };
+    Err(Code::MissingParameter
+        .because(format!("value: a section is replaced whole; missing: {}{more}", named.join(", "))))
 }
 
-async fn shown(accounts: &Accounts, settings: &Settings, caller: &Caller) -> Reply<HttpResponse> {
+/// Adds the first name on a path that is not there.
+fn gather_missing(value: &Value, names: &[&str], behind: &[&str], missing: &mut Vec<String>) {
+    let Some((name, further)) = names.split_first() else { return };
+    let mut follow = |name: &str, value| gather_missing(value, further, &[behind, &[name]].concat(), missing);
+    match value {
+        Value::Object(members) if *name == "*" => members.iter().for_each(|(name, value)| follow(name, value)),
+        Value::Array(items) if *name == "*" => {
+            items.iter().enumerate().for_each(|(n, value)| follow(&n.to_string(), value));
+        }
+        Value::Object(members) => {
+            // Also as the vendor's older page spells it, with underscores.
+            if let Some(value) = members.get(*name).or_else(|| members.get(&name.replace('-', "_"))) {
+                follow(name, value);
+                return;
+            }
+            let path = [behind, &[name]].concat().join("/");
+            if !missing.contains(&path) {
+                missing.push(path);
+            }
+        }
+        _ => {}
+    }
+}
+
+async fn shown(accounts: &Accounts, settings: &Settings, delivery: &Delivery, caller: &Caller) -> Reply<HttpResponse> {
     let values = settings.now();
     let person = accounts.person(caller.user_id()).await?;
     let sealed = &values.auth.dropbox_app_secret;
     let secret = if sealed.is_empty() { String::new() } else { accounts.unseal(sealed).unwrap_or_default() };
-    Ok(private(&SettingsData::new(&values, &person, secret)))
+    Ok(private(&SettingsData::new(&values, &person, secret, delivery.bucket())))
 }
 
 /// Keys belong to the caller, the rest to the box.

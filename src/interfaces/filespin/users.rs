@@ -52,7 +52,7 @@ pub fn mount(r: &mut Routes) {
         .takes(Body::json::<NewUser>())
         .answers(200, Body::json::<MadeUser>())
         .refuses(&unreadable)
-        .refuses(&[Code::MissingParameter, Code::Conflict]);
+        .refuses(&[Code::MissingParameter, Code::Conflict, Code::FeatureUnavailable]);
     r.post("/api/v1/users/search", admin, search, "Finds users")
         .takes(Body::json::<Search>())
         .answers(200, Body::json::<UserList>())
@@ -65,7 +65,7 @@ pub fn mount(r: &mut Routes) {
             .takes(Body::json::<UserUpdate>())
             .answers(200, Body::json::<UserData>())
             .refuses(&unreadable)
-            .refuses(&[Code::UserNotFound, Code::Conflict]);
+            .refuses(&[Code::UserNotFound, Code::Conflict, Code::FeatureUnavailable]);
     }
     r.delete("/api/v1/users/{user_id}", admin, remove, "Forgets a user and all keys; what they handed in stays")
         .answers(200, Body::json::<Done>())
@@ -123,6 +123,10 @@ struct NewUser {
     group_id: Option<i64>,
     /// A language tag; `en` when absent.
     locale: Option<String>,
+    /// `true` when absent.
+    enabled: Option<bool>,
+    #[serde(flatten)]
+    fixed: Fixed,
 }
 
 /// What is to be different.
@@ -136,6 +140,19 @@ struct UserUpdate {
     group_id: Option<i64>,
     locale: Option<String>,
     enabled: Option<bool>,
+    /// Refused: it is its owner's, at `/api/v1/user`.
+    password: Option<String>,
+    #[serde(flatten)]
+    fixed: Fixed,
+}
+
+/// What a user has that is the same for everybody, and may only be said as it is.
+#[derive(Deserialize, JsonSchema)]
+struct Fixed {
+    /// `true`: the one group holds all assets of the box.
+    group_asset_access: Option<bool>,
+    /// None: this box has no add-ons.
+    addons: Option<Vec<String>>,
 }
 
 /// What all found users have in common.
@@ -173,8 +190,10 @@ async fn search(accounts: Data<Accounts>, body: JsonBody<Search>) -> Reply<HttpR
 }
 
 async fn create(accounts: Data<Accounts>, origin: Origin, body: JsonBody<NewUser>) -> Reply<HttpResponse> {
-    let NewUser { email, password, first_name, last_name, role_id, role_name, group_id, locale } = body.0;
+    let NewUser { email, password, first_name, last_name, role_id, role_name, group_id, locale, enabled, fixed } =
+        body.0;
     in_group(group_id)?;
+    fixed.judge()?;
     let missing = |what: &'static str| Code::MissingParameter.because(what);
     let said = Introduction {
         email: email.ok_or_else(|| missing("email"))?,
@@ -182,6 +201,7 @@ async fn create(accounts: Data<Accounts>, origin: Origin, body: JsonBody<NewUser
         last_name,
         locale: locale.unwrap_or_else(|| "en".to_owned()),
         role: role(role_id, role_name.as_deref())?.ok_or_else(|| missing("role_id"))?,
+        enabled: enabled.unwrap_or(true),
         password,
     };
     let (person, invitation) = accounts.introduce_person(said).await?;
@@ -193,8 +213,18 @@ async fn find(accounts: Data<Accounts>, user: UserId) -> Reply<HttpResponse> {
 }
 
 async fn update(accounts: Data<Accounts>, user: UserId, body: JsonBody<UserUpdate>) -> Reply<HttpResponse> {
-    let UserUpdate { email, first_name, last_name, role_id, role_name, group_id, locale, enabled } = body.0;
+    let UserUpdate { email, first_name, last_name, role_id, role_name, group_id, locale, enabled, password, fixed } =
+        body.0;
     in_group(group_id)?;
+    fixed.judge()?;
+    if password.is_some() {
+        return Err(Code::InvalidRequest
+            .because(
+                "password: only its owner changes it, at /api/v1/user; for one who has forgotten it, the command \
+                 line of the box sets another: cloakroom user password",
+            )
+            .into());
+    }
     let role = role(role_id, role_name.as_deref())?;
     let change = Change { email, first_name, last_name, locale, role, enabled };
     Ok(private(&UserData::from(&accounts.change(user.0, change).await?)))
@@ -261,6 +291,20 @@ fn role(number: Option<i64>, word: Option<&str>) -> Result<Option<Role>> {
                 Code::InvalidRequest.because("role_id and role_name do not name the same role: send one of them")
             })
         }
+    }
+}
+
+impl Fixed {
+    /// Nothing that cannot be so is taken as if it were.
+    fn judge(&self) -> Result<()> {
+        if self.group_asset_access == Some(false) {
+            return Err(Code::FeatureUnavailable
+                .because("group_asset_access: there is one group, which holds all assets of the box."));
+        }
+        if self.addons.as_ref().is_some_and(|addons| !addons.is_empty()) {
+            return Err(Code::FeatureUnavailable.because("addons: this box has none."));
+        }
+        Ok(())
     }
 }
 

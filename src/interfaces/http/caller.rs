@@ -216,6 +216,7 @@ mod tests {
     use crate::accounts;
     use crate::accounts::MasterKey;
     use crate::accounts::Role;
+    use crate::assets::Assets;
     use crate::infra::db::Db;
     use crate::settings::Auth;
     use crate::support::clock::Clock;
@@ -225,7 +226,7 @@ mod tests {
     async fn an_upload_key_counts_where_it_is_taken_and_lessens_nothing() {
         let clock = Clock::system();
         let db = Db::temporary(crate::app::SCHEMA, clock.clone()).unwrap();
-        let settings = Settings::open(db.clone()).await.unwrap();
+        let settings = Settings::open(db.clone(), Assets::new(db.clone())).await.unwrap();
         let config = accounts::Config::default();
         let master = MasterKey::derive(&[1; 32]).unwrap();
         let accounts = Accounts::new(config, db, clock, Cpu::open(2), master);

@@ -62,7 +62,7 @@ async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
         height: Some(tiles.height),
         duration_seconds: None,
         size_bytes: tiles.pack.len() as u64,
-        public: wanted.is_some_and(|wanted| wanted.public),
+        public: false,
         watermarked: mark.is_some(),
         created_at: at.now,
     };

@@ -19,6 +19,8 @@ use crate::assets::ORIGINAL;
 use crate::assets::POSTER;
 use crate::assets::WAVEFORM;
 use crate::assets::place;
+use crate::error::Code;
+use crate::error::Error;
 use crate::error::Result;
 use crate::films::Films;
 use crate::homes::Homes;
@@ -104,9 +106,9 @@ pub struct Bench {
 
 impl Bench {
     /// The files that a picture of an asset is made of: its original, and the mark of the
-    /// settings if it is to be laid over. A mark that was never set leaves the picture without.
+    /// settings if it is to be laid over. Where that was never set, there is no picture either.
     pub async fn open(&self, asset: &Asset, watermark: bool) -> Result<(Sources, Option<Watermark>)> {
-        let mark = self.settings.watermark.clone().filter(|_| watermark);
+        let mark = watermark.then(|| self.settings.watermark.clone().ok_or_else(no_watermark)).transpose()?;
         let overlay = mark.as_ref().map(|mark| place::watermark(&mark.digest)).transpose()?;
         let (storage, original) = (self.storage.clone(), place::original(asset.id, asset.revision)?);
         let open = move || Sources::open(&storage, &original, overlay.as_ref());
@@ -120,6 +122,13 @@ impl Bench {
         let storage = self.storage.clone();
         self.cpu.run(move || storage.put(&to, &bytes)).await
     }
+}
+
+/// Why nothing is made that is to bear the venue's mark.
+pub(super) fn no_watermark() -> Error {
+    Code::InvalidRequest.because(
+        "No watermark is set: choose one with the section `watermark` of the settings, then ask for this again.",
+    )
 }
 
 /// What a key has made; it is recorded in one transaction with the end of its step.

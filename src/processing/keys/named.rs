@@ -69,7 +69,7 @@ async fn make(named: &NamedConversion, asset: &Asset, at: &Bench) -> Result<Made
         height: Some(picture.height),
         duration_seconds: None,
         size_bytes: picture.bytes.len() as u64,
-        public: named.public,
+        public: false,
         watermarked: mark.is_some(),
         created_at: at.now,
     };

@@ -44,8 +44,8 @@ pub struct SettingsData {
     prepr_webhook: PreprWebhookSettings,
 }
 
-/// Where what lies, in the vendor's words. A box keeps everything in one folder, which is chosen when it starts, so
-/// this section says what is and cannot say anything else.
+/// Where what lies, in the vendor's words. That is chosen when the box starts: one folder, and for originals a
+/// bucket, if there is one. So this section says what is and cannot say anything else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StorageSettings {
     originals_root: String,
@@ -213,10 +213,11 @@ struct WatermarkData {
 }
 
 impl SettingsData {
-    /// All sections as they are now. Keys are the caller's; the secret is opened by who holds the key to it.
-    pub fn new(values: &Values, person: &Person, dropbox_app_secret: String) -> SettingsData {
+    /// All sections as they are now. Keys are the caller's; the secret is opened by who holds the key to it;
+    /// `bucket` is where originals go, if that is not the box's own folder.
+    pub fn new(values: &Values, person: &Person, dropbox_app_secret: String, bucket: Option<&str>) -> SettingsData {
         SettingsData {
-            storage: StorageSettings::fixed(),
+            storage: StorageSettings::fixed(bucket),
             auth: AuthData {
                 api_key: person.api_key.clone().unwrap_or_default(),
                 upload_key: person.upload_key.clone().unwrap_or_default(),
@@ -240,21 +241,21 @@ impl SettingsData {
 }
 
 impl StorageSettings {
-    /// What every box answers.
-    fn fixed() -> StorageSettings {
-        let [bucket, originals, conversions] = [BUCKET, place::ORIGINALS, place::CONVERSIONS].map(str::to_owned);
+    /// What a box answers whose originals go to this bucket, or stay with it.
+    fn fixed(bucket: Option<&str>) -> StorageSettings {
+        let [here, originals, conversions] = [BUCKET, place::ORIGINALS, place::CONVERSIONS].map(str::to_owned);
         StorageSettings {
-            originals_root: bucket.clone(),
+            originals_root: bucket.map_or_else(|| here.clone(), str::to_owned),
             originals_root_folder: originals,
-            derivatives_root: bucket.clone(),
+            derivatives_root: here.clone(),
             derivatives_root_folder: conversions.clone(),
-            transcodes_root: bucket,
+            transcodes_root: here,
             transcodes_root_folder: conversions,
         }
     }
 
     /// Whether a box can do as it says: it has to say what is.
-    pub fn judge(&self) -> Result<()> {
+    pub fn judge(&self, bucket: Option<&str>) -> Result<()> {
         let named = [
             ("originals_root", &self.originals_root),
             ("originals_root_folder", &self.originals_root_folder),
@@ -272,12 +273,13 @@ impl StorageSettings {
                 );
             }
         }
-        if *self == StorageSettings::fixed() {
+        if *self == StorageSettings::fixed(bucket) {
             return Ok(());
         }
         Err(Code::FeatureUnavailable.because(
-            "A box keeps everything in its data directory under fixed names, so this section cannot be changed. To \
-             move what is stored, stop the box, move its folder, and start it with the new `data_dir`.",
+            "Where a box keeps what is the configuration's, so this section says what is and cannot be changed: \
+             `data_dir` names its folder, and `storage` the bucket that originals go to, if there is one. \
+             `cloakroom storage migrate` moves those that are there already.",
         ))
     }
 }
@@ -394,13 +396,16 @@ mod tests {
 
     #[test]
     fn storage_says_what_is() {
-        let fixed = StorageSettings::fixed();
-        assert!(fixed.judge().is_ok());
+        let fixed = StorageSettings::fixed(None);
+        assert!(fixed.judge(None).is_ok());
         let other = StorageSettings { originals_root: "my-bucket".into(), ..fixed.clone() };
-        assert_eq!(other.judge().unwrap_err().code, Code::FeatureUnavailable);
+        assert_eq!(other.judge(None).unwrap_err().code, Code::FeatureUnavailable);
+        // What is made of originals stays with the box.
+        assert!(other.judge(Some("my-bucket")).is_ok());
+        assert_eq!(fixed.judge(Some("my-bucket")).unwrap_err().code, Code::FeatureUnavailable);
         for bad in ["", "../up", "a b", "x\0"] {
             let bad = StorageSettings { originals_root_folder: bad.into(), ..fixed.clone() };
-            assert_eq!(bad.judge().unwrap_err().code, Code::InvalidRequest);
+            assert_eq!(bad.judge(None).unwrap_err().code, Code::InvalidRequest);
         }
     }
 

@@ -20,6 +20,7 @@ use crate::media::video::Frames;
 use crate::media::video::Shape;
 use crate::settings::Videos;
 use crate::settings::videos::Preview;
+use crate::settings::videos::RENDITIONS;
 use crate::settings::videos::Storyboard;
 use crate::settings::videos::Transcode;
 
@@ -30,16 +31,14 @@ pub struct VideoSettings {
     video_transcode_test_mode: bool,
     thumbnails: Thumbnails,
     preview: PreviewData,
-    /// By processing key: `360p-video` to `1080p-video`, `360p-wm-video` to `1080p-wm-video`, and `hls-video`.
+    /// By processing key, all nine: `360p-video` to `1080p-video`, `360p-wm-video` to `1080p-wm-video`, and `hls-video`.
     transcodes: BTreeMap<String, TranscodeData>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 struct Thumbnails {
     video_default: Size,
-    /// As it was when it is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    storyboard: Option<StoryboardData>,
+    storyboard: StoryboardData,
 }
 
 /// The box of an on-demand image of a film when no size is asked for; ours: zeros leave it to
@@ -97,7 +96,7 @@ struct TranscodeData {
     public: bool,
     #[serde(flatten)]
     shape: ShapeData,
-    /// Of `hls-video` alone.
+    /// Of `hls-video`. The others have it in their name, and are refused when this says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     watermark: Option<bool>,
 }
@@ -131,7 +130,7 @@ impl From<&Videos> for VideoSettings {
             video_transcode_test_mode: videos.test_mode,
             thumbnails: Thumbnails {
                 video_default: Size { width, height },
-                storyboard: Some(StoryboardData::from(&videos.storyboard)),
+                storyboard: StoryboardData::from(&videos.storyboard),
             },
             preview: PreviewData {
                 video_preview_enabled: *enabled,
@@ -167,20 +166,18 @@ impl From<&Storyboard> for StoryboardData {
 }
 
 impl VideoSettings {
-    /// The same, as the settings keep it; `before` is what they hold now.
-    pub fn into_domain(self, before: &Videos) -> Result<Videos> {
+    /// The same, as the settings keep it.
+    pub fn into_domain(mut self) -> Result<Videos> {
+        let stream = self.transcodes.remove(HLS);
+        let stream = stream.ok_or_else(|| Code::MissingParameter.because(format!("transcodes: {HLS} is missing")))?;
+        let hls_watermark = stream.watermark.unwrap_or(false);
+        let hls = stream.into_domain(HLS)?;
         let mut renditions = BTreeMap::new();
-        let (mut hls, mut hls_watermark) = (before.hls, before.hls_watermark);
         for (key, data) in self.transcodes {
-            let shape = data.shape.into_domain(&key)?;
-            let made = Transcode { enabled: data.enabled, public: data.public, shape };
-            if key == HLS {
-                (hls, hls_watermark) = (made, data.watermark.unwrap_or(false));
-            } else {
-                renditions.insert(key, made);
-            }
+            bears_its_name(&key, data.watermark)?;
+            let made = data.into_domain(&key)?;
+            renditions.insert(key, made);
         }
-        let storyboard = self.thumbnails.storyboard.map(StoryboardData::into_domain).transpose()?;
         let preview = self.preview;
         let shape = ShapeData {
             aspect: preview.video_preview_aspect,
@@ -195,7 +192,7 @@ impl VideoSettings {
             renditions,
             hls,
             hls_watermark,
-            storyboard: storyboard.unwrap_or(before.storyboard),
+            storyboard: self.thumbnails.storyboard.into_domain()?,
             preview: Preview {
                 enabled: preview.video_preview_enabled,
                 public: preview.video_preview_public,
@@ -206,6 +203,12 @@ impl VideoSettings {
             poster_box: (self.thumbnails.video_default.width, self.thumbnails.video_default.height),
             test_mode: self.video_transcode_test_mode,
         })
+    }
+}
+
+impl TranscodeData {
+    fn into_domain(self, key: &str) -> Result<Transcode> {
+        Ok(Transcode { enabled: self.enabled, public: self.public, shape: self.shape.into_domain(key)? })
     }
 }
 
@@ -256,6 +259,17 @@ impl ShapeData {
     }
 }
 
+/// Whether a rendition has the venue's mark is said by its key. What says otherwise is not dropped in silence.
+fn bears_its_name(key: &str, watermark: Option<bool>) -> Result<()> {
+    let Some(&(_, lines, marked)) = RENDITIONS.iter().find(|(name, ..)| *name == key) else { return Ok(()) };
+    if watermark.is_none_or(|wanted| wanted == marked) {
+        return Ok(());
+    }
+    let other =
+        RENDITIONS.iter().find(|(_, same, other)| *same == lines && *other != marked).map_or("", |(key, ..)| *key);
+    Err(wrong(format!("{key}: watermark is of hls-video alone; ask for {other} instead")))
+}
+
 fn colour(text: &str) -> Option<[u8; 3]> {
     let plain = text.len() == 6 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let [_, red, green, blue] = u32::from_str_radix(text, 16).ok().filter(|_| plain)?.to_be_bytes();
@@ -298,7 +312,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::settings::videos::RENDITIONS;
 
     fn sent() -> Value {
         let transcode = |public: bool| {
@@ -327,7 +340,7 @@ mod tests {
     }
 
     fn understood(sent: Value) -> Result<Videos> {
-        serde_json::from_value::<VideoSettings>(sent).unwrap().into_domain(&Videos::default())
+        serde_json::from_value::<VideoSettings>(sent).unwrap().into_domain()
     }
 
     #[test]
@@ -340,20 +353,32 @@ mod tests {
         let ours = Videos::default();
         let back: VideoSettings =
             serde_json::from_value(serde_json::to_value(VideoSettings::from(&ours)).unwrap()).unwrap();
-        assert_eq!(back.into_domain(&Videos { test_mode: true, ..Videos::default() }).unwrap(), ours);
+        assert_eq!(back.into_domain().unwrap(), ours);
     }
 
     #[test]
-    fn a_storyboard_is_ours_by_interval_and_stays_when_left_out() {
+    fn a_storyboard_is_ours_by_interval() {
         let mut body = sent();
         body["thumbnails"]["storyboard"]["mode"] = json!("interval");
         body["thumbnails"]["storyboard"]["mode_value"] = json!(2.5);
         let videos = understood(body.clone()).unwrap();
         assert_eq!(videos.storyboard.frames, Frames::Every(2.5));
         assert_eq!(serde_json::to_value(VideoSettings::from(&videos)).unwrap(), body);
-        body["thumbnails"].as_object_mut().unwrap().remove("storyboard");
-        let again: VideoSettings = serde_json::from_value(body).unwrap();
-        assert_eq!(again.into_domain(&videos).unwrap().storyboard, videos.storyboard);
+    }
+
+    #[test]
+    fn a_mark_is_ordered_by_the_key_and_of_a_stream_by_its_flag() {
+        let with = |key: &str, watermark: bool| {
+            let mut body = sent();
+            body["transcodes"][key]["watermark"] = json!(watermark);
+            understood(body)
+        };
+        for (key, wrong, other) in [("720p-video", true, "720p-wm-video"), ("360p-wm-video", false, "360p-video")] {
+            let error = with(key, wrong).unwrap_err();
+            assert!(error.code == Code::InvalidRequest && error.public().contains(other), "{error}");
+            assert_eq!(with(key, !wrong).unwrap(), understood(sent()).unwrap(), "{key} is as it says");
+        }
+        assert!(!with("hls-video", false).unwrap().hls_watermark);
     }
 
     #[test]
