@@ -281,6 +281,7 @@ CREATE TABLE delivery (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
     id          TEXT NOT NULL UNIQUE,           -- 32 lower-case hex: what receivers know it by, the same every time
     notice_id   INTEGER NOT NULL REFERENCES notice (id),
+    event       TEXT NOT NULL,                  -- the notice's, so that the log can be walked by it
     url         TEXT NOT NULL,
     -- WAITING → DELIVERED | FAILED (all tries used up, or told to stop) | DROPPED (nobody wants it any more).
     state       TEXT NOT NULL CHECK (state IN ('WAITING', 'DELIVERED', 'FAILED', 'DROPPED')),
@@ -291,7 +292,10 @@ CREATE TABLE delivery (
 ) STRICT;
 -- The next delivery of a URL is the first entry.
 CREATE INDEX delivery_waiting ON delivery (url, next_at, seq) WHERE state = 'WAITING';
+-- The log, as it is asked for: newest first, of one state, event or URL.
 CREATE INDEX delivery_state ON delivery (state, seq);
+CREATE INDEX delivery_event ON delivery (event, seq);
+CREATE INDEX delivery_url ON delivery (url, seq);
 CREATE INDEX delivery_notice ON delivery (notice_id);
 CREATE INDEX delivery_finished ON delivery (finished_at) WHERE finished_at IS NOT NULL;
 

@@ -274,7 +274,7 @@ impl Webhooks {
                         receiver.disabled_at.get_or_insert(now);
                     }
                 })?;
-                store::drop_waiting(tx, &url)?;
+                tx.wake(&this.0.unwanted);
                 tx.wake(&this.0.owed);
             }
             Ok(())
