@@ -106,9 +106,9 @@ CREATE TABLE asset (
     facts          TEXT NOT NULL DEFAULT '{}',  -- what was read out of the original
     errors         TEXT NOT NULL DEFAULT '{}'   -- content key or 'warning' -> sentence
 ) STRICT;
--- Listings walk the first; the second is the trash; the others answer for spans of time and size, and for a schema.
+-- Listings walk the first; the second is the trash, with what it weighs; the others answer for spans of time and size, and for a schema.
 CREATE INDEX asset_listed ON asset (seq) WHERE trashed_at IS NULL;
-CREATE INDEX asset_trashed ON asset (trashed_at) WHERE trashed_at IS NOT NULL;
+CREATE INDEX asset_trashed ON asset (trashed_at, size_bytes) WHERE trashed_at IS NOT NULL;
 CREATE INDEX asset_uploaded ON asset (uploaded_at);
 CREATE INDEX asset_size ON asset (size_bytes);
 CREATE INDEX asset_schema_id ON asset (data_schema_id) WHERE data_schema_id <> 0;

@@ -192,7 +192,7 @@ pub fn uploaded_between(c: &Connection, from: Instant, to: Instant, limit: u32) 
 /// Assets that were in the trash at an instant, those that went there first in front.
 pub fn trashed(c: &Connection, until: Instant, limit: u32) -> Result<Vec<AssetId>> {
     let mut rows = c.prepare_cached(
-        "SELECT id FROM asset INDEXED BY asset_trashed WHERE trashed_at <= ?1 ORDER BY trashed_at, seq LIMIT ?2",
+        "SELECT id FROM asset INDEXED BY asset_trashed WHERE trashed_at <= ?1 ORDER BY trashed_at LIMIT ?2",
     )?;
     Ok(rows.query_map(params![until, limit], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
