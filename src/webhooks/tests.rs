@@ -63,7 +63,7 @@ fn housed(db: &Db, allow: &[&str]) -> House {
         jobs.clone(),
         journal.clone(),
         settings,
-        Fetch::new(&fetch::Config { allow }).unwrap(),
+        Fetch::new(&fetch::Config { allow, ..fetch::Config::default() }).unwrap(),
         MasterKey::derive(&[7; 32]).unwrap(),
         String::new(),
     );
