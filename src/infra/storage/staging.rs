@@ -107,6 +107,17 @@ impl Storage {
         }
     }
 
+    /// The same for a name in staging.
+    pub fn set_aside_staged(&self, name: &str) -> Result<Option<String>> {
+        let aside = format!("{TEMPORARY}{}", id::hex(&id::random::<8>()?));
+        let folder = self.folder(FOLDER)?;
+        match rustix::fs::renameat(&folder, name, &folder, &*aside) {
+            Ok(()) => Ok(Some(aside)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(io(e)),
+        }
+    }
+
     /// Makes what was written to a staged file survive a power cut.
     pub fn flush(&self, file: &File) -> Result<()> {
         self.flushed(rustix::fs::fdatasync(file))

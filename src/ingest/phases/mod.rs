@@ -237,7 +237,8 @@ impl Ingest {
                 this.journal.tell(tx, id, Event::FileDeleted, &detail)
             })
             .await?;
-        self.storage.unstage(&staged_name(id));
+        let storage = self.storage.clone();
+        self.cpu.spawn(move || storage.unstage(&staged_name(id)));
         self.phased.forget(id);
         drop(turn);
         Ok(true)
@@ -402,7 +403,7 @@ impl Turn {
         }
         let name = said.or(name).or_else(|| draft.name.clone()).unwrap_or_default();
         let storage = self.ingest.storage.clone();
-        let taken = Taken::staged_elsewhere(&storage, staged_name(id), id, &name, &head, checksums);
+        let taken = Taken::staged_elsewhere(&storage, &self.ingest.cpu, staged_name(id), id, &name, &head, checksums);
         let note = Note { arrival: Some(Arrival { draft, phased: true, public }), ..Note::default() };
         let kept = self.ingest.keep(caller, vec![taken], note).await?;
         storage.unstage(&staged_name(id));

@@ -151,7 +151,7 @@ impl Ingest {
 
     /// What came, as any upload has it in staging.
     async fn received(&self, upload: &Resumable, digester: Option<Digester>) -> Result<Taken> {
-        let (storage, lanes) = (self.storage.clone(), self.md5.clone());
+        let (storage, lanes, cpu) = (self.storage.clone(), self.md5.clone(), self.cpu.clone());
         let (id, name, size_bytes) = (upload.id, upload.name.clone(), upload.offset_bytes);
         self.cpu
             .run(move || {
@@ -176,7 +176,7 @@ impl Ingest {
                 let kind = mime::refined(mime::sniff(&head), &name);
                 let (staged_name, content_type) = (place::original_name(id, 1), kind.content_type.to_owned());
                 storage.link_staged(&staged, &staged_name)?;
-                Ok(Taken::of(&storage, Received { id, name, staged_name, content_type, checksums }))
+                Ok(Taken::of(&storage, &cpu, Received { id, name, staged_name, content_type, checksums }))
             })
             .await
     }
