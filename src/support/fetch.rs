@@ -445,8 +445,7 @@ fn ports(text: &str) -> Option<RangeInclusive<u16>> {
 
 /// Whether this is an address of the box itself, as far as the system knows. Nothing is sent.
 async fn is_ours(address: SocketAddr) -> bool {
-    let any: IpAddr =
-        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let Ok(socket) = UdpSocket::bind((any, 0)).await else { return false };
     // What is sent to an address of ours would come from there.
     socket.connect(address).await.is_ok() && socket.local_addr().is_ok_and(|from| from.ip() == address.ip())

@@ -127,10 +127,7 @@ impl Ingest {
         let (storage, lanes, staged) = (self.storage.clone(), self.md5.clone(), place::resumable_name(upload.id));
         let (length, parts) = (upload.length_bytes.unwrap_or(0), upload.parts.clone());
         let reserved = storage.reserve(length)?;
-        let joined = self
-            .cpu
-            .run(move || join(&storage, &lanes, reserved, &staged, &parts))
-            .await;
+        let joined = self.cpu.run(move || join(&storage, &lanes, reserved, &staged, &parts)).await;
         let (digester, bytes) = match joined {
             Err(e) if e.code == Code::UploadGone => {
                 let id = upload.id;
