@@ -106,9 +106,9 @@ CREATE TABLE asset (
     facts          TEXT NOT NULL DEFAULT '{}',  -- what was read out of the original
     errors         TEXT NOT NULL DEFAULT '{}'   -- content key or 'warning' -> sentence
 ) STRICT;
--- Listings walk the first; the second is the trash; the others answer for spans of time and size, and for a schema.
+-- Listings walk the first; the second is the trash, with what it weighs; the others answer for spans of time and size, and for a schema.
 CREATE INDEX asset_listed ON asset (seq) WHERE trashed_at IS NULL;
-CREATE INDEX asset_trashed ON asset (trashed_at) WHERE trashed_at IS NOT NULL;
+CREATE INDEX asset_trashed ON asset (trashed_at, size_bytes) WHERE trashed_at IS NOT NULL;
 CREATE INDEX asset_uploaded ON asset (uploaded_at);
 CREATE INDEX asset_size ON asset (size_bytes);
 CREATE INDEX asset_schema_id ON asset (data_schema_id) WHERE data_schema_id <> 0;
@@ -290,6 +290,7 @@ CREATE TABLE delivery (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
     id          TEXT NOT NULL UNIQUE,           -- 32 lower-case hex: what receivers know it by, the same every time
     notice_id   INTEGER NOT NULL REFERENCES notice (id),
+    event       TEXT NOT NULL,                  -- the notice's, so that the log can be walked by it
     url         TEXT NOT NULL,
     -- WAITING → DELIVERED | FAILED (all tries used up, or told to stop) | DROPPED (nobody wants it any more).
     state       TEXT NOT NULL CHECK (state IN ('WAITING', 'DELIVERED', 'FAILED', 'DROPPED')),
@@ -300,7 +301,10 @@ CREATE TABLE delivery (
 ) STRICT;
 -- The next delivery of a URL is the first entry.
 CREATE INDEX delivery_waiting ON delivery (url, next_at, seq) WHERE state = 'WAITING';
+-- The log, as it is asked for: newest first, of one state, event or URL.
 CREATE INDEX delivery_state ON delivery (state, seq);
+CREATE INDEX delivery_event ON delivery (event, seq);
+CREATE INDEX delivery_url ON delivery (url, seq);
 CREATE INDEX delivery_notice ON delivery (notice_id);
 CREATE INDEX delivery_finished ON delivery (finished_at) WHERE finished_at IS NOT NULL;
 

@@ -192,16 +192,17 @@ pub fn uploaded_between(c: &Connection, from: Instant, to: Instant, limit: u32) 
 /// Assets that were in the trash at an instant, those that went there first in front.
 pub fn trashed(c: &Connection, until: Instant, limit: u32) -> Result<Vec<AssetId>> {
     let mut rows = c.prepare_cached(
-        "SELECT id FROM asset INDEXED BY asset_trashed WHERE trashed_at <= ?1 ORDER BY trashed_at, seq LIMIT ?2",
+        "SELECT id FROM asset INDEXED BY asset_trashed WHERE trashed_at <= ?1 ORDER BY trashed_at LIMIT ?2",
     )?;
     Ok(rows.query_map(params![until, limit], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
+const COUNT_TRASHED: &str =
+    "SELECT count(*), coalesce(sum(size_bytes), 0) FROM asset INDEXED BY asset_trashed WHERE trashed_at <= ?1";
+
 /// How many assets were in the trash at an instant, and the bytes of their originals.
 pub fn count_trashed(c: &Connection, until: Instant) -> Result<(u64, u64)> {
-    let mut row = c.prepare_cached(
-        "SELECT count(*), coalesce(sum(size_bytes), 0) FROM asset INDEXED BY asset_trashed WHERE trashed_at <= ?1",
-    )?;
+    let mut row = c.prepare_cached(COUNT_TRASHED)?;
     Ok(row.query_row([until], |r| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64)))?)
 }
 
@@ -545,4 +546,21 @@ fn read(r: &Row<'_>) -> rusqlite::Result<Asset> {
         home: r.get(20)?,
         bucket: r.get(21)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infra::db::Db;
+    use crate::support::clock::Clock;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_trash_is_counted_by_its_index_alone() {
+        let db = Db::temporary(crate::app::SCHEMA, Clock::system()).unwrap();
+        let plan = db.read(|c| {
+            let mut plan = c.prepare(&format!("EXPLAIN QUERY PLAN {COUNT_TRASHED}"))?;
+            Ok(plan.query_row([0], |r| r.get::<_, String>(3))?)
+        });
+        assert_eq!(plan.await.unwrap(), "SEARCH asset USING COVERING INDEX asset_trashed (trashed_at<?)");
+    }
 }

@@ -3,10 +3,11 @@
 //! A collection is its maker's; the others see it when it is shared with the group. What goes
 //! to the trash leaves every collection for as long as it is there.
 //!
-//! All originals of one can be downloaded as an archive (`download.rs`).
+//! All originals of one can be downloaded as an archive (`download.rs`, `sums.rs`).
 
 mod download;
 mod store;
+mod sums;
 
 use rusqlite::Connection;
 
@@ -17,6 +18,7 @@ use crate::accounts::Permission;
 use crate::assets;
 use crate::assets::AssetId;
 use crate::assets::Full;
+use crate::collections::sums::Sums;
 use crate::error::Code;
 use crate::error::Result;
 use crate::homes::Homes;
@@ -103,11 +105,13 @@ pub struct Collections {
     db: Db,
     cpu: Cpu,
     homes: Homes,
+    sums: Sums,
 }
 
 impl Collections {
     pub fn new(db: Db, cpu: Cpu, homes: Homes) -> Collections {
-        Collections { db, cpu, homes }
+        let sums = Sums::new(&cpu);
+        Collections { db, cpu, homes, sums }
     }
 
     /// Makes a collection, perhaps of another one.

@@ -170,7 +170,7 @@ impl Custody {
     }
 
     /// One lot; whether it was the last.
-    fn lot(&self, tx: &Tx, job: &RunBulk, started: Instant, at: &Attempt) -> Result<bool> {
+    fn lot(&self, tx: &Tx, job: &RunBulk, total: usize, started: Instant, at: &Attempt) -> Result<bool> {
         let kind = job.what.kind();
         let mut outcome = Outcome::read(&self.processing.outcome(tx, job.round)?);
         let is_last = match &job.what {
@@ -193,7 +193,7 @@ impl Custody {
                 self.follow_up(tx, gone)?;
                 is_last
             }
-            What::Purge { until, ids: None } => self.empty(tx, *until, &mut outcome)?,
+            What::Purge { until, ids: None } => self.empty(tx, *until, total, &mut outcome)?,
         };
         let percent = (100 * outcome.done).checked_div(outcome.total).unwrap_or(100);
         self.processing.bulk_moved(
@@ -211,9 +211,9 @@ impl Custody {
     }
 
     /// Empties the next lot of the trash; whether it is empty.
-    fn empty(&self, tx: &Tx, until: Instant, outcome: &mut Outcome) -> Result<bool> {
+    fn empty(&self, tx: &Tx, until: Instant, total: usize, outcome: &mut Outcome) -> Result<bool> {
         if outcome.done == 0 {
-            outcome.total = store::count_trashed(tx, until)?.0 as usize;
+            outcome.total = total;
         }
         let ids = store::trashed(tx, until, LOT as u32)?;
         let mut gone = Gone::default();
@@ -244,9 +244,17 @@ impl Custody {
 impl Run<RunBulk> for Custody {
     async fn run(&self, job: RunBulk, at: &Attempt) -> Result<()> {
         let started = self.db.clock().now();
+        let total = match &job.what {
+            // Counting takes time with a full trash, so it is not done while others wait to write.
+            What::Purge { until, ids: None } => {
+                let until = *until;
+                self.db.read(move |c| store::count_trashed(c, until)).await?.0 as usize
+            }
+            What::Delete { ids } | What::Process { ids, .. } | What::Purge { ids: Some(ids), .. } => ids.len(),
+        };
         loop {
             let (this, job, at) = (self.clone(), job.clone(), at.clone());
-            if self.db.write(move |tx| this.lot(tx, &job, started, &at)).await? {
+            if self.db.write(move |tx| this.lot(tx, &job, total, started, &at)).await? {
                 return Ok(());
             }
         }

@@ -255,7 +255,7 @@ impl Ingest {
             name,
             content_type: sent.content_type,
             checksums: Checksums { md5, sha256, size_bytes: sent.size_bytes },
-            staged: Staged { storage: self.storage.clone(), name: sent.staged, stays: true },
+            staged: Staged { storage: self.storage.clone(), cpu: self.cpu.clone(), name: sent.staged, stays: true },
         })
     }
 }

@@ -82,6 +82,9 @@ const LONGEST_ATTEMPT: Duration = Duration::from_hours(24);
 /// What an asset in the trash is told to be, that was never fetched.
 const DELETED: &str = "The asset was deleted before its file was fetched.";
 
+/// What one is told to be that the disk had no room for.
+const NO_ROOM: &str = "The disk is too full for this file.";
+
 /// How files are fetched.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -135,6 +138,8 @@ enum Stop {
     Final(String),
     /// It might, after this time if the source says one.
     Later(String, Option<Duration>),
+    /// The same, because the disk is full.
+    NoRoom,
     /// It is not the source's fault.
     Ours(Error),
 }
@@ -142,7 +147,12 @@ enum Stop {
 impl From<Error> for Stop {
     fn from(e: Error) -> Stop {
         match e.code {
-            Code::Unreachable => Stop::Later(told(&e), None),
+            Code::Unreachable => {
+                tracing::info!(error = %e, "a source could not be reached");
+                Stop::Later(sentence(&e.detail), None)
+            }
+            // What came is let go, so that others have room while this one waits for its next attempt.
+            Code::DiskFull => Stop::NoRoom,
             Code::UrlNotAllowed | Code::InvalidRequest | Code::TooLarge | Code::EmptyFile => {
                 Stop::Final(sentence(e.public()))
             }
@@ -223,21 +233,22 @@ impl Run<FetchOriginal> for Ingest {
             () = self.unwanted(id) => return self.drop_order(id, Some(at.clone())).await,
             () = at.cancelled() => return Ok(()),
         };
-        match fetched {
-            Ok(taken) => self.arrived(taken, at.clone()).await,
-            Err(Stop::Ours(e)) => Err(e),
-            Err(Stop::Final(why)) => self.failed(id, why, Some(at.clone())).await,
-            Err(Stop::Later(why, wait)) => {
-                let nth = at.number().saturating_sub(1) as usize;
-                let Some(usual) = self.config.fetch.retry_seconds.get(nth) else {
-                    return self
-                        .failed(id, format!("{why} It was tried {} times.", at.number()), Some(at.clone()))
-                        .await;
-                };
-                at.retry_in(wait.unwrap_or(Duration::from_secs(*usual)).min(LONGEST_WAIT));
-                Err(Code::Unreachable.because(why))
+        let (code, why, wait) = match fetched {
+            Ok(taken) => return self.arrived(taken, at.clone()).await,
+            Err(Stop::Ours(e)) => return Err(e),
+            Err(Stop::Final(why)) => return self.failed(id, why, Some(at.clone())).await,
+            Err(Stop::Later(why, wait)) => (Code::Unreachable, why, wait),
+            Err(Stop::NoRoom) => {
+                self.let_go(id).await?;
+                (Code::DiskFull, NO_ROOM.to_owned(), None)
             }
-        }
+        };
+        let nth = at.number().saturating_sub(1) as usize;
+        let Some(usual) = self.config.fetch.retry_seconds.get(nth) else {
+            return self.failed(id, format!("{why} It was tried {} times.", at.number()), Some(at.clone())).await;
+        };
+        at.retry_in(wait.unwrap_or(Duration::from_secs(*usual)).min(LONGEST_WAIT));
+        Err(code.because(why))
     }
 
     async fn gave_up(&self, job: FetchOriginal, error: &Error) {
@@ -395,7 +406,7 @@ impl Ingest {
             let ask = Ask { method: Method::GET, url: &url, headers, body: Bytes::new() };
             let host = fetch::place(&url);
             let Ok(answer) = tokio::time::timeout(patience, line.send(&ask)).await else {
-                return Err(Stop::Later(format!("{host} gave no answer within {} s.", patience.as_secs()), None));
+                return Err(fetch::unreachable(&url, format!("no answer within {} s", patience.as_secs())).into());
             };
             let answer = answer?;
             if (300..400).contains(&answer.status) && place.signer.is_some() {
@@ -410,6 +421,18 @@ impl Ingest {
             }
         }
         Err(Stop::Final(format!("The source sends on more than {MOST_REDIRECTS} times.")))
+    }
+
+    /// Removes what came of a file; it is fetched from its beginning then.
+    async fn let_go(&self, id: AssetId) -> Result<()> {
+        self.db.write_relaxed(move |tx| store::set_kept(tx, id, 0, None, None)).await?;
+        let storage = self.storage.clone();
+        self.cpu
+            .run(move || {
+                storage.unstage(&place::fetched_name(id));
+                Ok(())
+            })
+            .await
     }
 
     async fn note(&self, id: AssetId, order: &Order) -> Result<()> {
@@ -610,14 +633,6 @@ fn queued(id: AssetId, user: i64, named: &str, host: Option<&str>, now: crate::s
 fn name_in(url: &Url) -> String {
     let last = url.path().rsplit('/').find(|part| !part.is_empty()).unwrap_or_default();
     percent_decode_str(last).decode_utf8_lossy().into_owned()
-}
-
-/// A failure of the network in words, with what the system says of it.
-fn told(e: &Error) -> String {
-    match &e.source {
-        Some(source) => sentence(&format!("{}: {source}", e.detail)),
-        None => sentence(&e.detail),
-    }
 }
 
 fn sentence(text: &str) -> String {

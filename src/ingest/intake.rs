@@ -76,20 +76,21 @@ pub struct Taken {
 
 impl Taken {
     /// The name in staging goes with what is returned.
-    pub(super) fn of(storage: &Storage, file: Received) -> Taken {
+    pub(super) fn of(storage: &Storage, cpu: &Cpu, file: Received) -> Taken {
         Taken {
             id: file.id,
             revision: 1,
             name: file.name,
             content_type: file.content_type,
             checksums: file.checksums,
-            staged: Staged { storage: storage.clone(), name: file.staged_name, stays: false },
+            staged: Staged { storage: storage.clone(), cpu: cpu.clone(), name: file.staged_name, stays: false },
         }
     }
 
     /// What came in some other way than through an [`Intake`]; its name in staging is not removed here.
     pub(super) fn staged_elsewhere(
         storage: &Storage,
+        cpu: &Cpu,
         staged_name: String,
         id: AssetId,
         name: &str,
@@ -98,7 +99,7 @@ impl Taken {
     ) -> Taken {
         let name = name::clean(name);
         let kind = mime::refined(mime::sniff(head), &name);
-        let staged = Staged { storage: storage.clone(), name: staged_name, stays: true };
+        let staged = Staged { storage: storage.clone(), cpu: cpu.clone(), name: staged_name, stays: true };
         Taken { id, revision: 1, name, content_type: kind.content_type.to_owned(), checksums, staged }
     }
 
@@ -127,14 +128,25 @@ struct Sink {
 /// The name in staging; removed when dropped, unless it stays.
 pub(super) struct Staged {
     pub storage: Storage,
+    /// Where a large file may be removed that is dropped where nobody may block.
+    pub cpu: Cpu,
     pub name: String,
     pub stays: bool,
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.stays {
-            self.storage.unstage(&self.name);
+        if self.stays {
+            return;
+        }
+        // The name is free at once; giving the blocks of a large file back takes its time.
+        match self.storage.set_aside_staged(&self.name) {
+            Ok(None) => {}
+            Ok(Some(aside)) => {
+                let storage = self.storage.clone();
+                self.cpu.spawn(move || storage.unstage(&aside));
+            }
+            Err(error) => tracing::warn!(%error, staged.name = self.name, "a staged file could not be removed"),
         }
     }
 }
@@ -173,13 +185,13 @@ impl Ingest {
         name: &str,
         declared_bytes: u64,
     ) -> Result<Intake> {
-        let (storage, md5) = (self.storage.clone(), self.md5.clone());
+        let (storage, md5, cpu) = (self.storage.clone(), self.md5.clone(), self.cpu.clone());
         let (staged, sink) = self
             .cpu
             .run(move || {
                 let reserved = storage.reserve(declared_bytes)?;
                 let file = storage.stage(&staged_name)?;
-                let staged = Staged { storage: storage.clone(), name: staged_name, stays: false };
+                let staged = Staged { storage: storage.clone(), cpu, name: staged_name, stays: false };
                 Ok((staged, Sink { file, digester: Digester::new(&md5), unflushed_bytes: 0, storage, reserved }))
             })
             .await?;
@@ -197,13 +209,13 @@ impl Ingest {
         kept_bytes: u64,
         more_bytes: u64,
     ) -> Result<Intake> {
-        let (storage, md5) = (self.storage.clone(), self.md5.clone());
+        let (storage, md5, cpu) = (self.storage.clone(), self.md5.clone(), self.cpu.clone());
         let (staged, sink, known) = self
             .cpu
             .run(move || {
                 let reserved = storage.reserve(more_bytes)?;
                 let (file, kept) = storage.restage(&staged_name, kept_bytes)?;
-                let staged = Staged { storage: storage.clone(), name: staged_name, stays: true };
+                let staged = Staged { storage: storage.clone(), cpu, name: staged_name, stays: true };
                 let mut digester = Digester::new(&md5);
                 let mut head = Vec::new();
                 let mut at = 0;
@@ -346,5 +358,37 @@ impl Sink {
             self.unflushed_bytes = 0;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::infra::storage::Config;
+
+    #[tokio::test]
+    async fn a_file_that_is_dropped_is_removed_where_that_may_take_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path(), &Config::default(), &[], &[]).unwrap();
+        let cpu = Cpu::open(1);
+        let (release, held) = channel::<()>();
+        cpu.spawn(move || {
+            let _ = held.recv();
+        });
+        tokio::task::yield_now().await;
+        for (name, stays) in [("one", false), ("two", true)] {
+            storage.stage(name).unwrap();
+            drop(Staged { storage: storage.clone(), cpu: cpu.clone(), name: name.to_owned(), stays });
+        }
+        let staged = storage.staged().unwrap();
+        assert!(staged.len() == 2 && staged[0].starts_with("tmp-") && staged[1] == "two", "{staged:?}");
+        assert!(storage.stage("one").is_ok(), "its name is free");
+        // What is removed stands in line before what comes now.
+        tokio::task::yield_now().await;
+        drop(release);
+        cpu.run(|| Ok(())).await.unwrap();
+        assert_eq!(storage.staged().unwrap(), ["one", "two"]);
     }
 }

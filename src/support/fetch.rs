@@ -6,9 +6,13 @@
 //! read it), and again at the socket, after the name was resolved ([`Fetch::connect`]).
 //!
 //! Invariant: a connection goes to an address that was looked at here, and that is either
-//! reachable for the whole Internet or in a network of [`Config::allow`]. The name is resolved
-//! once, so there is no second answer that could differ. IPv4 in the clothes of IPv6 (mapped,
-//! NAT64, 6to4, ISATAP) is judged by what it carries.
+//! reachable for the whole Internet, not this box, and called at one of [`Config::ports`], or in a
+//! network of [`Config::allow`]. The name is resolved once, so there is no second answer that could
+//! differ. IPv4 in the clothes of IPv6 (mapped, NAT64, 6to4, ISATAP) is judged by what it carries.
+//!
+//! Whoever gave the address learns in one sentence that the server cannot be reached, whatever the
+//! reason: it would tell them which names and ports there are where they cannot look themselves.
+//! The reason is the error's source, for the log.
 //!
 //! There are no proxies, no cookies, no compression and no redirects: a caller who wants to
 //! follow one asks [`Fetch::redirect`], which checks again. How long anything may take is the
@@ -18,6 +22,7 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -44,6 +49,7 @@ use serde::Serialize;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
+use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use url::Host;
@@ -66,11 +72,19 @@ const MOST_ADDRESSES: usize = 4;
 const AGENT: &str = concat!("Cloakroom/", env!("CARGO_PKG_VERSION"));
 
 /// Where requests may go.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Networks that may be called although they are private, such as `10.0.0.0/8`.
+    /// Networks that may be called although they are private, such as `10.0.0.0/8`, at any port.
     pub allow: Vec<String>,
+    /// Ports elsewhere, such as `443` or `8000-8999`.
+    pub ports: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { allow: Vec::new(), ports: vec!["80".to_owned(), "443".to_owned()] }
+    }
 }
 
 /// Makes connections; cheap to clone.
@@ -79,6 +93,7 @@ pub struct Fetch(Arc<Inner>);
 
 struct Inner {
     allow: Vec<Network>,
+    ports: Vec<RangeInclusive<u16>>,
     tls: OnceLock<Option<Arc<ClientConfig>>>,
 }
 
@@ -90,13 +105,18 @@ impl Fetch {
             })
         };
         let allow = config.allow.iter().map(read).collect::<Result<_>>()?;
-        Ok(Fetch(Arc::new(Inner { allow, tls: OnceLock::new() })))
+        let ports = |text: &String| {
+            let wrong = || Code::InvalidRequest.because(format!("net.ports: `{text}` is not like 443 or 8000-8999"));
+            ports(text).ok_or_else(wrong)
+        };
+        let ports = config.ports.iter().map(ports).collect::<Result<_>>()?;
+        Ok(Fetch(Arc::new(Inner { allow, ports, tls: OnceLock::new() })))
     }
 
     /// For an address that the operator has written into the configuration: that is leave enough,
     /// wherever it leads.
     pub fn of_the_operator() -> Result<Fetch> {
-        Fetch::new(&Config { allow: vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()] })
+        Fetch::new(&Config { allow: vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()], ..Config::default() })
     }
 
     /// The address, if nothing about how it is written speaks against calling it.
@@ -120,10 +140,9 @@ impl Fetch {
     /// A connection to where the URL points. Within the time means: resolving, connecting and shaking hands.
     pub async fn connect(&self, url: &Url, within: Duration) -> Result<Line> {
         self.judge(url)?;
-        let host = url.host_str().unwrap_or_default();
         match tokio::time::timeout(within, self.open(url)).await {
             Ok(line) => line,
-            Err(_) => Err(Code::Unreachable.because(format!("{host}: no connection within {} s", within.as_secs()))),
+            Err(_) => Err(unreachable(url, format!("no connection within {} s", within.as_secs()))),
         }
     }
 
@@ -148,34 +167,50 @@ impl Fetch {
         if !url.username().is_empty() || url.password().is_some() {
             return wrong("a name or password in the address would end up in logs");
         }
-        if url.port() == Some(0) {
+        let port = url.port_or_known_default().unwrap_or(0);
+        if port == 0 {
             return wrong("port 0 is nobody's");
         }
+        let closed = || wrong(&format!("the operator can open port {port} in net.ports"));
         let address = match url.host() {
             None => return wrong("it names no host"),
             Some(Host::Ipv4(v4)) => IpAddr::V4(v4),
             Some(Host::Ipv6(v6)) => IpAddr::V6(v6),
             Some(Host::Domain(name)) if is_localhost(name) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            // Where no network is allowed, this can only be one of the Internet's.
+            Some(Host::Domain(_)) if self.0.allow.is_empty() && !self.opens(port) => return closed(),
             Some(Host::Domain(_)) => return Ok(()),
         };
-        if self.admits(address) { Ok(()) } else { Err(self.refusal(url)) }
+        if self.is_listed(address) {
+            return Ok(());
+        }
+        if !is_global(address) {
+            let host = url.host_str().unwrap_or_default();
+            return Err(Code::UrlNotAllowed.because(format!(
+                "`{host}` is not an address of the public Internet; the operator can allow its network in net.allow"
+            )));
+        }
+        if self.opens(port) { Ok(()) } else { closed() }
     }
 
-    fn admits(&self, address: IpAddr) -> bool {
-        self.0.allow.iter().any(|network| network.holds(address)) || is_global(address)
+    /// Whether the operator allows this address's network.
+    fn is_listed(&self, address: IpAddr) -> bool {
+        self.0.allow.iter().any(|network| network.holds(address))
     }
 
-    #[expect(clippy::unused_self, reason = "reads like the rest")]
-    fn refusal(&self, url: &Url) -> Error {
-        let host = url.host_str().unwrap_or_default();
-        Code::UrlNotAllowed.because(format!(
-            "`{host}` is not an address of the public Internet; the operator can allow its network in net.allow"
-        ))
+    fn opens(&self, port: u16) -> bool {
+        self.0.ports.iter().any(|ports| ports.contains(&port))
+    }
+
+    /// Whether this may be called that a name led to.
+    async fn admits(&self, address: SocketAddr) -> bool {
+        self.is_listed(address.ip())
+            || (is_global(address.ip()) && self.opens(address.port()) && !is_ours(address).await)
     }
 
     async fn open(&self, url: &Url) -> Result<Line> {
         let host = url.host_str().unwrap_or_default();
-        let failed = |what: &str, e: std::io::Error| Code::Unreachable.from(format!("{host}: {what}"), e);
+        let failed = |what: &str, e: std::io::Error| unreachable(url, format!("{what}: {e}"));
         let port = url.port_or_known_default().unwrap_or(80);
         let found: Vec<SocketAddr> = match url.host() {
             Some(Host::Ipv4(v4)) => vec![(v4, port).into()],
@@ -185,9 +220,11 @@ impl Fetch {
             }
             None => Vec::new(),
         };
-        let allowed: Vec<_> = found.into_iter().filter(|address| self.admits(address.ip())).collect();
-        let mut tried = Err(self.refusal(url));
-        for address in allowed.into_iter().take(MOST_ADDRESSES) {
+        let mut tried = Err(unreachable(url, "it has no address that may be called".to_owned()));
+        for address in found.into_iter().take(MOST_ADDRESSES) {
+            if !self.admits(address).await {
+                continue;
+            }
             tried = TcpStream::connect(address).await.map_err(|e| failed("connecting", e));
             if tried.is_ok() {
                 break;
@@ -198,7 +235,7 @@ impl Fetch {
         let stream: Box<dyn Stream> = if url.scheme() == "https" {
             let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
             let name = ServerName::try_from(bare)
-                .map_err(|e| Code::Unreachable.from(format!("{host}: no certificate can be for it"), e))?;
+                .map_err(|e| unreachable(url, format!("no certificate can be for it: {e}")))?;
             let secure = self.tls()?.connect(name, socket).await;
             Box::new(secure.map_err(|e| failed("https", e))?)
         } else {
@@ -208,7 +245,7 @@ impl Fetch {
             .max_buf_size(MOST_HEAD_BYTES)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|e| Code::Unreachable.from(format!("{host}: http"), e))?;
+            .map_err(|e| unreachable(url, format!("http: {e}")))?;
         // What it ends with is told to whoever waits for the answer.
         let driver = Driver(tokio::spawn(async move {
             let _ = connection.await;
@@ -274,9 +311,10 @@ impl Line {
     /// The same for a request that is whole: its target is a path, and it says its host.
     pub async fn forward(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let host = host.to_owned();
+        let port = |(_, port): &(&str, &str)| port.bytes().all(|byte| byte.is_ascii_digit());
+        let host = host.rsplit_once(':').filter(port).map_or(host, |(name, _)| name).to_owned();
         let answer = self.sender.send_request(request).await;
-        let answer = answer.map_err(|e| Code::Unreachable.from(format!("{host}: no answer"), e))?;
+        let answer = answer.map_err(|e| not_reached(&host, format!("no answer: {}", causes(&e))))?;
         let (head, body) = Response::into_parts(answer);
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
@@ -378,6 +416,41 @@ pub fn place(url: &Url) -> String {
     format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
+/// The server of this URL cannot be reached, for a reason that only the log is told.
+pub fn unreachable(url: &Url, why: String) -> Error {
+    not_reached(url.host_str().unwrap_or_default(), why)
+}
+
+fn not_reached(host: &str, why: String) -> Error {
+    Code::Unreachable.from(format!("{host} cannot be reached, or does not answer as it should"), why)
+}
+
+/// An error and what lies beneath it.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// `443`, or `8000-8999`.
+fn ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (0 < first && first <= last).then_some(first..=last)
+}
+
+/// Whether this is an address of the box itself, as far as the system knows. Nothing is sent.
+async fn is_ours(address: SocketAddr) -> bool {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let Ok(socket) = UdpSocket::bind((any, 0)).await else { return false };
+    // What is sent to an address of ours would come from there.
+    socket.connect(address).await.is_ok() && socket.local_addr().is_ok_and(|from| from.ip() == address.ip())
+}
+
 fn same_start(one: u128, other: u128, bits: u8) -> bool {
     bits == 0 || (one ^ other) >> (128 - u32::from(bits)) == 0
 }
@@ -436,7 +509,8 @@ mod tests {
     use super::*;
 
     fn fetch(allow: &[&str]) -> Fetch {
-        Fetch::new(&Config { allow: allow.iter().map(|text| (*text).to_owned()).collect() }).unwrap()
+        let allow = allow.iter().map(|text| (*text).to_owned()).collect();
+        Fetch::new(&Config { allow, ..Config::default() }).unwrap()
     }
 
     /// Every way of writing an address that has been used to reach what is private.
@@ -511,7 +585,7 @@ mod tests {
 
     const PUBLIC: &[&str] = &[
         "http://1.1.1.1",
-        "https://8.8.8.8:8443/x?y=z",
+        "https://8.8.8.8:443/x?y=z",
         "http://100.63.255.255",
         "http://100.128.0.1",
         "http://172.15.0.1",
@@ -564,10 +638,49 @@ mod tests {
         ] {
             assert_eq!(fetch.check(url).is_ok(), allowed, "{url}");
         }
-        assert!(super::Fetch::new(&Config { allow: vec!["0.0.0.0/0".into(), "::/0".into()] }).is_ok());
         for bad in ["10.0.0.0/33", "10.0.0/8", "::/129", "localhost", "10.0.0.0/-1", ""] {
-            let error = Fetch::new(&Config { allow: vec![bad.into()] }).err().unwrap();
+            let error = Fetch::new(&Config { allow: vec![bad.into()], ..Config::default() }).err().unwrap();
             assert!(error.detail.contains("net.allow"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_ports_that_are_open_are_called_but_in_networks_that_are_allowed() {
+        let with = |allow: &[&str], ports: &[&str]| {
+            let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+            Fetch::new(&Config { allow: own(allow), ports: own(ports) })
+        };
+        let (usual, more) = (fetch(&[]), with(&[], &["443", "8000-8999"]).unwrap());
+        let (near, everywhere) = (fetch(&["10.0.0.0/8"]), Fetch::of_the_operator().unwrap());
+        for (url, allowed) in [
+            ("http://1.1.1.1/", [true, false, true, true]),
+            ("https://1.1.1.1/", [true, true, true, true]),
+            ("http://1.1.1.1:22/", [false, false, false, true]),
+            ("http://1.1.1.1:8080/", [false, true, false, true]),
+            ("http://1.1.1.1:9000/", [false, false, false, true]),
+            ("http://[2606:4700:4700::1111]:25/", [false, false, false, true]),
+            ("http://10.0.0.1:5000/", [false, false, true, true]),
+            // What a name leads to is not known yet; where nothing is allowed it does not matter.
+            ("https://example.org:8443/", [false, true, true, true]),
+            ("https://example.org:22/", [false, false, true, true]),
+        ] {
+            let found = [&usual, &more, &near, &everywhere].map(|fetch| fetch.check(url).is_ok());
+            assert_eq!(found, allowed, "{url}");
+        }
+        let refused = usual.check("http://1.1.1.1:22/").unwrap_err();
+        assert!(refused.detail.contains("net.ports"), "{refused}");
+        for bad in ["", "0", "http", "80-", "-80", "90-80", "70000", "1-2-3"] {
+            let error = with(&[], &[bad]).err().unwrap();
+            assert!(error.detail.contains("net.ports"), "{bad}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_of_this_box_is_known() {
+        for (address, ours) in [("127.0.0.1:80", true), ("[::1]:80", true), ("192.0.2.1:80", false)] {
+            let address: SocketAddr = address.parse().unwrap();
+            // A system without IPv6 has no such address.
+            assert_eq!(is_ours(address).await, ours && (address.is_ipv4() || UdpSocket::bind("[::1]:0").await.is_ok()));
         }
     }
 
@@ -582,8 +695,9 @@ mod tests {
             assert_eq!(refused.code, Code::UrlNotAllowed, "{host}");
             // What a name led to is judged, too, as if it had looked harmless. Not every system knows all of these.
             let refused = fetch.open(&url).await.err().unwrap();
-            assert!(matches!(refused.code, Code::UrlNotAllowed | Code::Unreachable), "{host}: {refused}");
-            assert!(refused.code == Code::UrlNotAllowed || host.ends_with('.'), "{host}: {refused}");
+            assert_eq!(refused.code, Code::Unreachable, "{host}: {refused}");
+            let why = refused.source.unwrap().to_string();
+            assert!(why.contains("no address that may be called") || host.ends_with('.'), "{host}: {why}");
         }
         assert!(tokio::time::timeout(Duration::ZERO, trap.accept()).await.is_err(), "somebody came");
     }
@@ -635,15 +749,17 @@ mod tests {
         let fetch = fetch(&["127.0.0.0/8"]);
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let url = Url::parse(&format!("http://{gone}/")).unwrap();
-        assert_eq!(fetch.connect(&url, Duration::from_secs(5)).await.err().unwrap().code, Code::Unreachable);
+        let refused = fetch.connect(&url, Duration::from_secs(5)).await.err().unwrap();
+        assert!(refused.to_string().contains("Connection refused"), "the log is told: {refused}");
         // A listener that never greets: the handshake of https runs out of time.
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("https://{}/", silent.local_addr().unwrap())).unwrap();
         let late = fetch.connect(&url, Duration::from_millis(50)).await.err().unwrap();
-        assert_eq!(late.code, Code::Unreachable);
+        assert_eq!((late.code, &late.detail), (refused.code, &refused.detail), "and nobody else");
         let (url, _served) = serve(vec!["nonsense\r\n\r\n"]).await;
         let mut line = fetch.connect(&url, Duration::from_secs(5)).await.unwrap();
         let ask = Ask { method: Method::GET, url: &url, headers: Vec::new(), body: Bytes::new() };
-        assert_eq!(line.send(&ask).await.err().unwrap().code, Code::Unreachable);
+        let mute = line.send(&ask).await.err().unwrap();
+        assert_eq!(mute.detail.replace("localhost", "127.0.0.1"), refused.detail);
     }
 }

@@ -195,7 +195,10 @@ impl Webhooks {
         let longest = Duration::from_secs(self.0.config.timeout_seconds);
         let outcome = match tokio::time::timeout(longest, self.send(url, due, at, line)).await {
             Ok(Ok((line, answer))) => Outcome::of(line, answer, at).await,
-            Ok(Err(error)) => Outcome::failed(told(&error)),
+            Ok(Err(error)) => {
+                tracing::info!(callback.id = %due.id, %error, "a callback reached nobody");
+                Outcome::failed(told(&error))
+            }
             Err(_) => Outcome::failed(format!("took longer than {} s", longest.as_secs())),
         };
         let attempt = Attempt {
@@ -274,7 +277,7 @@ impl Webhooks {
                         receiver.disabled_at.get_or_insert(now);
                     }
                 })?;
-                store::drop_waiting(tx, &url)?;
+                tx.wake(&this.0.unwanted);
                 tx.wake(&this.0.owed);
             }
             Ok(())
@@ -315,10 +318,11 @@ async fn on_kept(line: Option<Line>, ask: &Ask<'_>) -> Option<(Line, Answer)> {
     Some((line, answer))
 }
 
-/// An error with its causes, for the log of attempts; what is ours stays ours.
+/// An error for the log of attempts; what is ours stays ours, and why a server was not reached too.
 fn told(error: &Error) -> String {
     match error.code {
-        Code::Unreachable | Code::UrlNotAllowed | Code::InvalidRequest => error.to_string(),
+        Code::Unreachable => error.detail.clone().into_owned(),
+        Code::UrlNotAllowed | Code::InvalidRequest => error.to_string(),
         _ => error.public().to_owned(),
     }
 }

@@ -17,7 +17,8 @@
 //! A URL is told in FileSpin's words or in Prepr's; the journal is the same.
 //!
 //! Invariants: whatever is changed about the receivers is changed in the transaction of the
-//! settings. No wait is longer than `model::longest_wait`: a delivery further ahead than that
+//! settings. What still waits for one that is told nothing any more is never sent, and is dropped
+//! page by page behind that, for it may be a lot; before it is told again, all of it. No wait is longer than `model::longest_wait`: a delivery further ahead than that
 //! was owed by a clock that has been set back, and is due.
 
 mod courier;
@@ -29,6 +30,7 @@ mod signing;
 mod store;
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -83,8 +85,11 @@ const MOST_SECRETS: usize = 4;
 /// that a clock that jumps ahead and back costs nothing.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
-/// Deliveries that are forgotten in one transaction.
-const PRUNE_PAGE: u32 = 500;
+/// Deliveries that are forgotten, or dropped, in one transaction.
+const PAGE: u32 = 500;
+
+/// How long after a failure the rest is dropped.
+const DROP_AGAIN: Duration = Duration::from_mins(1);
 
 /// How callbacks are sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +124,8 @@ struct Inner {
     public_url: String,
     /// Something is owed, or to somebody else than before.
     owed: Arc<Notify>,
+    /// Somebody is told nothing any more for whom something may wait.
+    unwanted: Arc<Notify>,
     /// URLs whose lane is open.
     lanes: Mutex<HashSet<String>>,
     counters: Counters,
@@ -166,6 +173,7 @@ impl Webhooks {
             master,
             public_url,
             owed: Arc::default(),
+            unwanted: Arc::default(),
             lanes: Mutex::default(),
             counters: Counters::default(),
             stopping: watch::Sender::new(false),
@@ -179,6 +187,7 @@ impl Webhooks {
         let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.push(handle.spawn(self.clone().fan_out()));
         tasks.push(handle.spawn(self.clone().open_lanes()));
+        tasks.push(handle.spawn(self.clone().drop_unwanted()));
         tasks.push(handle.spawn(self.clone().tidy_up()));
     }
 
@@ -223,6 +232,9 @@ impl Webhooks {
             }
             self.0.fetch.check(url).map_err(|e| e.code.because(format!("web_urls: {}", e.detail)))?;
         }
+        for url in &urls {
+            self.drop_waiting(url).await?;
+        }
         let (this, fresh) = (self.clone(), self.sealed_secret()?);
         self.0
             .db
@@ -242,10 +254,7 @@ impl Webhooks {
                         webhook.secrets.push(fresh);
                     }
                 })?;
-                let webhook = this.0.settings.webhook(tx)?;
-                for url in store::waited_for(tx)?.iter().filter(|url| !webhook.is_active(url)) {
-                    store::drop_waiting(tx, url)?;
-                }
+                tx.wake(&this.0.unwanted);
                 tx.wake(&this.0.owed);
                 Ok(())
             })
@@ -377,7 +386,7 @@ impl Webhooks {
         let text = serde_json::to_string(body).map_err(|e| Code::Internal.from("writing down a callback", e))?;
         let notice = store::add_notice(tx, asset_id, event, &text)?;
         tx.wake(&self.0.owed);
-        webhook.active_in(dialect).map(|url| store::add_delivery(tx, notice, url, tries)).collect()
+        webhook.active_in(dialect).map(|url| store::add_delivery(tx, notice, event, url, tries)).collect()
     }
 
     fn sealed_secret(&self) -> Result<SealedSecret> {
@@ -396,6 +405,50 @@ impl Webhooks {
             .collect()
     }
 
+    /// Drops what waits for URLs that are told nothing any more, whenever there may be some.
+    async fn drop_unwanted(self) {
+        let mut stopping = self.0.stopping.subscribe();
+        while !*stopping.borrow_and_update() {
+            let mut told = pin!(self.0.unwanted.notified());
+            told.as_mut().enable();
+            let dropped = self.drop_all_unwanted().await;
+            if let Err(error) = &dropped {
+                tracing::error!(%error, "callbacks that nobody wants could not be dropped");
+            }
+            tokio::select! {
+                () = told => {}
+                () = tokio::time::sleep(DROP_AGAIN), if dropped.is_err() => {}
+                _ = stopping.changed() => {}
+            }
+        }
+    }
+
+    async fn drop_all_unwanted(&self) -> Result<()> {
+        for url in self.0.db.read(store::waited_for).await? {
+            self.drop_waiting(&url).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops what waits for a URL, for as long as it is told nothing.
+    async fn drop_waiting(&self, url: &str) -> Result<()> {
+        loop {
+            let (this, url) = (self.clone(), url.to_owned());
+            let page = self.0.db.write_relaxed(move |tx| {
+                if this.0.settings.webhook(tx)?.is_active(&url) { Ok(0) } else { store::drop_waiting(tx, &url, PAGE) }
+            });
+            if page.await? < PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Forgets all deliveries that ended before this instant, a page at a time.
+    async fn forget_ended(&self, before: Instant) -> Result<()> {
+        while self.0.db.write_relaxed(move |tx| store::prune(tx, before, PAGE)).await? == PAGE as usize {}
+        Ok(())
+    }
+
     /// Forgets old deliveries, now and then.
     async fn tidy_up(self) {
         let mut stopping = self.0.stopping.subscribe();
@@ -405,10 +458,8 @@ impl Webhooks {
             if seen.0.elapsed() >= PRUNE_EVERY {
                 let keep = Duration::from_hours(24 * self.0.config.keep_days);
                 let before = seen.1.min(now().1).minus(keep);
-                match self.0.db.write_relaxed(move |tx| store::prune(tx, before, PRUNE_PAGE)).await {
-                    // There may be more.
-                    Ok(pruned) if pruned == PRUNE_PAGE as usize => {}
-                    Ok(_) => seen = now(),
+                match self.forget_ended(before).await {
+                    Ok(()) => seen = now(),
                     Err(error) => tracing::error!(%error, "old deliveries could not be forgotten"),
                 }
             }

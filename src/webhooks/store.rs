@@ -40,12 +40,13 @@ pub(super) fn add_notice(tx: &Tx, asset_id: Option<AssetId>, event: &str, body: 
 }
 
 /// Owes a notice to a URL; `tries` are thought of as made already.
-pub(super) fn add_delivery(tx: &Tx, notice: i64, url: &str, tries: u32) -> Result<DeliveryId> {
+pub(super) fn add_delivery(tx: &Tx, notice: i64, event: &str, url: &str, tries: u32) -> Result<DeliveryId> {
     let id = DeliveryId::random()?;
     tx.prepare_cached(
-        "INSERT INTO delivery (id, notice_id, url, state, tries, next_at) VALUES (?1, ?2, ?3, 'WAITING', ?4, ?5)",
+        "INSERT INTO delivery (id, notice_id, event, url, state, tries, next_at)
+         VALUES (?1, ?2, ?3, ?4, 'WAITING', ?5, ?6)",
     )?
-    .execute(params![id, notice, url, tries, tx.now()])?;
+    .execute(params![id, notice, event, url, tries, tx.now()])?;
     Ok(id)
 }
 
@@ -111,19 +112,29 @@ pub(super) fn record(tx: &Tx, due: &Due, attempt: &Attempt, state: State, next_a
     Ok(true)
 }
 
-/// Drops what waits for a URL.
-pub(super) fn drop_waiting(tx: &Tx, url: &str) -> Result<usize> {
+/// Drops up to `limit` of what waits for a URL; how many.
+pub(super) fn drop_waiting(tx: &Tx, url: &str, limit: u32) -> Result<usize> {
     let mut change = tx.prepare_cached(
-        "UPDATE delivery SET state = 'DROPPED', finished_at = ?2 WHERE state = 'WAITING' AND url = ?1",
+        "UPDATE delivery SET state = 'DROPPED', finished_at = ?2
+          WHERE seq IN (
+              SELECT seq FROM delivery INDEXED BY delivery_waiting WHERE state = 'WAITING' AND url = ?1 LIMIT ?3)",
     )?;
-    Ok(change.execute(params![url, tx.now()])?)
+    Ok(change.execute(params![url, tx.now(), limit])?)
 }
 
-/// The URLs for which something waits.
+/// The URLs for which something waits: one look at the index for each, however much it is.
 pub(super) fn waited_for(c: &Conn) -> Result<Vec<String>> {
-    let mut rows = c.prepare_cached("SELECT DISTINCT url FROM delivery WHERE state = 'WAITING'")?;
-    let urls = rows.query_map([], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
-    Ok(urls)
+    let mut next = c.prepare_cached(
+        "SELECT url FROM delivery INDEXED BY delivery_waiting WHERE state = 'WAITING' AND url > ?1 ORDER BY url LIMIT 1",
+    )?;
+    let mut urls: Vec<String> = Vec::new();
+    loop {
+        let last = urls.last().map_or("", String::as_str);
+        match next.query_row([last], |r| r.get(0)).optional()? {
+            Some(url) => urls.push(url),
+            None => return Ok(urls),
+        }
+    }
 }
 
 /// Owes a delivery anew, with all its tries.
@@ -137,12 +148,20 @@ pub(super) fn begin_again(tx: &Tx, seq: i64) -> Result<()> {
 
 /// Deliveries, newest first.
 pub(super) fn list(c: &Conn, filter: &Filter, limit: u32) -> Result<Vec<Delivery>> {
+    let (query, values) = listing(filter);
+    let mut find = c.prepare_cached(&query)?;
+    let found = find.query_map(params_from_iter(values.into_iter().chain([limit.into()])), read)?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The query for those that are wanted, and its parameters but for the last, how many.
+pub(super) fn listing(filter: &Filter) -> (String, Vec<Value>) {
     let mut wanted: Vec<(&str, Value)> = Vec::new();
     if let Some(state) = filter.state {
         wanted.push(("d.state = ?", state.word().to_owned().into()));
     }
     if let Some(event) = &filter.event {
-        wanted.push(("n.event = ?", event.clone().into()));
+        wanted.push(("d.event = ?", event.clone().into()));
     }
     if let Some(url) = &filter.url {
         wanted.push(("d.url = ?", url.clone().into()));
@@ -151,14 +170,9 @@ pub(super) fn list(c: &Conn, filter: &Filter, limit: u32) -> Result<Vec<Delivery
         wanted.push(("n.asset_id = ?", id.to_string().into()));
     }
     wanted.push(("d.seq < ?", filter.before.unwrap_or(i64::MAX).into()));
-    let conditions: Vec<&str> = wanted.iter().map(|(condition, _)| *condition).collect();
-    let mut find = c.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM {TABLES} WHERE {} ORDER BY d.seq DESC LIMIT ?",
-        conditions.join(" AND ")
-    ))?;
-    let values = wanted.into_iter().map(|(_, value)| value).chain([limit.into()]);
-    let found = find.query_map(params_from_iter(values), read)?;
-    Ok(found.collect::<rusqlite::Result<_>>()?)
+    let (conditions, values): (Vec<&str>, Vec<Value>) = wanted.into_iter().unzip();
+    let conditions = conditions.join(" AND ");
+    (format!("SELECT {COLUMNS} FROM {TABLES} WHERE {conditions} ORDER BY d.seq DESC LIMIT ?"), values)
 }
 
 /// A delivery and the body that it sends.
@@ -199,7 +213,7 @@ pub(super) fn prune(tx: &Tx, before: Instant, limit: u32) -> Result<usize> {
 const TABLES: &str = "delivery AS d JOIN notice AS n ON n.id = d.notice_id \
      LEFT JOIN attempt AS a ON a.delivery_seq = d.seq AND a.number = d.attempts";
 
-const COLUMNS: &str = "d.seq, d.id, n.asset_id, n.event, d.url, d.state, d.attempts, d.next_at, d.finished_at, \
+const COLUMNS: &str = "d.seq, d.id, n.asset_id, d.event, d.url, d.state, d.attempts, d.next_at, d.finished_at, \
      a.number, a.at, a.duration_ms, a.status, a.error, a.answer, n.created_at";
 
 fn read(r: &Row<'_>) -> rusqlite::Result<Delivery> {

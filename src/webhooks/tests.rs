@@ -64,7 +64,7 @@ fn housed(db: &Db, allow: &[&str]) -> House {
         jobs.clone(),
         journal.clone(),
         settings,
-        Fetch::new(&fetch::Config { allow }).unwrap(),
+        Fetch::new(&fetch::Config { allow, ..fetch::Config::default() }).unwrap(),
         MasterKey::derive(&[7; 32]).unwrap(),
         String::new(),
     );
@@ -468,4 +468,84 @@ async fn old_deliveries_are_forgotten_with_all_that_is_theirs() {
         Ok([count("notice")?, count("delivery")?, count("attempt")?])
     });
     assert_eq!(left.await.unwrap(), [0, 0, 0]);
+}
+
+/// Owes a URL so much, as if it had been chosen.
+async fn owe(house: &House, url: &str, count: usize, event: &'static str) {
+    let url = url.to_owned();
+    let owing = house.db.write(move |tx| {
+        (0..count).try_for_each(|_| {
+            let notice = store::add_notice(tx, None, event, "{}")?;
+            store::add_delivery(tx, notice, event, &url, 0).map(drop)
+        })
+    });
+    owing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_old_is_forgotten_at_once() {
+    let house = house();
+    owe(&house, "http://127.0.0.1:1/", 1200, "test").await;
+    let ended = house.db.write(|tx| Ok(tx.execute("UPDATE delivery SET state = 'FAILED', finished_at = 5", [])?));
+    assert_eq!(ended.await.unwrap(), 1200);
+    house.webhooks.forget_ended(Instant(5)).await.unwrap();
+    assert_eq!(house.webhooks.list(Filter::default(), 2000).await.unwrap().len(), 1200);
+    house.webhooks.forget_ended(Instant(6)).await.unwrap();
+    assert!(house.webhooks.list(Filter::default(), 2000).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_wants_is_dropped_and_not_sent_when_somebody_is_back() {
+    let house = house();
+    let hanging = Ear::new(&["hang"; 100]).await;
+    let mut other = Ear::new(&[]).await;
+    let both = vec![hanging.url.clone(), other.url.clone()];
+    house.webhooks.configure(both.clone(), ALL).await.unwrap();
+    owe(&house, &hanging.url, 1200, "test").await;
+    let waiting = || async { house.webhooks.counts().await.unwrap().waiting };
+    assert_eq!(waiting().await, 1200);
+    house.webhooks.configure(vec![other.url.clone()], ALL).await.unwrap();
+    house.webhooks.configure(both, ALL).await.unwrap();
+    assert_eq!(waiting().await, 0, "a URL that is back begins with nothing");
+    owe(&house, &other.url, 1, "test").await;
+    house.webhooks.0.owed.notify_waiters();
+    other.next().await;
+
+    // Taken out just before the process ended.
+    house.webhooks.stop(Duration::ZERO).await;
+    owe(&house, "http://127.0.0.1:1/gone", 1200, "test").await;
+    let again = housed(&house.db, &["127.0.0.0/8"]);
+    again.until(|log| log.iter().all(|d| d.state != State::Waiting)).await;
+    let dropped = Filter { state: Some(State::Dropped), ..Filter::default() };
+    assert_eq!(again.webhooks.list(dropped, 5000).await.unwrap().len(), 2400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_walked_by_what_is_asked_for() {
+    let house = house();
+    owe(&house, "http://127.0.0.1:1/", 3, "test").await;
+    owe(&house, "http://127.0.0.1:2/", 2, "file-saved").await;
+    let asks = |event: Option<&str>, url: Option<&str>| Filter {
+        event: event.map(str::to_owned),
+        url: url.map(str::to_owned),
+        ..Filter::default()
+    };
+    for (filter, found, index) in [
+        (asks(Some("file-saved"), None), 2, "delivery_event (event=? AND seq<?)"),
+        (asks(None, Some("http://127.0.0.1:1/")), 3, "delivery_url (url=? AND seq<?)"),
+        (Filter { state: Some(State::Waiting), ..asks(None, None) }, 0, "delivery_state (state=? AND seq<?)"),
+    ] {
+        let listed = house.webhooks.list(filter.clone(), 9).await.unwrap();
+        assert!(found == 0 || listed.len() == found, "{filter:?}: {listed:?}");
+        let plan = house.db.read(move |c| {
+            let mut plan = c.prepare(&format!("EXPLAIN QUERY PLAN {}", store::listing(&filter).0))?;
+            let (mut rows, mut steps) = (plan.raw_query(), Vec::new());
+            while let Some(row) = rows.next()? {
+                steps.push(row.get::<_, String>(3)?);
+            }
+            Ok(steps.join("; "))
+        });
+        let plan = plan.await.unwrap();
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{plan}");
+    }
 }

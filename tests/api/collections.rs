@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use rusqlite::Connection;
+use rusqlite::OpenFlags;
 use serde_json::Value;
 use serde_json::json;
 
@@ -163,6 +165,28 @@ fn the_archive_opens_everywhere_and_goes_on_where_it_broke_off() {
     let changed = app.call("GET", &path, &[AUTH, ("Range", &from), ("If-Range", &etag)], b"");
     assert_eq!(changed.status, 200, "another archive is sent whole");
     assert_ne!(changed.header("etag"), etag);
+}
+
+#[test]
+fn what_an_archive_needs_is_computed_before_anybody_asks() {
+    let app = Appliance::start();
+    let id = send(&app, "POST", ONE, &json!({})).json()["id"].clone();
+    let originals: Vec<(String, Vec<u8>)> =
+        (0..5).map(|n| jpeg(60 + n, 40)).map(|p| (app.keep("a.jpg", &p), p)).collect();
+    // One after the other, and each asked for again and again.
+    for (asset, _) in originals.iter().chain(&originals) {
+        assert_eq!(send(&app, "PATCH", &format!("{ONE}/{id}"), &json!({"add_assets": [asset]})).status, 200);
+    }
+    let place = app.data_dir().join("cloakroom.db");
+    let database =
+        Connection::open_with_flags(place, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap_or_else(|e| panic!("{e}"));
+    let known = |asset: &str| {
+        let sum = database.query_row("SELECT crc32 FROM original_crc WHERE asset_id = ?1", [asset], |row| row.get(0));
+        sum.unwrap_or(0_u32)
+    };
+    for (asset, body) in &originals {
+        app.until("/api/v1/assets", |_| known(asset) == crc32fast::hash(body));
+    }
 }
 
 #[test]

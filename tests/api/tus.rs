@@ -603,6 +603,39 @@ fn bytes_that_the_disk_lost_are_not_claimed() {
 }
 
 #[test]
+fn bytes_that_came_too_late_to_count_do_not_keep_an_upload_from_its_end() {
+    let mut app = Appliance::start();
+    let path = path(&create(&app, &[("Upload-Defer-Length", "1")]));
+    let id = path.rsplit('/').next().unwrap().to_owned();
+    patch(&app, &path, 0, b"hello");
+    // More was written than was recorded, and then the length was; the end was not.
+    app.crash(|data| {
+        let staged = data.join(format!("staging/{id}.resumable"));
+        fs::OpenOptions::new().append(true).open(staged).unwrap().write_all(&[0xff; 300_000]).unwrap();
+        let database = rusqlite::Connection::open(data.join("cloakroom.db")).unwrap();
+        database.execute("UPDATE resumable SET length_bytes = offset_bytes", []).unwrap();
+    });
+    let told = head(&app, &path);
+    assert_eq!((told.status, &*told.header("cloakroom-asset-id")), (200, &*id), "{}", told.text());
+    assert_eq!(content(&app, &id), b"hello");
+    app.staging_empties();
+}
+
+#[test]
+fn equal_wishes_to_join_at_the_same_time_are_one() {
+    let app = Appliance::start();
+    for _ in 0..10 {
+        let said = format!("final;{} {}", partial(&app, b"one"), partial(&app, b"two"));
+        let ask = || create(&app, &[("Upload-Concat", &said)]);
+        let answers = std::thread::scope(|scope| [(); 4].map(|()| scope.spawn(ask)).map(|asked| asked.join().unwrap()));
+        let places = answers.each_ref().map(path);
+        assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+    }
+    assert_eq!(app.json("/api/v1/assets")["total"], 10);
+    app.staging_empties();
+}
+
+#[test]
 fn an_answer_that_was_lost_is_given_again() {
     let mut app = Appliance::start();
     let path = begin(&app, 5);
@@ -770,6 +803,35 @@ fn what_nobody_goes_on_with_goes() {
     patch(&app, &open, 3, b"lo").refused(410, "UPLOAD_GONE");
     app.staging_empties();
     assert_eq!(content(&app, &asset), b"hello");
+}
+
+#[test]
+fn one_that_cannot_be_finished_does_not_keep_the_others_from_going() {
+    let mut app = Appliance::with(&[
+        ("CLOAKROOM_INGEST__RESUMABLE_SECONDS", "1"),
+        ("CLOAKROOM_INGEST__RESUMABLE_DOUBT_SECONDS", "1"),
+    ]);
+    let part = path(&create(&app, &[("Upload-Length", "5"), ("Upload-Concat", "partial")]));
+    let open = begin(&app, 5);
+    app.crash(|data| {
+        let database = rusqlite::Connection::open(data.join("cloakroom.db")).unwrap();
+        let run = |sql: &str| database.execute(sql, []).unwrap();
+        // First in line: to be joined of less than it should be, which fails each time.
+        let columns = "user_id, by_upload_key, offset_bytes, most_bytes, name, data, data_schema_id, said, created_at";
+        run(&format!(
+            "INSERT INTO resumable (id, kind, state, length_bytes, expires_at, parts, {columns}) \
+             SELECT '{}', 'joined', 'open', 7, 0, json_array(id), {columns} FROM resumable WHERE kind = 'part'",
+            "a".repeat(32)
+        ));
+        // The part stays for long, so that it is there to be read.
+        run("UPDATE resumable SET expires_at = 32503680000000 WHERE kind = 'part'");
+    });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while head(&app, &open).status != 410 {
+        assert!(Instant::now() < deadline, "{open} is still there");
+    }
+    assert_eq!(head(&app, &part).status, 200);
+    app.staging_holds(2);
 }
 
 #[test]

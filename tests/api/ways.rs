@@ -250,14 +250,51 @@ fn sources_that_fail_end_in_a_sentence() {
         (says("nonsense", b""), "It was tried 3 times"),
         (stalls, "less than 20480 bytes in 2 s"),
         (drips, "less than 20480 bytes in 2 s"),
-        (silent, "no answer within 4 s"),
+        (silent, "127.0.0.1 cannot be reached, or does not answer as it should. It was tried 3 times"),
     ] {
         fails(&app, vec![plan], why);
     }
     // Nobody there at all.
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let data = ended(&app, &order(&app, &format!("http://{gone}/")));
-    assert!(data["errors"]["original"].as_str().unwrap().contains("Connection refused"), "{data}");
+    let same = "127.0.0.1 cannot be reached, or does not answer as it should. It was tried 3 times.";
+    assert_eq!(data["errors"]["original"], same, "nobody learns which ports there are");
+}
+
+#[test]
+fn what_the_disk_has_no_room_for_is_let_go_and_tried_so_often() {
+    let stat = rustix::fs::statvfs(std::env::temp_dir()).unwrap();
+    let free = stat.f_bavail * stat.f_frsize;
+    // Large shares, so that what others write meanwhile does not count.
+    let floor = free / 4;
+    let app = Appliance::with(
+        &[
+            NEAR.as_slice(),
+            &[
+                ("CLOAKROOM_STORAGE__FREE_FLOOR_BYTES", &floor.to_string()),
+                ("CLOAKROOM_INGEST__MAX_FILE_BYTES", &free.to_string()),
+            ],
+        ]
+        .concat(),
+    );
+    let begins = || says("200 OK\r\nTransfer-Encoding: chunked\r\nETag: \"one\"", b"5\r\nhello\r\n");
+    let goes_on = || {
+        let head = format!(
+            "206 Partial Content\r\nContent-Range: bytes 5-{}/{free}\r\nContent-Length: {}\r\nETag: \"one\"",
+            free - 1,
+            free - 5
+        );
+        says(&head, b"")
+    };
+    let body = jpeg(8, 8);
+    let source = Source::new(vec![begins(), goes_on(), whole(&body)]);
+    let data = ended(&app, &order(&app, &source.url));
+    assert_eq!((&data["status"], &data["size"]), (&json!("OK"), &json!(body.len())), "{data}");
+    let asked: Vec<_> = (0..3).map(|_| source.next()).collect();
+    let ranges: Vec<_> = asked.iter().map(|head| header(head, "range")).collect();
+    assert_eq!(ranges, [None, Some("bytes=5-"), None], "what there was no room for is fetched from its beginning");
+    let endless = says(&format!("200 OK\r\nContent-Length: {free}"), b"x");
+    fails(&app, vec![begins(), endless], "The disk is too full for this file. It was tried 3 times");
 }
 
 #[test]

@@ -291,6 +291,12 @@ impl Storage {
         Ok(self.bytes_on_disk()?.saturating_sub(self.inner.reserved_bytes.load(Ordering::Relaxed)))
     }
 
+    /// What uploads under way have been promised and have not written yet.
+    #[cfg(test)]
+    pub fn set_aside_bytes(&self) -> u64 {
+        self.inner.reserved_bytes.load(Ordering::Relaxed)
+    }
+
     /// Whether uploads are taken at all.
     pub fn has_room(&self) -> bool {
         self.free_bytes().is_ok_and(|free| free > self.inner.free_floor_bytes)

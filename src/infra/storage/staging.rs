@@ -62,6 +62,14 @@ impl Storage {
         self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDONLY).map_err(io)
     }
 
+    /// The same for one that may not be there, which is told from one that cannot be opened.
+    pub fn find_staged(&self, name: &str) -> Result<Option<File>> {
+        match self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDONLY) {
+            Err(Errno::NOENT) => Ok(None),
+            other => other.map(Some).map_err(io),
+        }
+    }
+
     /// Opens a staged file to write on, or creates it, so that its name survives a power cut.
     pub fn stage_again(&self, name: &str) -> Result<File> {
         let path = format!("{FOLDER}/{name}");
@@ -94,6 +102,17 @@ impl Storage {
         };
         match rustix::fs::renameat(&folder, from, self.folder(FOLDER)?, &*name) {
             Ok(()) => Ok(Some(name)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(io(e)),
+        }
+    }
+
+    /// The same for a name in staging.
+    pub fn set_aside_staged(&self, name: &str) -> Result<Option<String>> {
+        let aside = format!("{TEMPORARY}{}", id::hex(&id::random::<8>()?));
+        let folder = self.folder(FOLDER)?;
+        match rustix::fs::renameat(&folder, name, &folder, &*aside) {
+            Ok(()) => Ok(Some(aside)),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(io(e)),
         }

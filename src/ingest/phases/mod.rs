@@ -106,7 +106,26 @@ struct Session {
     writer: Arc<tokio::sync::Mutex<()>>,
     /// The answer to the last chunk went out.
     answered: AtomicBool,
+    /// What is still to come.
     reserved: Mutex<Option<Reservation>>,
+}
+
+impl Session {
+    /// Sets aside what is still to come, if there is so much.
+    fn reserve(&self, storage: &Storage, rest_bytes: u64) {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        *reserved = None;
+        *reserved = storage.reserve(rest_bytes).ok();
+    }
+
+    /// That many bytes go to the disk now, and are not counted twice.
+    fn spend(&self, storage: &Storage, bytes: u64) -> Result<()> {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *reserved {
+            Some(reserved) => reserved.spend(bytes),
+            none => none.insert(storage.reserve(0)?).spend(bytes),
+        }
+    }
 }
 
 impl Sessions {
@@ -134,6 +153,7 @@ pub struct Turn {
 
 struct Sink {
     _writer: OwnedMutexGuard<()>,
+    session: Arc<Session>,
     storage: Storage,
     file: Option<File>,
     sha256: digest::Context,
@@ -237,7 +257,8 @@ impl Ingest {
                 this.journal.tell(tx, id, Event::FileDeleted, &detail)
             })
             .await?;
-        self.storage.unstage(&staged_name(id));
+        let storage = self.storage.clone();
+        self.cpu.spawn(move || storage.unstage(&staged_name(id)));
         self.phased.forget(id);
         drop(turn);
         Ok(true)
@@ -258,6 +279,7 @@ impl Ingest {
         };
         let sink = Sink {
             _writer: writer,
+            session: Arc::clone(&session),
             storage: self.storage.clone(),
             file: None,
             sha256: digest::Context::new(&digest::SHA256),
@@ -289,8 +311,7 @@ impl Ingest {
                         self.storage.uncommit(&crate::assets::place::original(row.id, 1)?);
                     }
                     self.storage.resume_staged(name, row.offset_bytes)?;
-                    let rest = self.storage.reserve(row.size_bytes - row.offset_bytes).ok();
-                    *self.phased.of(row.id).reserved.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+                    self.phased.of(row.id).reserve(&self.storage, row.size_bytes - row.offset_bytes);
                 }
                 None => self.storage.unstage(name),
             }
@@ -363,7 +384,7 @@ impl Turn {
         self.session.answered.store(false, Ordering::Release);
         let row = self.row.clone();
         self.ingest.db.write(move |tx| store::advance(tx, &row)).await?;
-        self.reserve_rest();
+        self.session.reserve(&self.ingest.storage, self.row.size_bytes - self.row.offset_bytes);
         drop(sink);
         Ok(Answering { session: Arc::clone(&self.session), row: self.row.clone() })
     }
@@ -402,7 +423,7 @@ impl Turn {
         }
         let name = said.or(name).or_else(|| draft.name.clone()).unwrap_or_default();
         let storage = self.ingest.storage.clone();
-        let taken = Taken::staged_elsewhere(&storage, staged_name(id), id, &name, &head, checksums);
+        let taken = Taken::staged_elsewhere(&storage, &self.ingest.cpu, staged_name(id), id, &name, &head, checksums);
         let note = Note { arrival: Some(Arrival { draft, phased: true, public }), ..Note::default() };
         let kept = self.ingest.keep(caller, vec![taken], note).await?;
         storage.unstage(&staged_name(id));
@@ -415,24 +436,18 @@ impl Turn {
         let mut sink = self.sink.take().ok_or_else(lost)?;
         let batch = std::mem::take(&mut self.batch).freeze();
         let (staged, offset) = (staged_name(self.row.id), self.row.offset_bytes);
+        let rest = self.row.size_bytes - offset;
         let sink = self
             .ingest
             .cpu
             .run(move || {
-                sink.take(&staged, offset, &batch)?;
+                sink.take(&staged, offset, rest, &batch)?;
                 Ok(sink)
             })
             .await?;
         self.sink = Some(sink);
         self.writing = true;
         Ok(())
-    }
-
-    /// What was set aside for the whole is set aside for what is still to come.
-    fn reserve_rest(&self) {
-        let mut reserved = self.session.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        *reserved = None;
-        *reserved = self.ingest.storage.reserve(self.row.size_bytes - self.row.offset_bytes).ok();
     }
 
     fn too_much(&self) -> Error {
@@ -461,10 +476,13 @@ impl Answering {
 }
 
 impl Sink {
-    fn take(&mut self, staged: &str, offset_bytes: u64, batch: &Bytes) -> Result<()> {
+    fn take(&mut self, staged: &str, offset_bytes: u64, rest_bytes: u64, batch: &Bytes) -> Result<()> {
         if self.file.is_none() {
             self.file = Some(self.storage.resume_staged(staged, offset_bytes)?);
+            // What came of a chunk before this one and does not count was just cut off.
+            self.session.reserve(&self.storage, rest_bytes);
         }
+        self.session.spend(&self.storage, batch.len() as u64)?;
         let Some(file) = &mut self.file else { return Err(lost()) };
         self.sha256.update(batch);
         file.write_all(batch)?;
@@ -569,5 +587,39 @@ impl Run<GiveUpPhased> for Ingest {
         }
         drop(turn);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infra::storage::Config;
+
+    #[tokio::test]
+    async fn what_a_chunk_has_written_is_not_set_aside_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { free_floor_bytes: 1, ..Config::default() };
+        let storage = Storage::open(dir.path(), &config, &[], &[]).unwrap();
+        drop(storage.stage("phase-x").unwrap());
+        let session = Arc::new(Session::default());
+        let batch = Bytes::from(vec![b'x'; 400]);
+        for _ in 0..2 {
+            // A chunk that is not settled is nothing: the next one begins where it began.
+            let mut sink = Sink {
+                _writer: Arc::clone(&session.writer).lock_owned().await,
+                session: Arc::clone(&session),
+                storage: storage.clone(),
+                file: None,
+                sha256: digest::Context::new(&digest::SHA256),
+                unflushed_bytes: 0,
+            };
+            for left in [600, 200, 0] {
+                sink.take("phase-x", 0, 1000, &batch).unwrap();
+                assert_eq!(storage.set_aside_bytes(), left);
+            }
+        }
+        *session.reserved.lock().unwrap() = None;
+        session.spend(&storage, 5).unwrap();
+        assert_eq!(storage.set_aside_bytes(), 0, "what could not be set aside is asked for as it comes");
     }
 }

@@ -63,7 +63,10 @@ impl Run<ExpireUploads> for Ingest {
         let now = self.db.clock().now();
         let expired = self.db.read(move |c| store::expired(c, now)).await?;
         for id in self.doubts.settled(&expired, Instant::now(), self.doubt()) {
-            self.expire(id).await?;
+            if let Err(error) = self.expire(id).await {
+                // It is looked at again with the others; they do not wait for it.
+                tracing::error!(upload.id = %id, %error, "an upload that expired could not be removed");
+            }
         }
         let (this, at) = (self.clone(), at.clone());
         self.db

@@ -28,6 +28,7 @@ use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Job;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
+use crate::infra::storage::Reservation;
 use crate::infra::storage::Storage;
 use crate::ingest::Ingest;
 use crate::ingest::Taken;
@@ -126,13 +127,7 @@ impl Ingest {
         let (storage, lanes, staged) = (self.storage.clone(), self.md5.clone(), place::resumable_name(upload.id));
         let (length, parts) = (upload.length_bytes.unwrap_or(0), upload.parts.clone());
         let reserved = storage.reserve(length)?;
-        let joined = self
-            .cpu
-            .run(move || {
-                let _reserved = reserved;
-                join(&storage, &lanes, &staged, &parts)
-            })
-            .await;
+        let joined = self.cpu.run(move || join(&storage, &lanes, reserved, &staged, &parts)).await;
         let (digester, bytes) = match joined {
             Err(e) if e.code == Code::UploadGone => {
                 let id = upload.id;
@@ -153,12 +148,17 @@ impl Ingest {
 
     /// What came, as any upload has it in staging.
     async fn received(&self, upload: &Resumable, digester: Option<Digester>) -> Result<Taken> {
-        let (storage, lanes) = (self.storage.clone(), self.md5.clone());
+        let (storage, lanes, cpu) = (self.storage.clone(), self.md5.clone(), self.cpu.clone());
         let (id, name, size_bytes) = (upload.id, upload.name.clone(), upload.offset_bytes);
         self.cpu
             .run(move || {
                 let staged = place::resumable_name(id);
-                let file = storage.open_staged(&staged)?;
+                let mut file = storage.open_staged(&staged)?;
+                if file.metadata()?.len() > size_bytes {
+                    // What lies behind the last recorded offset is nothing: a crash, or a piece that was refused.
+                    file = storage.resume_staged(&staged, size_bytes)?;
+                    storage.flush(&file)?;
+                }
                 let mut head = vec![0; mime::SNIFF_BYTES];
                 let read = file.read_at(&mut head, 0)?;
                 head.truncate(read);
@@ -173,7 +173,7 @@ impl Ingest {
                 let kind = mime::refined(mime::sniff(&head), &name);
                 let (staged_name, content_type) = (place::original_name(id, 1), kind.content_type.to_owned());
                 storage.link_staged(&staged, &staged_name)?;
-                Ok(Taken::of(&storage, Received { id, name, staged_name, content_type, checksums }))
+                Ok(Taken::of(&storage, &cpu, Received { id, name, staged_name, content_type, checksums }))
             })
             .await
     }
@@ -191,20 +191,25 @@ fn digest(file: &File, lanes: &Lanes) -> Result<Digester> {
 }
 
 /// Writes files one after the other; what it digests to, and how long it is.
-fn join(storage: &Storage, lanes: &Lanes, staged: &str, parts: &[AssetId]) -> Result<(Digester, u64)> {
+fn join(
+    storage: &Storage,
+    lanes: &Lanes,
+    mut reserved: Reservation,
+    staged: &str,
+    parts: &[AssetId],
+) -> Result<(Digester, u64)> {
     let mut file = storage.stage_again(staged)?;
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     let (mut digester, mut whole, mut unflushed) = (Digester::new(lanes), 0, 0);
     for part in parts {
-        let part = match storage.open_staged(&place::resumable_name(*part)) {
-            Err(_) => return Err(Code::UploadGone.because(format!("The part {part} is not there any more."))),
-            opened => opened?,
-        };
+        let gone = || Code::UploadGone.because(format!("The part {part} is not there any more."));
+        let part = storage.find_staged(&place::resumable_name(*part))?.ok_or_else(gone)?;
         let mut at = 0;
         while let Some(block) = block(&part, at)? {
             at += block.len() as u64;
             unflushed += block.len() as u64;
+            reserved.spend(block.len() as u64)?;
             digester.update(&block);
             file.write_all(&block)?;
             if unflushed >= FLUSH_EVERY_BYTES {
@@ -223,4 +228,29 @@ fn block(file: &File, at: u64) -> Result<Option<Bytes>> {
     let read = file.read_at(&mut block, at)?;
     block.truncate(read);
     Ok((read > 0).then(|| Bytes::from(block)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infra::storage::Config;
+
+    #[test]
+    fn only_a_part_that_is_not_there_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { free_floor_bytes: 1, ..Config::default() };
+        let storage = Storage::open(dir.path(), &config, &[], &[]).unwrap();
+        let part = AssetId::random().unwrap();
+        let joined = || join(&storage, &Lanes::start(), storage.reserve(5).unwrap(), "joined", &[part]);
+        assert_eq!(joined().map(drop).unwrap_err().code, Code::UploadGone);
+        // There, but not to be opened: that may pass, and nothing is given up for it.
+        let name = place::resumable_name(part);
+        std::os::unix::fs::symlink("loop", dir.path().join("staging").join(&name)).unwrap();
+        assert_eq!(joined().map(drop).unwrap_err().code, Code::StorageUnavailable);
+        storage.unstage(&name);
+        storage.stage(&name).unwrap().write_all(b"hello").unwrap();
+        let (digester, bytes) = joined().unwrap();
+        assert_eq!((digester.finish().size_bytes, bytes), (5, 5));
+        assert_eq!(storage.set_aside_bytes(), 0);
+    }
 }

@@ -131,8 +131,7 @@ impl Ingest {
             };
             let (storage, room) = (self.storage.clone(), length_bytes);
             self.cpu.run(move || storage.reserve(room).map(drop)).await?;
-            self.record_resumable(upload.clone()).await?;
-            upload
+            self.record_joined(upload).await?
         };
         self.settled(upload).await
     }
@@ -215,6 +214,22 @@ impl Ingest {
             .write(move |tx| {
                 store::insert(tx, &upload)?;
                 this.owe_expiry(tx)
+            })
+            .await
+    }
+
+    /// Records one that is joined, unless the same was asked for at the same time: then that one.
+    async fn record_joined(&self, upload: Resumable) -> Result<Resumable> {
+        let this = self.clone();
+        self.db
+            .write(move |tx| {
+                let Resumable { user_id, by_upload_key, parts, said, .. } = &upload;
+                if let Some(before) = store::find_joined(tx, *user_id, *by_upload_key, parts, said)? {
+                    return Ok(before);
+                }
+                store::insert(tx, &upload)?;
+                this.owe_expiry(tx)?;
+                Ok(upload)
             })
             .await
     }

@@ -32,6 +32,7 @@ use crate::assets::place;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::infra::storage::Reservation;
 use crate::infra::storage::Storage;
 use crate::ingest::Ingest;
 use crate::ingest::intake::UnderWay;
@@ -103,6 +104,8 @@ struct Tail {
     digester: Option<Digester>,
     check: Option<Check>,
     unflushed_bytes: u64,
+    /// Of what was announced, what has not come yet; room for more is asked for as it comes.
+    reserved: Reservation,
 }
 
 /// A tail that is here, or away in the step under way.
@@ -133,7 +136,7 @@ impl Ingest {
             .run(move || {
                 let reserved = storage.reserve(expected)?;
                 if !is_open {
-                    return Ok((None, reserved));
+                    return Ok(None);
                 }
                 let mut file = storage.stage_again(&staged)?;
                 if file.metadata()?.len() < at {
@@ -142,18 +145,18 @@ impl Ingest {
                 file.set_len(at)?;
                 file.seek(SeekFrom::Start(at))?;
                 let check = claim.map(|claim| Check::new(claim, &lanes));
-                Ok((Some(Tail { file, storage, digester, check, unflushed_bytes: 0 }), reserved))
+                Ok(Some(Tail { file, storage, digester, check, unflushed_bytes: 0, reserved }))
             })
             .await;
         if matches!(&opened, Err(e) if e.code == Code::UploadGone) {
             tracing::error!(upload.id = %id, "an upload lost bytes that were on the disk");
             self.give_up(&mut hold, id).await?;
         }
-        let (tail, reserved) = opened?;
+        let tail = opened?;
         let (chunks, arrivals) = mpsc::channel(CHUNKS_WAITING);
         let (this, under_way) = (self.clone(), UnderWay::begin(self));
         let outcome = self.cpu.handle().spawn(async move {
-            let (_reserved, _under_way) = (reserved, under_way);
+            let _under_way = under_way;
             match tail {
                 Some(tail) => this.take_in(hold, upload, tail, arrivals).await,
                 None => took_nothing(upload, arrivals).await,
@@ -247,12 +250,15 @@ impl Ingest {
         hold.works();
         // The request is answered by what is returned; what it may still be sending has nowhere to go.
         drop(arrivals);
+        // Whoever holds the upload next must find nobody writing, however this piece ended.
+        let settled = writing.settle().await;
         if let End::Refused(error) = end {
             return Err(error);
         }
         if is_checked && !matches!(end, End::Whole) {
             return Err(ended(&end));
         }
+        settled?;
         writing.send(&mut batch).await?;
         writing.flush().await?;
         let mut tail = writing.here().await?;
@@ -352,6 +358,12 @@ impl Writing {
         Ok(())
     }
 
+    /// Waits until the step under way has ended.
+    async fn settle(&mut self) -> Result<()> {
+        self.tail = Some(self.here().await?);
+        Ok(())
+    }
+
     async fn here(&mut self) -> Result<Tail> {
         let mut tail = match (self.tail.take(), self.step.take()) {
             (Some(tail), _) => tail,
@@ -367,6 +379,7 @@ impl Writing {
 
 impl Tail {
     fn take(&mut self, batch: &Bytes) -> Result<()> {
+        self.reserved.spend(batch.len() as u64)?;
         if let Some(digester) = &mut self.digester {
             digester.update(batch);
         }
@@ -395,5 +408,86 @@ fn ended(end: &End) -> Error {
     match end {
         End::SentAway => Code::UploadLocked.because("Another request took this upload over; ask for its offset."),
         _ => Code::UploadIncomplete.because("The piece ended early; ask for the offset of the upload and go on."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::infra::storage::Config;
+
+    const STAGED: &str = "0123.resumable";
+
+    fn storage() -> (tempfile::TempDir, Storage) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { free_floor_bytes: 1, ..Config::default() };
+        let storage = Storage::open(dir.path(), &config, &[], &[]).unwrap();
+        (dir, storage)
+    }
+
+    fn tail(storage: &Storage, announced_bytes: u64) -> Tail {
+        let reserved = storage.reserve(announced_bytes).unwrap();
+        let file = storage.stage_again(STAGED).unwrap();
+        Tail { file, storage: storage.clone(), digester: None, check: None, unflushed_bytes: 0, reserved }
+    }
+
+    /// Sets everything aside that is free at this moment.
+    fn all(storage: &Storage) -> Vec<Reservation> {
+        let sizes = (0..50).rev().flat_map(|bits| [1_u64 << bits; 2]);
+        sizes.filter_map(|bytes| storage.reserve(bytes).ok()).collect()
+    }
+
+    #[test]
+    fn what_was_written_is_not_set_aside_any_more() {
+        let (_dir, storage) = storage();
+        let mut tail = tail(&storage, 300_000);
+        assert_eq!(storage.set_aside_bytes(), 300_000);
+        for left in [200_000, 100_000, 0, 0] {
+            tail.take(&Bytes::from(vec![b'x'; 100_000])).unwrap();
+            assert_eq!(storage.set_aside_bytes(), left);
+        }
+        drop(tail);
+        assert_eq!(storage.set_aside_bytes(), 0);
+    }
+
+    #[test]
+    fn a_sender_who_announced_nothing_is_refused_where_the_disk_ends() {
+        let (dir, storage) = storage();
+        let mut tail = tail(&storage, 0);
+        let batch = Bytes::from(vec![b'x'; BATCH_BYTES]);
+        // Others come and go on this disk, so it is filled up before each step.
+        let refused = (0..200).find_map(|_| {
+            let _held = all(&storage);
+            tail.take(&batch).err()
+        });
+        assert_eq!(refused.map(|e| e.code), Some(Code::DiskFull));
+        let written = fs::metadata(dir.path().join("staging").join(STAGED)).unwrap().len();
+        assert_eq!(written % BATCH_BYTES as u64, 0, "a step that was refused has written nothing");
+    }
+
+    #[tokio::test]
+    async fn a_step_that_comes_late_is_waited_for() {
+        let (dir, storage) = storage();
+        let cpu = Cpu::open(1);
+        let (release, held) = channel::<()>();
+        cpu.spawn(move || {
+            let _ = held.recv();
+        });
+        tokio::task::yield_now().await;
+        let mut writing = Writing { cpu, tail: Some(tail(&storage, 0)), step: None };
+        writing.send(&mut BytesMut::from(&b"late"[..])).await.unwrap();
+        let settling = tokio::spawn(async move {
+            writing.settle().await.unwrap();
+            writing
+        });
+        tokio::task::yield_now().await;
+        assert!(!settling.is_finished(), "the step has not begun");
+        drop(release);
+        let writing = settling.await.unwrap();
+        assert!(writing.step.is_none() && writing.tail.is_some());
+        assert_eq!(fs::read(dir.path().join("staging").join(STAGED)).unwrap(), b"late");
     }
 }
