@@ -331,7 +331,8 @@ CREATE TABLE round (
     requested_at INTEGER NOT NULL,
     completed_at INTEGER,
     input        TEXT NOT NULL DEFAULT '{}',    -- of one about many: what was asked for ...
-    outcome      TEXT NOT NULL DEFAULT '{}'     -- ... and what has come of it so far
+    outcome      TEXT NOT NULL DEFAULT '{}'     -- ... and what has come of it so far; of one about an asset,
+                                                -- what is said of it when it ended without file-processed
 ) STRICT;
 CREATE INDEX round_asset ON round (asset_id);
 CREATE INDEX round_creator ON round (creator_id, id);

@@ -137,6 +137,7 @@ fn s10_webhooks() {
         assert!(path.exists(), "this test needs {}: run packaging/test.sh", path.display());
     }
     needs("node", &["--version"], "nodejs");
+    needs("ffmpeg", &["-version"], "ffmpeg");
     needs("/usr/bin/python3", &["-c", "import requests"], "python3-requests");
     let app = Appliance::with(&[
         ("CLOAKROOM_NET__ALLOW", "127.0.0.0/8"),

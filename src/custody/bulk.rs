@@ -47,7 +47,7 @@ const LOT: usize = 50;
 #[derive(Clone, Debug)]
 pub enum Selection {
     These(Vec<AssetId>),
-    /// Those that were uploaded then, both ends included.
+    /// Those that were uploaded then, both ends included, the last one with its whole second.
     Uploaded {
         from: Instant,
         to: Instant,
@@ -116,7 +116,7 @@ impl Selection {
             Selection::These(ids) => return Ok(ids),
             Selection::Uploaded { from, to } => (from, to),
         };
-        let ids = store::uploaded_between(tx, from, to, MOST_ASSETS + 1)?;
+        let ids = store::uploaded_between(tx, from, to.end_of_second(), MOST_ASSETS + 1)?;
         if ids.len() > MOST_ASSETS as usize {
             return Err(Code::InvalidRequest
                 .because(format!("More than {MOST_ASSETS} assets were uploaded in this span: choose a shorter one.")));

@@ -61,7 +61,7 @@ impl Custody {
             let made = going.iter().map(Made::of).collect();
             self.owe(tx, &Sweep::Conversions { id, revision: asset.revision, made })?;
         }
-        self.journal.tell(tx, id, Event::FileDeleted, &json!({ "keys": told, "errors": {} }))?;
+        self.journal.tell(tx, id, Event::FileDeleted, &json!({ "keys": told }))?;
         self.assets.forget_after(tx, id);
         Ok(told)
     }
@@ -78,7 +78,7 @@ impl Custody {
                     return Ok(false);
                 }
                 store::set_trashed(tx, id, false, user)?;
-                this.journal.tell(tx, id, Event::FileUndeleted, &json!({ "keys": [ORIGINAL], "errors": {} }))?;
+                this.journal.tell(tx, id, Event::FileUndeleted, &json!({ "keys": [ORIGINAL] }))?;
                 // One that was never looked at is still going to be.
                 if asset.status == Status::Ok {
                     this.processing.open_automatic(tx, &asset, &[])?;

@@ -523,6 +523,7 @@ impl Ingest {
         if queued && assets::store::looked_at(tx, id, 1, Status::Error, &Map::<String, Value>::new(), &errors)? {
             if assets::store::is_present(tx, id, 1)? {
                 self.journal.tell(tx, id, Event::FileSaved, &json!({ "revision": 1 }))?;
+                self.processing.open_nothing(tx, id, 1)?;
             }
             self.assets.forget_after(tx, id);
         }

@@ -2,7 +2,8 @@
 //!
 //! Sniff (never trust the name), let a worker probe it, then in one transaction: OK or ERROR
 //! with the facts, `file-saved` in the journal, and a round of the processing that the
-//! settings ask for. The original is safe long before this runs; this only looks.
+//! settings ask for, or `file-processed` when nothing is to be made. The original is safe long
+//! before this runs; this only looks.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -170,6 +171,8 @@ impl Ingest {
                     journal.tell(tx, asset.id, Event::FileSaved, &json!({ "revision": asset.revision }))?;
                     if status == Status::Ok {
                         processing.open_automatic(tx, &asset, &again)?;
+                    } else {
+                        processing.open_nothing(tx, asset.id, asset.revision)?;
                     }
                 }
                 at.map_or(Ok(()), |at| at.complete(tx))

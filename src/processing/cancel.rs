@@ -5,17 +5,17 @@
 //! steps; it is told to stop after the commit, and can record nothing any more.
 //!
 //! The same happens to all rounds of an asset whose content is deleted or replaced: what is made
-//! of the old one must not appear beside the new one.
+//! of the old one must not appear beside the new one. Nobody is told that these were processed.
 
-use serde_json::json;
+use serde_json::Map;
 
 use crate::assets::AssetId;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Tx;
-use crate::journal::Event;
 use crate::processing::Processing;
 use crate::processing::Round;
+use crate::processing::RoundStatus;
 use crate::processing::store;
 
 impl Processing {
@@ -32,8 +32,7 @@ impl Processing {
                 }
                 this.end_early(tx, round, &sentence)?;
                 if let Some(asset) = before.asset_id {
-                    let detail = json!({ "job_id": round, "revision": before.revision });
-                    this.journal.tell(tx, asset, Event::FileProcessed, &detail)?;
+                    this.tell(tx, (asset, before.revision.unwrap_or_default()), Some(round))?;
                     this.assets.forget_after(tx, asset);
                 }
                 store::find(tx, round)?.ok_or_else(missing)
@@ -45,8 +44,13 @@ impl Processing {
     /// Ends all that is under way or waiting for an asset; `sentence` says why. Nothing that was begun
     /// before can be recorded after this commit.
     pub fn abandon(&self, tx: &Tx, id: AssetId, sentence: &str) -> Result<()> {
+        let outcome = Map::from_iter([
+            ("status".to_owned(), RoundStatus::Error.word().into()),
+            ("message".to_owned(), sentence.into()),
+        ]);
         for round in store::open_rounds(tx, id)? {
             self.end_early(tx, round, sentence)?;
+            store::set_outcome(tx, round, &outcome)?;
         }
         Ok(())
     }

@@ -2,8 +2,9 @@
 //!
 //! A *round* is one asked-for batch (the API calls it a job); its *steps* are processing
 //! keys. Opening a round writes it, its steps and one owed job for each step in a single
-//! transaction; the last step to end closes the round and tells `file-processed`. Rounds about
-//! many assets are kept here, too; other rooms do their work ([`Processing::open_bulk`]).
+//! transaction; the last step to end closes the round and tells `file-processed`. An asset of which
+//! nothing is to be made is told of at once. Rounds about many assets are kept here, too; other rooms
+//! do their work ([`Processing::open_bulk`]).
 //!
 //! A new processing key is one file in [`keys`] and one line in [`keys::all`].
 
@@ -96,13 +97,23 @@ impl Processing {
     }
 
     /// Opens the round that follows saving, inside the transaction that saved: what the settings
-    /// ask for, and what the content that was here before had (`again`).
+    /// ask for, and what the content that was here before had (`again`). When that is nothing, it is
+    /// told at once that all is done.
     pub fn open_automatic(&self, tx: &Tx, asset: &Asset, again: &[String]) -> Result<()> {
         let settings = self.settings.now();
         let keys = applicable(asset, &settings, |name| {
             self.config.automatic.iter().chain(again).any(|n| n == name) || settings.makes(name)
         });
-        if keys.is_empty() { Ok(()) } else { self.open(tx, asset, asset.creator_id, &keys).map(|_| ()) }
+        if keys.is_empty() {
+            return self.open_nothing(tx, asset.id, asset.revision);
+        }
+        self.open(tx, asset, asset.creator_id, &keys).map(|_| ())
+    }
+
+    /// Tells, inside the transaction that saved, that of this content nothing is to be made:
+    /// whoever waits for `file-processed` waits for every asset.
+    pub fn open_nothing(&self, tx: &Tx, id: AssetId, revision: u32) -> Result<()> {
+        self.tell(tx, (id, revision), None)
     }
 
     /// Opens a round for the keys that are known and apply; the others are ignored, as the

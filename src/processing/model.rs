@@ -94,7 +94,8 @@ pub struct Round {
     pub completed_at: Option<Instant>,
     /// Of one about many: what was asked for.
     pub input: Map<String, Value>,
-    /// Of one about many: what has come of it so far.
+    /// Of one about many: what has come of it so far. Of one about an asset: empty, unless it ended
+    /// without a `file-processed`; then what is to be said instead.
     pub outcome: Map<String, Value>,
     pub steps: Vec<Step>,
 }

@@ -29,6 +29,7 @@ use crate::processing::keys::Made;
 use crate::processing::keys::ProcessingKey;
 use crate::processing::keys::Work;
 use crate::processing::store;
+use crate::processing::store::Ended;
 use crate::support::clock::Instant;
 
 /// One processing key of one round.
@@ -137,7 +138,8 @@ impl Processing {
         Ok(())
     }
 
-    /// Ends a step; the last one of a round closes it and tells the journal.
+    /// Ends a step, and tells the journal: of an add-on that has done its work, and of the round that the
+    /// last step closes.
     pub(super) fn end(
         &self,
         tx: &Tx,
@@ -150,9 +152,21 @@ impl Processing {
         if failure.is_none() {
             asset_store::clear_error(tx, id, revision, key)?;
         }
-        if store::end_step(tx, round, key, started, failure)? {
-            self.journal.tell(tx, id, Event::FileProcessed, &json!({ "job_id": round, "revision": revision }))?;
+        let ended = store::end_step(tx, round, key, started, failure)?;
+        if ended != Ended::Nothing && failure.is_none() && keys::is_addon(key) {
+            let detail = json!({ "keys": [key], "job_id": round, "revision": revision });
+            self.journal.tell(tx, id, Event::AddonProcessed, &detail)?;
         }
-        Ok(())
+        if ended == Ended::Round { self.tell(tx, (id, revision), Some(round)) } else { Ok(()) }
+    }
+
+    /// Tells that what was to be made of an asset's content is made, or failed: by a round, or without
+    /// one because there was nothing to make.
+    pub(super) fn tell(&self, tx: &Tx, (id, revision): (AssetId, u32), round: Option<i64>) -> Result<()> {
+        let detail = match round {
+            Some(round) => json!({ "job_id": round, "revision": revision }),
+            None => json!({ "revision": revision }),
+        };
+        self.journal.tell(tx, id, Event::FileProcessed, &detail)
     }
 }

@@ -37,7 +37,7 @@ pub fn insert_bulk(tx: &Tx, user: i64, kind: &str, input: &Map<String, Value>) -
     Ok(tx.last_insert_rowid())
 }
 
-/// Writes down what has come of a round about many.
+/// Writes down what has come of a round about many, or of one that nobody was told of.
 pub fn set_outcome(tx: &Tx, round: i64, outcome: &Map<String, Value>) -> Result<()> {
     tx.prepare_cached("UPDATE round SET outcome = ?2 WHERE id = ?1")?.execute(params![round, Json(outcome)])?;
     Ok(())
@@ -116,8 +116,19 @@ pub fn cancel(tx: &Tx, round: i64, sentence: &str) -> Result<()> {
     close(tx, round).map(|_| ())
 }
 
-/// Ends a step; true when it was the last one and the round is closed with it.
-pub fn end_step(tx: &Tx, round: i64, key: &str, started: Instant, failure: Option<&str>) -> Result<bool> {
+/// What has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing: the step had ended before.
+    Nothing,
+    /// The step.
+    Step,
+    /// The step, and the round with it: it was the last one.
+    Round,
+}
+
+/// Ends a step, unless it has ended.
+pub fn end_step(tx: &Tx, round: i64, key: &str, started: Instant, failure: Option<&str>) -> Result<Ended> {
     // A step that fails stays as far as it was.
     let (status, percent) = if failure.is_some() { (RoundStatus::Error, 0) } else { (RoundStatus::Completed, 100) };
     let changed = tx
@@ -127,10 +138,11 @@ pub fn end_step(tx: &Tx, round: i64, key: &str, started: Instant, failure: Optio
              WHERE round_id = ?1 AND key = ?2 AND finished_at IS NULL",
         )?
         .execute(params![round, key, status, percent, started, tx.now(), failure])?;
-    if changed == 0 {
-        return Ok(false);
+    match changed {
+        0 => Ok(Ended::Nothing),
+        _ if close(tx, round)? => Ok(Ended::Round),
+        _ => Ok(Ended::Step),
     }
-    close(tx, round)
 }
 
 /// Gives a round the status that its steps have come to; true when it is closed with that.
@@ -248,8 +260,15 @@ mod tests {
         let (status, steps) = told(&db, id).await;
         assert_eq!((status, &steps[0]), (InProgress, &(InProgress, 40, true, none())));
         assert_eq!(steps[1..], [(InProgress, 40, true, none()), (Queued, 0, false, none())]);
-        for (key, last) in [("720p-video", false), ("hls-video", false), ("storyboard", true)] {
-            assert_eq!(db.write(move |tx| end_step(tx, id, key, tx.now(), None)).await.unwrap(), last, "{key}");
+        let ends = [
+            ("720p-video", Ended::Step),
+            ("720p-video", Ended::Nothing),
+            ("hls-video", Ended::Step),
+            ("storyboard", Ended::Round),
+            ("storyboard", Ended::Nothing),
+        ];
+        for (key, ended) in ends {
+            assert_eq!(db.write(move |tx| end_step(tx, id, key, tx.now(), None)).await.unwrap(), ended, "{key}");
         }
         assert_eq!(told(&db, id).await, (Completed, vec![(Completed, 100, true, none()); 3]));
         assert!(!db.write(move |tx| progress(tx, id, &["720p-video"], 10)).await.unwrap(), "it has ended");
@@ -270,7 +289,8 @@ mod tests {
         let cancelled = |percent, begun| (RoundStatus::Error, percent, begun, "Cancelled by x.".to_owned());
         assert_eq!(status, RoundStatus::Error);
         assert_eq!(steps, [cancelled(0, false), cancelled(30, true), (Completed, 100, true, String::new())]);
-        assert!(!db.write(move |tx| end_step(tx, id, "hls-video", tx.now(), None)).await.unwrap(), "too late");
+        let late = db.write(move |tx| end_step(tx, id, "hls-video", tx.now(), None)).await.unwrap();
+        assert_eq!(late, Ended::Nothing);
         assert_eq!(told(&db, id).await.1, steps);
     }
 }

@@ -40,6 +40,12 @@ impl Instant {
         self.0.div_euclid(1000)
     }
 
+    /// The last instant that is told as the same second: where a span ends that somebody has put
+    /// together of what they were told.
+    pub fn end_of_second(self) -> Instant {
+        Instant(self.0.div_euclid(1000).saturating_mul(1000).saturating_add(999))
+    }
+
     /// `2015-07-02T08:12:56Z`, the form of both contracts: whole seconds, always UTC.
     pub fn iso(self) -> String {
         let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
@@ -98,6 +104,10 @@ mod tests {
         assert_eq!(Instant(1_435_824_776_123).iso(), "2015-07-02T08:12:56Z");
         assert_eq!(Instant::parse("2015-07-02T08:12:56Z"), Some(Instant(1_435_824_776_000)));
         assert_eq!(Instant::parse("yesterday"), None);
+        for at in [1_435_824_776_000, 1_435_824_776_123, 1_435_824_776_999] {
+            assert_eq!(Instant(at).end_of_second(), Instant(1_435_824_776_999));
+        }
+        assert_eq!(Instant(-1).end_of_second(), Instant(-1));
     }
 
     #[test]

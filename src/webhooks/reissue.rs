@@ -49,7 +49,8 @@ impl Job for ReissueCallbacks {
 }
 
 impl Webhooks {
-    /// Begins to tell again what happened to assets that arrived in this span, ends included.
+    /// Begins to tell again what happened to assets that arrived in this span, both ends included, the
+    /// last one with its whole second.
     pub async fn reissue(&self, from: Instant, to: Instant) -> Result<()> {
         if to < from {
             return Err(Code::InvalidRequest.because("end_date lies before start_date"));
@@ -58,7 +59,7 @@ impl Webhooks {
             return Err(Code::InvalidRequest.because("start_date and end_date may lie 7 days apart at most"));
         }
         let this = self.clone();
-        let job = ReissueCallbacks { from, to, after: (from, i64::MIN) };
+        let job = ReissueCallbacks { from, to: to.end_of_second(), after: (from, i64::MIN) };
         self.0.db.write(move |tx| this.0.jobs.enqueue(tx, &job, Enqueue::default()).map(drop)).await
     }
 }

@@ -64,6 +64,29 @@ fn tokens() {
         app.get(&format!("/api/v1/auth/validate?_jwt={bad}")).refused(401, "UNAUTHORIZED");
     }
     app.get("/api/v1/auth/validate").refused(401, "UNAUTHORIZED");
+
+    // The token is asked about, whoever asks: a key of one's own makes no other text valid.
+    let ask = |path: &str, headers: &[(&str, &str)]| app.call("GET", path, headers, b"");
+    let own = ("Authorization", &*bearer);
+    for own in [AUTH, own] {
+        ask("/api/v1/auth/validate?_jwt=garbage", &[own]).refused(401, "UNAUTHORIZED");
+        ask("/api/v1/auth/validate?_jwt=", &[own]).refused(401, "UNAUTHORIZED");
+        assert_eq!(ask(&format!("/api/v1/auth/validate?_jwt={token}"), &[own]).status, 200);
+    }
+    ask("/api/v1/auth/validate", &[AUTH]).refused(401, "UNAUTHORIZED");
+    ask("/api/v1/auth/validate", &[AUTH, ("Authorization", "Bearer garbage")]).refused(401, "UNAUTHORIZED");
+    assert_eq!(ask("/api/v1/auth/validate", &[AUTH, own]).status, 200);
+
+    // Somebody else's token is theirs, also when an administrator asks about it.
+    let added = app.cli(&["user", "add", "--role", "user", "guest@example.com"]);
+    let printed = String::from_utf8(added.stdout).unwrap();
+    let password = printed.lines().find_map(|line| line.strip_prefix("password: ")).unwrap();
+    let guest = login("guest@example.com", password).json();
+    let validated = ask(&format!("/api/v1/auth/validate?_jwt={}", guest["jwt"].as_str().unwrap()), &[AUTH]).json();
+    assert_eq!(validated["user_id"], guest["user_id"]);
+    assert_ne!(guest["user_id"], said["user_id"]);
+    app.call("POST", "/api/v1/user/logout", &[own], b"");
+    ask(&format!("/api/v1/auth/validate?_jwt={token}"), &[AUTH]).refused(401, "UNAUTHORIZED");
 }
 
 #[test]

@@ -51,6 +51,23 @@ fn quality_and_background_show() {
     let weigh = |query: &str| app.get(&format!("/api/v1/assets/{photo}/conversions?{query}")).body.len();
     assert!(weigh("quality=5") < weigh("quality=95"));
     assert_eq!(weigh("quality=90"), weigh(""), "90 is what comes unasked");
+    // What lies outside is the nearest that lies inside: the very same picture.
+    let picture = |query: &str| {
+        let answer = app.get(&format!("/api/v1/assets/{photo}/conversions?resize=90,90&{query}"));
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+        (answer.header("etag"), answer.body)
+    };
+    for (outside, inside) in [
+        ("quality=0", "quality=1"),
+        ("quality=101", "quality=100"),
+        ("quality=99999999999", "quality=100"),
+        ("trim=150", "trim=100"),
+        ("sharpen=101", "sharpen=100"),
+        ("dpi=9999", "dpi=2400"),
+    ] {
+        assert!(picture(outside) == picture(inside), "{outside} is {inside}");
+    }
+    assert!(picture("quality=1").1 != picture("quality=100").1 && picture("dpi=2400").1 != picture("").1);
 
     let clear = app.keep("c.png", &png(40, 40, true));
     for (query, expected) in [
@@ -80,9 +97,9 @@ fn bad_parameters_are_named() {
         ("resize", "-5,9"),
         ("resize", "10"),
         ("resize", "1,2,3"),
-        ("quality", "0"),
-        ("quality", "101"),
+        ("quality", "-1"),
         ("quality", "high"),
+        ("trim", "1.5"),
         ("bgcolor", "zz"),
         ("bgcolor", "%23ff0000"),
         ("format", "exe"),

@@ -31,6 +31,7 @@ fn files_become_assets() {
         let id = asset["id"].as_str().unwrap();
         assert!(id.len() == 32 && id.bytes().all(|b| b"0123456789abcdef".contains(&b)), "{id}");
         assert_eq!((&asset["name"], &asset["size"]), (&json!(name), &json!(body.len())));
+        assert_eq!((&asset["status"], &asset["metadata"]), (&json!("NOT_READY"), &json!({})), "nobody has looked yet");
         let data = app.settled(id);
         assert_eq!((&data["status"], &data["content_type"]), (&json!("OK"), &json!("image/jpeg")));
         assert_eq!((&data["checksum"], &data["errors"]), (&asset["checksum"], &json!(null)));

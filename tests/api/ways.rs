@@ -133,6 +133,8 @@ fn fails(app: &Appliance, plans: Vec<Plan>, why: &str) {
     let data = ended(app, &order(app, &source.url));
     let said = data["errors"]["original"].as_str().unwrap_or_default();
     assert!(data["status"] == "ERROR" && said.contains(why) && said.ends_with('.'), "wanted {why:?}: {data}");
+    let told: Vec<_> = app.journal(data["id"].as_str().unwrap()).into_iter().map(|(event, _)| event).collect();
+    assert_eq!(told, ["file-saved", "file-processed"]);
     app.staging_empties();
 }
 

@@ -16,6 +16,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 
 import requests
@@ -106,8 +107,30 @@ def main():
         said = CAME.get(timeout=60)[0]
         heard.add((said["id"], said["event"]))
     expect((asset, "file-data-updated") in heard, True, "the first asset is told again")
+    # The second in which it was uploaded, as its data tells it.
+    at = requests.get(f"{API}/assets/{asset}/data", headers=HEADERS).json()["upload_time"]
+    again = requests.post(f"{API}/callbacks/reissue", json={"start_date": at, "end_date": at}, headers=HEADERS)
+    expect(again.status_code, 202, again.text)
+    heard = {(said["id"], said["event"]) for said in (CAME.get(timeout=60)[0] for _ in range(3))}
+    expect(heard, {(asset, event) for event in ("file-saved", "file-processed", "file-data-updated")}, "one second")
     too_long = {"start_date": "2017-06-01T00:00:00Z", "end_date": "2017-06-09T00:00:00Z"}
     expect(requests.post(f"{API}/callbacks/reissue", json=too_long, headers=HEADERS).status_code, 400, "eight days")
+
+    # Nothing is made of a text, and whoever waits for the end of it hears of it all the same.
+    note = upload("note.txt", b"some words\n")
+    expect(next_about(note, 2), ["file-saved", "file-processed"], "a text")
+
+    # A storyboard is an add-on: it is told by itself, before the job that it was made in.
+    film = upload("film.mp4", movie())
+    expect(next_about(film, 2), ["file-saved", "file-processed"], "a film")
+    asked = requests.post(f"{API}/assets/{film}/process", json={"keys": ["storyboard"]}, headers=HEADERS)
+    expect(asked.status_code, 202, asked.text)
+    expect(next_about(film, 2), ["addon-processed", "file-processed"], "a storyboard")
+    told = json.loads(SAMPLES[-1][1])
+    expect("storyboard" in told["conversions"], True, f"the storyboard is in {told}")
+    job = requests.get(f"{API}/jobs/{asked.json()['job_id']}", headers=HEADERS).json()
+    expect((job["status"], job["callback"]["event"]), ("COMPLETED", "file-processed"), "the job")
+    expect((job["callback"]["id"], job["callback"]["keys"]), (film, ["storyboard"]), "what it was about")
 
     if len(sys.argv) > 3:
         rotated = requests.post(f"{API}/callbacks/secret", headers=HEADERS).json()["secrets"]
@@ -120,14 +143,32 @@ def main():
     print(f"S10: {len(SAMPLES)} callbacks, all as promised")
 
 
-def upload(name):
+def upload(name, content=None):
     answer = requests.post(
         f"{API}/assets/new/content/original/upload",
         headers=HEADERS,
-        files={"file": (name, picture.jpeg(640, 480))},
+        files={"file": (name, content or picture.jpeg(640, 480))},
     )
     answer.raise_for_status()
     return answer.json()["assets"][0]["id"]
+
+
+def next_about(asset, count):
+    """The next events, all of which have to be about this asset."""
+    told = [CAME.get(timeout=60)[0] for _ in range(count)]
+    expect({said["id"] for said in told}, {asset}, "whom it is about")
+    return [said["event"] for said in told]
+
+
+def movie():
+    """Two seconds of ffmpeg's test picture."""
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+        subprocess.run(
+            ["ffmpeg", "-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=10:duration=2"]
+            + ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", file.name],
+            check=True,
+        )
+        return file.read()
 
 
 def verify(verifiers, samples, secret):

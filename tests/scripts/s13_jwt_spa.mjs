@@ -7,7 +7,7 @@
 import { createRequire } from "node:module";
 
 const axios = createRequire(new URL("./node/", import.meta.url))("axios");
-const [base, , email, password] = process.argv.slice(2);
+const [base, key, email, password] = process.argv.slice(2);
 const check = (holds, sentence) => {
   if (!holds) {
     console.error(sentence);
@@ -35,6 +35,10 @@ const bare = axios.create({ baseURL: `${base}/api/v1`, validateStatus: () => tru
 const validated = async (token) => (await bare.get("/auth/validate", { params: { _jwt: token } })).status;
 check((await validated(session.jwt)) === 200, "a token in the query");
 check((await validated("garbage")) === 401, "garbage");
+// A server that asks about its visitors' tokens sends its own key with every call.
+const server = axios.create({ ...bare.defaults, headers: { "X-FileSpin-Api-Key": key } });
+const asked = async (token) => (await server.get("/auth/validate", { params: { _jwt: token } })).status;
+check((await asked(session.jwt)) === 200 && (await asked("garbage")) === 401, "the token is asked about, not the key");
 
 const refused = await bare.post("/login", { email, password: "wrong" });
 check(refused.status === 401 && refused.data.status === "ERROR", JSON.stringify(refused.data));

@@ -27,6 +27,7 @@ def main(base, api_key, email, password):
             check(field in said, f"{method} login: `{field}` is missing: {said}")
     check((said["role_id"], said["role_name"], said["user_email"]) == (1, "ADMIN", email), f"who am I? {said}")
     bearer = {"Authorization": f"Bearer {said['jwt']}"}
+    key = {"X-FileSpin-Api-Key": api_key}
 
     files = {"file": ("p.jpg", picture.jpeg(60, 40), "image/jpeg")}
     uploaded = requests.post(f"{api}/assets/new/content/original/upload", headers=bearer, files=files)
@@ -42,6 +43,10 @@ def main(base, api_key, email, password):
             ("a token in the header", {"headers": bearer}, 200),
             ("a token in the query", {"params": {"_jwt": said["jwt"]}}, 200),
             ("garbage in the query", {"params": {"_jwt": "garbage"}}, 401),
+            ("garbage in the query, asked with a key", {"params": {"_jwt": "garbage"}, "headers": key}, 401),
+            ("garbage in the query, asked with a token", {"params": {"_jwt": "garbage"}, "headers": bearer}, 401),
+            ("a token in the query, asked with a key", {"params": {"_jwt": said["jwt"]}, "headers": key}, 200),
+            ("a key alone", {"headers": key}, 401),
             ("garbage in the header", {"headers": {"Authorization": "Bearer garbage"}}, 401),
             ("nothing", {}, 401),
         ):
@@ -55,7 +60,6 @@ def main(base, api_key, email, password):
     check((wrong.status_code, unknown.status_code) == (401, 401), "wrong logins are refused")
     check(wrong.json()["detail"] == unknown.json()["detail"], "in the same words whether the user exists or not")
 
-    key = {"X-FileSpin-Api-Key": api_key}
     check(requests.post(f"{api}/user/logout", headers=bearer).status_code == 200, "logging out everywhere")
     check(requests.get(validate, headers=bearer).status_code == 401, "a token from before the logout")
     check(requests.get(f"{api}/user", headers=key).status_code == 200, "keys are not logged out")

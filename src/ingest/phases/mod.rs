@@ -252,7 +252,7 @@ impl Ingest {
         let this = self.clone();
         self.db
             .write(move |tx| {
-                let detail = json!({ "keys": ["original"], "errors": {} });
+                let detail = json!({ "keys": ["original"] });
                 store::forget(tx, id)?;
                 this.journal.tell(tx, id, Event::FileDeleted, &detail)
             })
@@ -571,7 +571,7 @@ impl Run<GiveUpPhased> for Ingest {
                 let over = tx.now().since(touched_at) >= life;
                 if over {
                     store::forget(tx, job.id)?;
-                    let detail = json!({ "keys": ["original"], "errors": {} });
+                    let detail = json!({ "keys": ["original"] });
                     this.journal.tell(tx, job.id, Event::FileDeleted, &detail)?;
                 } else {
                     let run_at = Some(touched_at.plus(life));

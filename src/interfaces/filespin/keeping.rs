@@ -305,8 +305,7 @@ impl ManyAssets {
             }
             ManyAssets { start_time: Some(start), end_time: Some(end), .. } => {
                 let from = read_time("start_time", &start)?;
-                // Uploads are told in whole seconds, and kept in milliseconds.
-                let to = read_time("end_time", &end)?.plus(std::time::Duration::from_millis(999));
+                let to = read_time("end_time", &end)?;
                 let input = Map::from_iter([
                     ("start_time".to_owned(), from.iso().into()),
                     ("end_time".to_owned(), to.iso().into()),

@@ -145,13 +145,20 @@ async fn identify(accounts: &Accounts, headers: &HeaderMap) -> Result<Caller> {
     if let Some(key) = text(headers, API_KEY) {
         return accounts.by_api_key(&key).await;
     }
-    match text(headers, "authorization") {
+    match bearer(headers) {
+        Some(token) => accounts.by_bearer(&token).await,
+        None if headers.contains_key(header::AUTHORIZATION) => {
+            Err(Code::Unauthorized.because("The Authorization header has to be `Bearer TOKEN`."))
+        }
         None => Ok(Caller::Nobody),
-        Some(value) => match value.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => accounts.by_bearer(token.trim()).await,
-            _ => Err(Code::Unauthorized.because("The Authorization header has to be `Bearer TOKEN`.")),
-        },
     }
+}
+
+/// The token in `Authorization: Bearer TOKEN`.
+pub fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = text(headers, header::AUTHORIZATION.as_str())?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
 fn has_credentials(headers: &HeaderMap) -> bool {

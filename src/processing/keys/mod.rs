@@ -17,6 +17,7 @@ use crate::assets::Asset;
 use crate::assets::Conversion;
 use crate::assets::ORIGINAL;
 use crate::assets::POSTER;
+use crate::assets::STORYBOARD;
 use crate::assets::WAVEFORM;
 use crate::assets::place;
 use crate::error::Code;
@@ -43,6 +44,11 @@ pub fn all() -> impl Iterator<Item = &'static dyn ProcessingKey> {
 pub fn is_reserved(name: &str) -> bool {
     let other = [ORIGINAL, POSTER, WAVEFORM];
     all().any(|key| key.name().eq_ignore_ascii_case(name)) || other.iter().any(|other| other.eq_ignore_ascii_case(name))
+}
+
+/// Whether the contract counts this key among its add-ons, whose end is told by itself.
+pub fn is_addon(name: &str) -> bool {
+    name == STORYBOARD
 }
 
 /// These, and those of the settings.

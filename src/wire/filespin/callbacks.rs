@@ -11,9 +11,12 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::assets::AssetId;
 use crate::assets::Full;
 use crate::journal::Entry;
 use crate::journal::Event;
+use crate::processing::RoundStatus;
+use crate::processing::Step;
 use crate::settings::webhook::Dialect;
 use crate::settings::webhook::Events;
 use crate::settings::webhook::PreprEvents;
@@ -38,19 +41,19 @@ pub struct AssetEvent {
     asset: AssetData,
 }
 
-/// What is told of contents that are gone or back.
+/// What is told of contents that are gone or back, and the `callback` of a job that is over.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SmallBody {
-    /// `file-deleted` or `file-undeleted`
+    /// `file-deleted`, `file-undeleted`; of a job, `file-processed`
     event: String,
     id: String,
     keys: Vec<String>,
-    /// `OK`, `MAYBE` (some keys failed) or `ERROR`
+    /// `OK`; of a job also `MAYBE` (some keys failed) or `ERROR`
     status: &'static str,
     message: String,
     #[serde(rename = "statusMsg")]
     status_message: String,
-    /// Key and why it failed.
+    /// Of a job: key and why it failed.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(default)]
     errors: BTreeMap<String, String>,
@@ -107,25 +110,26 @@ impl SmallBody {
         }
     }
 
+    /// What is on record as gone or back, so nothing of it has failed.
     fn of(entry: &Entry) -> SmallBody {
-        let texts = |value: &Value| value.as_str().map(str::to_owned);
-        let keys: Vec<String> =
-            entry.detail.get("keys").and_then(Value::as_array).into_iter().flatten().filter_map(texts).collect();
-        let errors: BTreeMap<String, String> = entry
-            .detail
-            .get("errors")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-            .filter_map(|(key, why)| Some((key.clone(), texts(why)?)))
-            .collect();
-        let status = match keys.iter().filter(|key| !errors.contains_key(*key)).count() {
-            _ if errors.is_empty() => "OK",
-            0 => "ERROR",
-            _ => "MAYBE",
+        let keys = entry.detail.get("keys").and_then(Value::as_array);
+        let keys = keys.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        SmallBody { keys, ..SmallBody::plain(&entry.event, entry.asset_id.to_string(), "") }
+    }
+
+    /// What a job says when it is over: what it was to make, and what of that was not made.
+    pub fn processed(id: AssetId, steps: &[Step]) -> SmallBody {
+        let failed = steps.iter().filter(|step| step.status == RoundStatus::Error);
+        let errors: BTreeMap<_, _> = failed.map(|step| (step.key.clone(), step.message.clone())).collect();
+        let status = match errors.len() {
+            0 => "OK",
+            some if some < steps.len() => "MAYBE",
+            _ => "ERROR",
         };
         let message = errors.values().next().cloned().unwrap_or_default();
-        SmallBody { keys, status, errors, ..SmallBody::plain(&entry.event, entry.asset_id.to_string(), &message) }
+        let keys = steps.iter().map(|step| step.key.clone()).collect();
+        let event = Event::FileProcessed.word();
+        SmallBody { keys, status, errors, ..SmallBody::plain(event, id.to_string(), &message) }
     }
 }
 
@@ -332,15 +336,9 @@ mod tests {
     fn what_is_gone_is_told_in_few_words() {
         let id = "99d819953914402babbdeb68337ea6a3";
         assert_eq!(
-            told("file-deleted", json!({"keys": ["deepzoom"], "errors": {}})),
+            told("file-deleted", json!({"keys": ["deepzoom"]})),
             json!({"event": "file-deleted", "id": id, "keys": ["deepzoom"], "status": "OK", "message": "", "statusMsg": ""})
         );
-        let denied = "S3 Permission denied";
-        let failed = told("file-deleted", json!({"keys": ["deepzoom"], "errors": {"deepzoom": denied}}));
-        assert_eq!((&failed["status"], &failed["errors"]), (&json!("ERROR"), &json!({"deepzoom": denied})));
-        assert_eq!((&failed["message"], &failed["statusMsg"]), (&json!(denied), &json!(denied)));
-        let half = told("file-deleted", json!({"keys": ["a", "b"], "errors": {"a": denied}}));
-        assert_eq!(half["status"], "MAYBE");
         assert_eq!(told("file-undeleted", json!({}))["keys"], json!([]), "a detail without keys is no reason to fail");
         assert_eq!(told("file-saved", json!({}))["message"], "The asset is gone.");
     }

@@ -20,14 +20,15 @@ use crate::assets::Asset;
 use crate::assets::AssetId;
 use crate::assets::Conversion;
 use crate::assets::Full;
-use crate::assets::STORYBOARD;
 use crate::assets::place;
 use crate::infra::storage::Backend;
 use crate::processing::Round;
 use crate::processing::RoundStatus;
 use crate::processing::Step;
+use crate::processing::keys;
 use crate::settings::videos::CLIP_PREVIEW;
 use crate::support::clock::Instant;
+use crate::wire::filespin::callbacks::SmallBody;
 
 /// Where local content lies, in the vendor's words.
 const STORAGE_TYPE: &str = "FILESPIN";
@@ -110,8 +111,7 @@ impl From<&Full> for AssetData {
     fn from(full: &Full) -> AssetData {
         let Asset { id, revision, .. } = full.asset;
         let asset = full.asset.clone();
-        let mut metadata = asset.facts;
-        metadata.retain(|name, _| !PRIVATE_FACTS.contains(&name.as_str()));
+        let metadata = shown(asset.facts);
         AssetData {
             id: id.to_string(),
             status: asset.status.word(),
@@ -148,6 +148,12 @@ impl From<&Full> for AssetData {
     }
 }
 
+/// What everybody may know who may know of the asset.
+fn shown(mut facts: Map<String, Value>) -> Map<String, Value> {
+    facts.retain(|name, _| !PRIVATE_FACTS.contains(&name.as_str()));
+    facts
+}
+
 fn conversion(asset: &Asset, c: &Conversion) -> ConversionData {
     let place = place::conversion(asset.id, asset.revision, &c.key, c.suffix());
     ConversionData {
@@ -172,6 +178,8 @@ pub struct UploadedFile {
     size: u64,
     checksum: String,
     content_type: String,
+    /// As in the asset's data. An upload is answered before anybody has looked at the file: empty then.
+    metadata: Map<String, Value>,
     /// A small preview, for pictures and films.
     #[serde(skip_serializing_if = "Option::is_none")]
     thumbnail: Option<String>,
@@ -190,6 +198,7 @@ impl UploadedFile {
             size: asset.size_bytes,
             checksum: asset.md5.clone(),
             content_type: asset.content_type.clone(),
+            metadata: shown(asset.facts.clone()),
             thumbnail: (asset.has_picture() || asset.is_film())
                 .then(|| format!("{base}/api/v1/assets/{}/conversions?resize=200,200", asset.id)),
             duplicate_of: Vec::new(),
@@ -241,11 +250,24 @@ pub struct JobData {
     job_steps: StepsData,
     /// Of one about many: what was asked for.
     input: Map<String, Value>,
-    /// Of one about many: `total`, `done`, and `errors` by asset id; of `BULK_PROCESS` also `jobs`.
-    callback: Map<String, Value>,
+    /// Ours: how far one about many is. `total`, `done`, and `errors` by asset id; of `BULK_PROCESS` also `jobs`.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schemars(default)]
+    progress: Map<String, Value>,
+    /// Empty until it is over. Then what `file-processed` was told about; of one about many what `progress`
+    /// says at the end; of one that ended with the content it was about, `status` and `message`.
+    callback: JobCallback,
     /// `IMAGE`, `VIDEO_TRANSCODE`, `BULK_DELETE`, `BULK_PROCESS` or `PURGE`.
     #[serde(rename = "type")]
     kind: String,
+}
+
+/// What has come of a job.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum JobCallback {
+    Processed(SmallBody),
+    Outcome(Map<String, Value>),
 }
 
 /// Steps by family, then by processing key.
@@ -282,11 +304,9 @@ pub struct StepData {
 
 impl From<&Round> for JobData {
     fn from(round: &Round) -> JobData {
-        // What succeeds may have something to say, too; that stays with its step.
-        let failed = round.steps.iter().find(|s| s.status == RoundStatus::Error);
         JobData {
             status: round.status.word(),
-            message: failed.map(|s| s.message.clone()).unwrap_or_default(),
+            message: failure(round).to_owned(),
             job_id: round.id,
             asset_id: round.asset_id.map(|id| id.to_string()),
             creator_id: round.creator_id,
@@ -294,8 +314,29 @@ impl From<&Round> for JobData {
             completed_at: round.completed_at.map(Instant::iso),
             job_steps: StepsData::from(round),
             input: round.input.clone(),
-            callback: round.outcome.clone(),
+            progress: if round.asset_id.is_none() { round.outcome.clone() } else { Map::new() },
+            callback: JobCallback::from(round),
             kind: round.kind.clone(),
+        }
+    }
+}
+
+/// What succeeds may have something to say, too; that stays with its step.
+fn failure(round: &Round) -> &str {
+    round.steps.iter().find(|step| step.status == RoundStatus::Error).map_or("", |step| &step.message)
+}
+
+impl From<&Round> for JobCallback {
+    fn from(round: &Round) -> JobCallback {
+        match round.asset_id {
+            _ if round.completed_at.is_none() => JobCallback::Outcome(Map::new()),
+            _ if !round.outcome.is_empty() => JobCallback::Outcome(round.outcome.clone()),
+            Some(id) => JobCallback::Processed(SmallBody::processed(id, &round.steps)),
+            // Cancelled before anything came of it.
+            None => JobCallback::Outcome(Map::from_iter([
+                ("status".to_owned(), round.status.word().into()),
+                ("message".to_owned(), failure(round).into()),
+            ])),
         }
     }
 }
@@ -317,7 +358,7 @@ impl From<&Round> for StepsData {
         for step in &round.steps {
             let family = match &*step.key {
                 _ if round.asset_id.is_none() => &mut steps.bulk,
-                STORYBOARD => &mut steps.addons,
+                key if keys::is_addon(key) => &mut steps.addons,
                 key if key.ends_with("-video") || TRANSCODES.contains(&key) => steps.transcodes.get_or_insert_default(),
                 _ => &mut steps.conversions,
             };
@@ -345,7 +386,7 @@ mod tests {
 
     use super::*;
 
-    fn job(kind: &str, steps: &[(&str, RoundStatus, u8, Option<i64>)]) -> Value {
+    fn round(kind: &str, steps: &[(&str, RoundStatus, u8, Option<i64>)]) -> Round {
         let step = |&(key, status, percent, started): &(&str, RoundStatus, u8, Option<i64>)| Step {
             key: key.to_owned(),
             status,
@@ -358,7 +399,7 @@ mod tests {
                 _ => String::new(),
             },
         };
-        let round = Round {
+        Round {
             id: 1234,
             asset_id: (!kind.starts_with("BULK")).then(|| "99d819953914402babbdeb68337ea6a3".parse().unwrap()),
             revision: Some(1),
@@ -370,8 +411,15 @@ mod tests {
             input: Map::new(),
             outcome: Map::new(),
             steps: steps.iter().map(step).collect(),
-        };
-        serde_json::to_value(JobData::from(&round)).unwrap()
+        }
+    }
+
+    fn told(round: &Round) -> Value {
+        serde_json::to_value(JobData::from(round)).unwrap()
+    }
+
+    fn job(kind: &str, steps: &[(&str, RoundStatus, u8, Option<i64>)]) -> Value {
+        told(&round(kind, steps))
     }
 
     #[test]
@@ -414,5 +462,53 @@ mod tests {
         assert_eq!((&bulk["job_steps"], bulk.get("asset_id")), (&json!({"bulk": {"process": waiting}}), None));
         let image = job("IMAGE", &[("smart_imaging", Queued, 0, None)]);
         assert_eq!(image["job_steps"], json!({"conversions": {"smart_imaging": waiting}}));
+    }
+
+    #[test]
+    fn a_callback_is_empty_until_the_job_is_over() {
+        use RoundStatus::Completed;
+        use RoundStatus::Error;
+        use RoundStatus::InProgress;
+        let id = "99d819953914402babbdeb68337ea6a3";
+        let ended = |round: Round| Round { status: Completed, completed_at: Some(Instant(0)), ..round };
+        let (one, other) = (("360p-video", Completed, 100, None), ("hls-video", Error, 3, None));
+        let failed = "cannot be decoded";
+        for (steps, expected) in [
+            (&[one][..], json!({"status": "OK", "message": "", "statusMsg": ""})),
+            (
+                &[one, other],
+                json!({"status": "MAYBE", "message": failed, "statusMsg": failed, "errors": {"hls-video": failed}}),
+            ),
+            (
+                &[other],
+                json!({"status": "ERROR", "message": failed, "statusMsg": failed, "errors": {"hls-video": failed}}),
+            ),
+        ] {
+            let under_way = round("VIDEO_TRANSCODE", steps);
+            assert_eq!(told(&under_way)["callback"], json!({}));
+            let callback = told(&ended(under_way))["callback"].clone();
+            let keys: Vec<&str> = steps.iter().map(|step| step.0).collect();
+            assert_eq!((&callback["event"], &callback["id"]), (&json!("file-processed"), &json!(id)));
+            assert_eq!(callback["keys"], json!(keys));
+            for name in ["status", "message", "statusMsg", "errors"] {
+                assert_eq!(callback.get(name), expected.get(name), "{name} of {keys:?}");
+            }
+        }
+
+        // Nobody was told of these: what was written down instead.
+        let gone = json!({"status": "ERROR", "message": "The asset was deleted."});
+        let outcome = gone.as_object().unwrap().clone();
+        assert_eq!(told(&ended(Round { outcome, ..round("IMAGE", &[other]) }))["callback"], gone);
+
+        // One about many counts, which is no callback.
+        let counted = json!({"total": 60, "done": 50, "errors": {}});
+        let outcome = counted.as_object().unwrap().clone();
+        let bulk = Round { outcome, ..round("BULK_DELETE", &[("delete", InProgress, 83, None)]) };
+        assert_eq!((&told(&bulk)["callback"], &told(&bulk)["progress"]), (&json!({}), &counted));
+        let over = told(&ended(bulk));
+        assert_eq!((&over["callback"], &over["progress"]), (&counted, &counted));
+        let nothing = told(&ended(round("BULK_DELETE", &[("delete", Error, 0, None)])));
+        assert_eq!((nothing.get("progress"), &nothing["callback"]["message"]), (None, &json!(failed)));
+        assert_eq!(told(&round("IMAGE", &[one])).get("progress"), None);
     }
 }

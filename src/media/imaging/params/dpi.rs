@@ -1,6 +1,6 @@
 //! `dpi`: how many pixels an inch of paper gets, as written into the file.
 //!
-//! It changes no pixel. Unasked it is 72, as the contract has it. WebP and AVIF have no place
+//! It changes no pixel. Clamped to 1 … 2400; unasked it is 72, as the contract has it. WebP and AVIF have no place
 //! for it.
 
 use super::Param;
@@ -30,10 +30,10 @@ impl Param for Dpi {
     }
 
     fn parse(&self, raw: &str) -> Parsed {
-        match whole(raw) {
-            Some(n @ 1..=2400) if n == u32::from(DEFAULT) => Ok(None),
-            Some(n @ 1..=2400) => Ok(Some(Box::new(Density(n as u16)))),
-            _ => Err("must be a whole number, 1 to 2400".to_owned()),
+        match whole(raw).map(|n| n.clamp(1, 2400) as u16) {
+            Some(DEFAULT) => Ok(None),
+            Some(n) => Ok(Some(Box::new(Density(n)))),
+            None => Err("must be a whole number, 1 to 2400".to_owned()),
         }
     }
 }
@@ -54,9 +54,11 @@ mod tests {
 
     #[test]
     fn grammar() {
-        assert_eq!(Dpi.parse("0300").unwrap().map(|step| step.canonical()).as_deref(), Some("300"));
+        for (raw, canonical) in [("0300", "300"), ("0", "1"), ("2401", "2400")] {
+            assert_eq!(Dpi.parse(raw).unwrap().map(|step| step.canonical()).as_deref(), Some(canonical), "{raw}");
+        }
         assert!(Dpi.parse("72").unwrap().is_none());
-        for raw in ["", "0", "2401", "-1", "7.5", "high"] {
+        for raw in ["", "-1", "7.5", "high"] {
             assert!(Dpi.parse(raw).is_err(), "{raw}");
         }
     }

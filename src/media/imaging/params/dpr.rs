@@ -29,11 +29,11 @@ impl Param for Dpr {
 
     fn parse(&self, raw: &str) -> Parsed {
         match hundredths(raw) {
-            Some(n) if n > 0 => match n.clamp(50, 400) {
+            Some(n) if n >= 0 => match n.clamp(50, 400) {
                 100 => Ok(None),
                 n => Ok(Some(Box::new(Density(n)))),
             },
-            _ => Err("must be a number above 0, as in 2 or 1.5".to_owned()),
+            _ => Err("must be a number, as in 2 or 1.5".to_owned()),
         }
     }
 }
@@ -59,7 +59,7 @@ mod tests {
         {
             assert_eq!(Dpr.parse(raw).unwrap().map(|s| s.canonical()).as_deref(), canonical, "{raw}");
         }
-        for raw in ["", "0", "-1", "two", "1x"] {
+        for raw in ["", "-1", "two", "1x"] {
             assert!(Dpr.parse(raw).is_err(), "{raw}");
         }
     }

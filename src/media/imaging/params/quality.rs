@@ -1,11 +1,11 @@
 //! `quality=N` or `quality=auto`: how much detail a lossy format keeps.
 //!
-//! A whole number from 1 to 100; 90 when nobody asks. PNG is lossless and ignores it.
+//! A whole number, clamped to 1 … 100; 90 when nobody asks. PNG is lossless and ignores it.
 //! The default leaves no step, so that asking for 90 is the same request as not asking.
 //!
 //! `auto` is the smallest file that still looks the same: the lowest quality that keeps a score
 //! on the scale of SSIMULACRA2, where 70 is high, 80 very high and 90 beyond what can be seen.
-//! `auto,SCORE` asks for another score than the usual one.
+//! `auto,SCORE` asks for another score than the usual one, clamped to 40 … 95.
 
 use super::Param;
 use super::Parsed;
@@ -44,18 +44,18 @@ impl Param for Quality {
         let word = raw.to_ascii_lowercase();
         if let Some(score) = word.strip_prefix("auto") {
             let score = match score.strip_prefix(',') {
-                Some(score) => whole(score.trim()).and_then(|n| u8::try_from(n).ok()),
+                Some(score) => whole(score.trim()).map(|n| n.clamp(40, 95) as u8),
                 None => score.is_empty().then_some(AUTO_SCORE),
             };
             return match score {
-                Some(score @ 40..=95) => Ok(Some(Box::new(Score(score)))),
-                _ => Err("must be auto, or auto and a whole number from 40 to 95, as in auto,80".to_owned()),
+                Some(score) => Ok(Some(Box::new(Score(score)))),
+                None => Err("must be auto, or auto and a whole number from 40 to 95, as in auto,80".to_owned()),
             };
         }
-        match whole(raw).and_then(|n| u8::try_from(n).ok()) {
+        match whole(raw).map(|n| n.clamp(1, 100) as u8) {
             Some(DEFAULT) => Ok(None),
-            Some(quality @ 1..=100) => Ok(Some(Box::new(Keep(quality)))),
-            _ => Err("must be a whole number from 1 to 100, or auto".to_owned()),
+            Some(quality) => Ok(Some(Box::new(Keep(quality)))),
+            None => Err("must be a whole number from 1 to 100, or auto".to_owned()),
         }
     }
 }
@@ -93,29 +93,21 @@ mod tests {
             ("1", Some("1")),
             ("85", Some("85")),
             ("100", Some("100")),
+            ("0", Some("1")),
+            ("101", Some("100")),
+            ("256", Some("100")),
+            ("99999999999", Some("100")),
             ("090", None),
             ("90", None),
             ("auto", Some("auto")),
             ("Auto,078", Some("auto")),
             ("auto, 85", Some("auto,85")),
+            ("auto,39", Some("auto,40")),
+            ("auto,300", Some("auto,95")),
         ] {
             assert_eq!(Quality.parse(raw).unwrap().map(|s| s.canonical()).as_deref(), canonical, "{raw}");
         }
-        for raw in [
-            "0",
-            "101",
-            "256",
-            "-1",
-            "85.5",
-            "high",
-            "",
-            "99999999999",
-            "auto,",
-            "auto,39",
-            "auto,96",
-            "automatic",
-            "auto80",
-        ] {
+        for raw in ["-1", "85.5", "high", "", "auto,", "auto,-1", "auto,x", "automatic", "auto80"] {
             assert!(Quality.parse(raw).is_err(), "{raw}");
         }
     }

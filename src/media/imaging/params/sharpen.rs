@@ -1,6 +1,6 @@
 //! `sharpen`: makes edges crisper.
 //!
-//! Bare, `true`, or a strength from 0 to 100 (50 when not given), applied to the result as an
+//! Bare, `true`, or a strength, clamped to 0 … 100 (50 when not given), applied to the result as an
 //! unsharp mask of one pixel. 0 and `false` do nothing.
 
 use super::super::canvas::Canvas;
@@ -37,8 +37,8 @@ impl Param for Sharpen {
             "false" | "0" => Ok(None),
             _ => match whole(raw) {
                 Some(0) => Ok(None),
-                Some(percent @ ..=100) => Ok(Some(Box::new(Crisp { percent }))),
-                _ => Err("must be true, or a whole number from 0 to 100".to_owned()),
+                Some(percent) => Ok(Some(Box::new(Crisp { percent: percent.min(100) }))),
+                None => Err("must be true, or a whole number from 0 to 100".to_owned()),
             },
         }
     }
@@ -65,7 +65,8 @@ mod tests {
         let row: Vec<u8> = canvas.pixels()[..60].iter().step_by(3).copied().collect();
         assert_eq!((row[0], row[19]), (80, 160));
         assert!(row[9] < 75 && row[10] > 165, "{row:?}");
-        for raw in ["101", "-3", "very"] {
+        assert_eq!(Sharpen.parse("101").unwrap().map(|step| step.canonical()).as_deref(), Some("100"));
+        for raw in ["-3", "very"] {
             assert!(Sharpen.parse(raw).is_err(), "{raw}");
         }
     }

@@ -1,6 +1,6 @@
 //! `trim`: cuts off a border of one colour.
 //!
-//! Bare, `true`, or a tolerance from 0 to 100 (10 when not given): how far, in percent of a
+//! Bare, `true`, or a tolerance, clamped to 0 … 100 (10 when not given): how far, in percent of a
 //! channel's range, a pixel may differ from the corner's colour and still count as border.
 //! A picture of one colour alone is left as it is.
 //!
@@ -39,7 +39,7 @@ impl Param for Trim {
         let tolerance_percent = match raw {
             "" | "true" => DEFAULT_PERCENT,
             "false" => return Ok(None),
-            _ => whole(raw).filter(|n| *n <= 100).ok_or("must be true, or a whole number from 0 to 100")?,
+            _ => whole(raw).map(|n| n.min(100)).ok_or("must be true, or a whole number from 0 to 100")?,
         };
         Ok(Some(Box::new(Border { tolerance_percent })))
     }
@@ -65,12 +65,18 @@ mod tests {
 
     #[test]
     fn grammar() {
-        for (raw, canonical) in
-            [("", Some("10")), ("true", Some("10")), ("0", Some("0")), ("100", Some("100")), ("false", None)]
-        {
+        for (raw, canonical) in [
+            ("", Some("10")),
+            ("true", Some("10")),
+            ("0", Some("0")),
+            ("100", Some("100")),
+            ("150", Some("100")),
+            ("99999999999", Some("100")),
+            ("false", None),
+        ] {
             assert_eq!(Trim.parse(raw).unwrap().map(|s| s.canonical()).as_deref(), canonical, "{raw}");
         }
-        for raw in ["101", "-1", "much", "1.5"] {
+        for raw in ["-1", "much", "1.5"] {
             assert!(Trim.parse(raw).is_err(), "{raw}");
         }
     }
