@@ -444,3 +444,150 @@ pub fn open_homes(config: &Config) -> Result<(Homes, Db)> {
 fn open_master(data_dir: &Path) -> Result<MasterKey> {
     MasterKey::open_or_create(&data_dir.join("secret/master.key"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::accounts::Caller;
+    use crate::accounts::Role;
+    use crate::assets::AssetId;
+    use crate::config::DEFAULTS;
+    use crate::config::layers::Layers;
+    use crate::infra::db::flushes::Flushes;
+    use crate::infra::db::is_in_doubt;
+    use crate::ingest::Intake;
+    use crate::ingest::Note;
+    use crate::ingest::Taken;
+
+    const ME: Caller = Caller::Known { user_id: 1, role: Role::Admin };
+
+    /// A box on this folder, whose jobs wait. Dropping it writes nothing more.
+    async fn open(folder: &Path) -> App {
+        let mut config: Config = Layers::new(DEFAULTS).finish().unwrap().into().unwrap();
+        config.data_dir = folder.to_str().unwrap().to_owned();
+        config.storage.free_floor_bytes = 0;
+        let app = Box::pin(App::open(config, Clock::system())).await.unwrap();
+        app.introduce(FirstAdministrator::default()).await.unwrap();
+        app
+    }
+
+    async fn take(mut intake: Intake, text: &'static [u8]) -> Taken {
+        intake.write(text.into()).await.unwrap();
+        intake.finish().await.unwrap()
+    }
+
+    /// Ends the box as if the power went, after a flush that failed: what was in the log then is on the
+    /// disk, or is not. And begins anew.
+    async fn again(app: App, folder: &Path, log_bytes: Option<u64>) -> App {
+        let (db, log) = (app.db.clone(), folder.join("cloakroom.db-wal"));
+        drop(app);
+        assert!(db.is_degraded());
+        db.close().await.unwrap_err();
+        drop(db);
+        if let Some(bytes) = log_bytes {
+            fs::File::options().write(true).open(&log).unwrap().set_len(bytes).unwrap();
+        }
+        open(folder).await
+    }
+
+    fn at(folder: &Path, id: AssetId, revision: u32) -> PathBuf {
+        folder.join(place::original(id, revision).unwrap().as_str())
+    }
+
+    fn names(folder: PathBuf) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_upload_whose_commit_is_in_doubt_is_decided_by_its_row() {
+        for on_the_disk in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let (folder, flushes) = (dir.path(), Flushes::watch(dir.path()));
+            let app = open(folder).await;
+            let taken = take(app.ingest.begin("a.txt", 5).await.unwrap(), b"bytes").await;
+            let (id, log_bytes) = (taken.id, app.db.stats().wal_bytes);
+            flushes.fail();
+            let error = app.ingest.keep(&ME, vec![taken], Note::default()).await.unwrap_err();
+            assert!(is_in_doubt(&error), "{error}");
+            assert_eq!(fs::metadata(at(folder, id, 1)).unwrap().nlink(), 2, "both names are there");
+
+            let refused = take(app.ingest.begin("b.txt", 5).await.unwrap(), b"later").await;
+            let (refused_id, error) = (refused.id, app.ingest.keep(&ME, vec![refused], Note::default()).await);
+            assert!(!is_in_doubt(&error.unwrap_err()));
+            while at(folder, refused_id, 1).exists() || names(folder.join("staging")).len() > 1 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!app.is_well().await, "who watches is told");
+
+            let app = again(app, folder, (!on_the_disk).then_some(log_bytes)).await;
+            assert_eq!(names(folder.join("staging")), [""; 0]);
+            let found = app.assets.find(id).await;
+            if on_the_disk {
+                assert_eq!(found.unwrap().asset.size_bytes, 5);
+                assert_eq!(fs::read(at(folder, id, 1)).unwrap(), b"bytes");
+            } else {
+                assert_eq!(found.unwrap_err().code, Code::AssetNotFound);
+                assert!(!at(folder, id, 1).exists());
+                assert_eq!(names(folder.join("quarantine")), [place::original_name(id, 1)]);
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_replacement_whose_commit_is_in_doubt_leaves_one_content_or_the_other() {
+        for on_the_disk in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let (folder, flushes) = (dir.path(), Flushes::watch(dir.path()));
+            let app = open(folder).await;
+            let taken = take(app.ingest.begin("a.txt", 3).await.unwrap(), b"old").await;
+            let id = app.ingest.keep(&ME, vec![taken], Note::default()).await.unwrap()[0].id;
+            app.db.write(|tx| Ok(tx.execute("UPDATE asset SET status = 'OK'", [])?)).await.unwrap();
+            let taken = take(app.ingest.begin_replacing(id, "a.txt", 3).await.unwrap(), b"new").await;
+            let log_bytes = app.db.stats().wal_bytes;
+            flushes.fail();
+            let error = app.ingest.replace(&ME, taken, Note::default()).await.unwrap_err();
+            assert!(is_in_doubt(&error), "{error}");
+            for revision in [1, 2] {
+                assert!(at(folder, id, revision).exists(), "revision {revision} may be the one");
+            }
+            let app = again(app, folder, (!on_the_disk).then_some(log_bytes)).await;
+            let revision = app.assets.find(id).await.unwrap().asset.revision;
+            assert_eq!(revision, if on_the_disk { 2 } else { 1 });
+            let content: &[u8] = if on_the_disk { b"new" } else { b"old" };
+            assert_eq!(fs::read(at(folder, id, revision)).unwrap(), content);
+            assert_eq!(names(folder.join("staging")), [""; 0]);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_conversion_whose_commit_is_in_doubt_is_decided_by_its_row() {
+        for on_the_disk in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let (folder, flushes) = (dir.path(), Flushes::watch(dir.path()));
+            let app = open(folder).await;
+            let taken = take(app.ingest.begin("a.txt", 3).await.unwrap(), b"old").await;
+            let id = app.ingest.keep(&ME, vec![taken], Note::default()).await.unwrap()[0].id;
+            app.db.write(|tx| Ok(tx.execute("UPDATE asset SET status = 'OK'", [])?)).await.unwrap();
+            let taken = take(app.ingest.begin_handing_in(id, "notes", "n.txt", 5).await.unwrap(), b"notes").await;
+            let log_bytes = app.db.stats().wal_bytes;
+            flushes.fail();
+            let error = app.ingest.hand_in(&ME, taken).await.unwrap_err();
+            assert!(is_in_doubt(&error), "{error}");
+            let app = again(app, folder, (!on_the_disk).then_some(log_bytes)).await;
+            let full = app.assets.find(id).await.unwrap();
+            let handed: Vec<_> = full.conversions.iter().filter(|c| c.handed.is_some()).collect();
+            assert_eq!(handed.len(), usize::from(on_the_disk));
+            for conversion in handed {
+                let place = place::conversion(id, 1, &conversion.key, conversion.suffix()).unwrap();
+                assert_eq!(fs::read(folder.join(place.as_str())).unwrap(), b"notes");
+            }
+            assert_eq!(names(folder.join("staging")), [""; 0]);
+        }
+    }
+}

@@ -31,6 +31,7 @@ use crate::custody::Sweep;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
@@ -164,7 +165,7 @@ impl Ingest {
         noting.await.map_err(|e| Code::Internal.from("noting what was sent", e))?
     }
 
-    async fn note_sent(&self, mut taken: Taken) -> Result<String> {
+    async fn note_sent(&self, taken: Taken) -> Result<String> {
         let storage = self.storage.clone();
         self.cpu.run(move || storage.flush_names()).await?;
         let sent = Sent {
@@ -175,16 +176,18 @@ impl Ingest {
             content_type: taken.content_type.clone(),
         };
         let (id, md5) = (taken.id, sent.md5.clone());
-        let before = self
+        let noted = self
             .db
             .write(move |tx| {
                 let voucher = store::voucher(tx, id)?.filter(|v| v.expires_at > tx.now()).ok_or_else(not_expected)?;
                 store::set_sent(tx, id, Some(&sent))?;
                 Ok(voucher.sent)
             })
-            .await?;
-        taken.staged.stays = true;
-        if let Some(before) = before {
+            .await;
+        if noted.as_ref().map_or_else(is_in_doubt, |_| true) {
+            taken.staged.stay();
+        }
+        if let Some(before) = noted? {
             let storage = self.storage.clone();
             self.cpu.spawn(move || storage.unstage(&before.staged));
         }
@@ -257,7 +260,7 @@ impl Ingest {
             name,
             content_type: sent.content_type,
             checksums: Checksums { md5, sha256, size_bytes: sent.size_bytes },
-            staged: Staged { storage: self.storage.clone(), name: sent.staged, stays: true },
+            staged: Staged::that_stays(&self.storage, sent.staged),
         })
     }
 }

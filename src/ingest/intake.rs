@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -83,7 +84,7 @@ impl Taken {
             name: file.name,
             content_type: file.content_type,
             checksums: file.checksums,
-            staged: Staged { storage: storage.clone(), name: file.staged_name, stays: false },
+            staged: Staged::new(storage, file.staged_name),
         }
     }
 
@@ -98,7 +99,7 @@ impl Taken {
     ) -> Taken {
         let name = name::clean(name);
         let kind = mime::refined(mime::sniff(head), &name);
-        let staged = Staged { storage: storage.clone(), name: staged_name, stays: true };
+        let staged = Staged::that_stays(storage, staged_name);
         Taken { id, revision: 1, name, content_type: kind.content_type.to_owned(), checksums, staged }
     }
 
@@ -126,14 +127,34 @@ struct Sink {
 
 /// The name in staging; removed when dropped, unless it stays.
 pub(super) struct Staged {
-    pub storage: Storage,
+    storage: Storage,
     pub name: String,
-    pub stays: bool,
+    stays: AtomicBool,
+}
+
+impl Staged {
+    fn new(storage: &Storage, name: String) -> Staged {
+        Staged { storage: storage.clone(), name, stays: AtomicBool::new(false) }
+    }
+
+    /// One that a row knows of.
+    pub(super) fn that_stays(storage: &Storage, name: String) -> Staged {
+        Staged { storage: storage.clone(), name, stays: AtomicBool::new(true) }
+    }
+
+    /// From now on it stays where it is.
+    pub(super) fn stay(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn stays(&self) -> bool {
+        self.stays.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.stays {
+        if !self.stays() {
             self.storage.unstage(&self.name);
         }
     }
@@ -179,7 +200,7 @@ impl Ingest {
             .run(move || {
                 let reserved = storage.reserve(declared_bytes)?;
                 let file = storage.stage(&staged_name)?;
-                let staged = Staged { storage: storage.clone(), name: staged_name, stays: false };
+                let staged = Staged::new(&storage, staged_name);
                 Ok((staged, Sink { file, digester: Digester::new(&md5), unflushed_bytes: 0, storage, reserved }))
             })
             .await?;
@@ -203,7 +224,7 @@ impl Ingest {
             .run(move || {
                 let reserved = storage.reserve(more_bytes)?;
                 let (file, kept) = storage.restage(&staged_name, kept_bytes)?;
-                let staged = Staged { storage: storage.clone(), name: staged_name, stays: true };
+                let staged = Staged::that_stays(&storage, staged_name);
                 let mut digester = Digester::new(&md5);
                 let mut head = Vec::new();
                 let mut at = 0;

@@ -18,6 +18,8 @@
 //!
 //! Invariant: whoever was given an id finds the same bytes under it after any crash; bytes
 //! whose id nobody was given are never visible. Recovery looks at staging alone (`recover.rs`).
+//! The files of a row of which is not known whether it was written stay under both their names, and
+//! recovery decides by the row.
 
 mod direct;
 mod from_url;
@@ -80,6 +82,7 @@ use crate::homes::Homes;
 use crate::infra::db::Conn;
 use crate::infra::db::Db;
 use crate::infra::db::Tx;
+use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Jobs;
 use crate::infra::storage::Backend;
@@ -337,12 +340,16 @@ impl Ingest {
             })
             .await;
         let (storage, failed) = (self.storage.clone(), written.is_err());
+        if written.as_ref().is_err_and(is_in_doubt) {
+            taken.iter().for_each(|file| file.staged.stay());
+            return written;
+        }
         // Dropping `taken` forgets the names in staging; that may wait until the caller is answered.
         self.cpu.spawn(move || {
             for place in taken.iter().filter(|_| failed).filter_map(|file| file.place().ok()) {
                 storage.uncommit(&place);
             }
-            for file in taken.iter().filter(|file| !failed && file.staged.stays) {
+            for file in taken.iter().filter(|file| !failed && file.staged.stays()) {
                 storage.unstage(file.staged_name());
             }
             drop(taken);

@@ -7,10 +7,11 @@
 //! - `synchronous=FULL`: with `NORMAL` a power cut loses commits that were acknowledged.
 //! - `mmap_size=0`: a mapped page that rots or is cut off is a signal, not an error.
 //! - `trusted_schema=OFF`, `cell_size_check=ON`: a database file from elsewhere is only data.
-//! - `wal_autocheckpoint=4000` pages of 8 KiB: a checkpoint about every 32 MiB of log.
+//! - a checkpoint about every 32 MiB of log, by a hook of our own: SQLite's forgets when it fails.
 //! - readers are capped in SQL size, depth and, by the progress hook, in time: a search
 //!   written by a guest cannot hold the log open.
 
+use std::ffi::c_int;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,9 +20,11 @@ use r2d2::Pool;
 use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
+use rusqlite::ErrorCode;
 use rusqlite::OpenFlags;
 use rusqlite::backup::Backup;
 use rusqlite::backup::StepResult;
+use rusqlite::hooks::Wal;
 use rusqlite::limits::Limit;
 
 use crate::error::Code;
@@ -29,6 +32,12 @@ use crate::error::Result;
 
 /// The first SQLite without the WAL-reset corruption.
 const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// As many pages of 8 KiB the log has before it is emptied.
+const LOG_PAGES: c_int = 4000;
+
+/// How long another program that writes is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytecode steps between two looks at the deadline: well under a millisecond.
 const STEPS_PER_LOOK: i32 = 10_000;
@@ -51,7 +60,7 @@ pub(super) fn check_version(number: i32) -> Result<()> {
 pub(super) fn writer(path: &Path, sync: Sync) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.busy_timeout(PATIENCE)?;
     // The page size counts only before the first page is written.
     conn.execute_batch(
         "PRAGMA page_size=8192;
@@ -61,14 +70,46 @@ pub(super) fn writer(path: &Path, sync: Sync) -> Result<Connection> {
          PRAGMA trusted_schema=OFF;
          PRAGMA cell_size_check=ON;
          PRAGMA temp_store=MEMORY;
-         PRAGMA wal_autocheckpoint=4000;
          PRAGMA journal_size_limit=67108864;
          PRAGMA cache_size=-65536;
          PRAGMA analysis_limit=400;",
     )?;
+    conn.wal_hook(Some(empty_now_and_then));
     set_sync(&conn, sync)?;
     conn.set_prepared_statement_cache_capacity(256);
     Ok(conn)
+}
+
+/// Empties a long log after a commit. What keeps it from being emptied passes, and the next commit
+/// tries again; but where the disk fails, the commit is told of it: the log may have a gap.
+fn empty_now_and_then(log: &Wal, pages: c_int) -> rusqlite::Result<()> {
+    if pages < LOG_PAGES {
+        return Ok(());
+    }
+    match log.checkpoint() {
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Moves what a crash left in the log into the database, before anything is written behind it: the
+/// disk may never have got what the system still has in memory, and takes for flushed.
+pub(super) fn settle_log(conn: &Connection, path: &Path) -> Result<()> {
+    // Whoever else is at it (a command beside a running server) is not waited for.
+    conn.busy_timeout(Duration::ZERO)?;
+    let busy: i64 = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get(0))?;
+    conn.busy_timeout(PATIENCE)?;
+    if busy == 0 {
+        std::fs::File::open(log_of(path))?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The write-ahead log of a database.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    PathBuf::from(log)
 }
 
 /// What a commit waits for.
@@ -92,7 +133,7 @@ pub(super) fn set_sync(conn: &Connection, sync: Sync) -> Result<()> {
 pub(super) fn readers(path: &Path, count: u32) -> Result<Readers> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let manager = SqliteConnectionManager::file(path).with_flags(flags).with_init(|conn| {
-        conn.busy_timeout(Duration::from_secs(5))?;
+        conn.busy_timeout(PATIENCE)?;
         conn.execute_batch(
             "PRAGMA query_only=ON;
              PRAGMA mmap_size=0;
@@ -132,7 +173,7 @@ pub(super) fn reader(readers: &Readers, limit: Duration) -> Result<Reader> {
 /// Opens an existing file read-only without changing a byte of it or of its log.
 pub(super) fn look_only(path: &Path) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.busy_timeout(PATIENCE)?;
     Ok(conn)
 }
 

@@ -44,6 +44,7 @@ use crate::catalogue::Draft;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
@@ -201,7 +202,9 @@ impl Ingest {
             })
             .await;
         if let Err(error) = written {
-            self.storage.unstage(&row.staged_name());
+            if !is_in_doubt(&error) {
+                self.storage.unstage(&row.staged_name());
+            }
             return Err(error);
         }
         *self.phased.of(row.id).reserved.lock().unwrap_or_else(PoisonError::into_inner) = Some(reserved);
