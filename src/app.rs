@@ -449,6 +449,9 @@ fn open_master(data_dir: &Path) -> Result<MasterKey> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::MetadataExt;
+    use std::process::Command;
+
+    use tempfile::TempDir;
 
     use super::*;
     use crate::accounts::Caller;
@@ -464,7 +467,7 @@ mod tests {
 
     const ME: Caller = Caller::Known { user_id: 1, role: Role::Admin };
 
-    /// A box on this folder, whose jobs wait. Dropping it writes nothing more.
+    /// A box on this folder, whose jobs wait.
     async fn open(folder: &Path) -> App {
         let mut config: Config = Layers::new(DEFAULTS).finish().unwrap().into().unwrap();
         config.data_dir = folder.to_str().unwrap().to_owned();
@@ -479,18 +482,19 @@ mod tests {
         intake.finish().await.unwrap()
     }
 
-    /// Ends the box as if the power went, after a flush that failed: what was in the log then is on the
-    /// disk, or is not. And begins anew.
-    async fn again(app: App, folder: &Path, log_bytes: Option<u64>) -> App {
-        let (db, log) = (app.db.clone(), folder.join("cloakroom.db-wal"));
-        drop(app);
-        assert!(db.is_degraded());
-        db.close().await.unwrap_err();
-        drop(db);
+    /// What a power cut leaves after a flush that failed, opened: what was in the log of the database by then
+    /// is on the disk, or is not.
+    async fn again(folder: &Path, log_bytes: Option<u64>) -> (TempDir, App) {
+        let left = tempfile::tempdir().unwrap();
+        // Names of one file stay names of one file.
+        let copied = Command::new("cp").arg("-a").arg(folder.join(".")).arg(left.path()).status().unwrap();
+        assert!(copied.success());
         if let Some(bytes) = log_bytes {
-            fs::File::options().write(true).open(&log).unwrap().set_len(bytes).unwrap();
+            let log = fs::File::options().write(true).open(left.path().join("cloakroom.db-wal")).unwrap();
+            log.set_len(bytes).unwrap();
         }
-        open(folder).await
+        let app = open(left.path()).await;
+        (left, app)
     }
 
     fn at(folder: &Path, id: AssetId, revision: u32) -> PathBuf {
@@ -525,7 +529,8 @@ mod tests {
             }
             assert!(!app.is_well().await, "who watches is told");
 
-            let app = again(app, folder, (!on_the_disk).then_some(log_bytes)).await;
+            let (left, app) = again(folder, (!on_the_disk).then_some(log_bytes)).await;
+            let folder = left.path();
             assert_eq!(names(folder.join("staging")), [""; 0]);
             let found = app.assets.find(id).await;
             if on_the_disk {
@@ -556,7 +561,8 @@ mod tests {
             for revision in [1, 2] {
                 assert!(at(folder, id, revision).exists(), "revision {revision} may be the one");
             }
-            let app = again(app, folder, (!on_the_disk).then_some(log_bytes)).await;
+            let (left, app) = again(folder, (!on_the_disk).then_some(log_bytes)).await;
+            let folder = left.path();
             let revision = app.assets.find(id).await.unwrap().asset.revision;
             assert_eq!(revision, if on_the_disk { 2 } else { 1 });
             let content: &[u8] = if on_the_disk { b"new" } else { b"old" };
@@ -579,7 +585,8 @@ mod tests {
             flushes.fail();
             let error = app.ingest.hand_in(&ME, taken).await.unwrap_err();
             assert!(is_in_doubt(&error), "{error}");
-            let app = again(app, folder, (!on_the_disk).then_some(log_bytes)).await;
+            let (left, app) = again(folder, (!on_the_disk).then_some(log_bytes)).await;
+            let folder = left.path();
             let full = app.assets.find(id).await.unwrap();
             let handed: Vec<_> = full.conversions.iter().filter(|c| c.handed.is_some()).collect();
             assert_eq!(handed.len(), usize::from(on_the_disk));

@@ -82,7 +82,8 @@ fn stand_between() -> System {
     // SAFETY: the system's layer lives as long as the process, and so does its copy, which is leaked.
     unsafe {
         let system = ffi::sqlite3_vfs_find(ptr::null());
-        let between = ffi::sqlite3_vfs { pNext: ptr::null_mut(), zName: c"flushes".as_ptr(), xOpen: Some(open), ..*system };
+        let between =
+            ffi::sqlite3_vfs { pNext: ptr::null_mut(), zName: c"flushes".as_ptr(), xOpen: Some(open), ..*system };
         assert_eq!(ffi::sqlite3_vfs_register(Box::leak(Box::new(between)), 1), ffi::SQLITE_OK);
         System { layer: system as usize, sync: OnceLock::new(), tables: Mutex::default() }
     }

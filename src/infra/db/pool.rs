@@ -7,11 +7,10 @@
 //! - `synchronous=FULL`: with `NORMAL` a power cut loses commits that were acknowledged.
 //! - `mmap_size=0`: a mapped page that rots or is cut off is a signal, not an error.
 //! - `trusted_schema=OFF`, `cell_size_check=ON`: a database file from elsewhere is only data.
-//! - a checkpoint about every 32 MiB of log, by a hook of our own: SQLite's forgets when it fails.
+//! - `wal_autocheckpoint=0`: the writer empties the log itself, because SQLite forgets when that fails.
 //! - readers are capped in SQL size, depth and, by the progress hook, in time: a search
 //!   written by a guest cannot hold the log open.
 
-use std::ffi::c_int;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,11 +19,9 @@ use r2d2::Pool;
 use r2d2::PooledConnection;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
-use rusqlite::ErrorCode;
 use rusqlite::OpenFlags;
 use rusqlite::backup::Backup;
 use rusqlite::backup::StepResult;
-use rusqlite::hooks::Wal;
 use rusqlite::limits::Limit;
 
 use crate::error::Code;
@@ -32,9 +29,6 @@ use crate::error::Result;
 
 /// The first SQLite without the WAL-reset corruption.
 const OLDEST_SQLITE: i32 = 3_051_003;
-
-/// As many pages of 8 KiB the log has before it is emptied.
-const LOG_PAGES: c_int = 4000;
 
 /// How long another program that writes is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -70,26 +64,14 @@ pub(super) fn writer(path: &Path, sync: Sync) -> Result<Connection> {
          PRAGMA trusted_schema=OFF;
          PRAGMA cell_size_check=ON;
          PRAGMA temp_store=MEMORY;
+         PRAGMA wal_autocheckpoint=0;
          PRAGMA journal_size_limit=67108864;
          PRAGMA cache_size=-65536;
          PRAGMA analysis_limit=400;",
     )?;
-    conn.wal_hook(Some(empty_now_and_then));
     set_sync(&conn, sync)?;
     conn.set_prepared_statement_cache_capacity(256);
     Ok(conn)
-}
-
-/// Empties a long log after a commit. What keeps it from being emptied passes, and the next commit
-/// tries again; but where the disk fails, the commit is told of it: the log may have a gap.
-fn empty_now_and_then(log: &Wal, pages: c_int) -> rusqlite::Result<()> {
-    if pages < LOG_PAGES {
-        return Ok(());
-    }
-    match log.checkpoint() {
-        Err(e) if e.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) => Err(e),
-        _ => Ok(()),
-    }
 }
 
 /// Moves what a crash left in the log into the database, before anything is written behind it: the

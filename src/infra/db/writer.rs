@@ -20,6 +20,8 @@
 //! safe. So every later write is refused until a restart, which reads from the log what is whole.
 //! Of what was being committed nobody knows before whether it holds ([`is_in_doubt`]).
 
+use std::cell::Cell;
+use std::ffi::c_int;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -42,6 +44,14 @@ use crate::infra::db::tx::AfterCommit;
 use crate::infra::db::tx::Tx;
 use crate::support::clock::Clock;
 use crate::support::clock::Instant;
+
+/// How many pages of 8 KiB the log has before it is emptied: about 32 MiB.
+const LOG_PAGES: c_int = 4000;
+
+thread_local! {
+    /// Of the log of the connection that this thread writes with, after its last commit.
+    static PAGES: Cell<c_int> = const { Cell::new(0) };
+}
 
 /// The most closures in one commit: bounds how long the first waits for the last.
 const MOST: usize = 65;
@@ -151,6 +161,10 @@ impl Writer {
         let mut messages = Vec::with_capacity(MOST);
         let mut requests = Vec::with_capacity(MOST);
         let mut closers = Vec::new();
+        self.conn.wal_hook(Some(|_, pages| {
+            PAGES.set(pages);
+            Ok(())
+        }));
         while inbox.blocking_recv_many(&mut messages, MOST) > 0 {
             for message in messages.drain(..) {
                 match message {
@@ -208,6 +222,7 @@ impl Writer {
                 return;
             }
             self.commit(&mut waiting);
+            self.shorten_log();
         }
     }
 
@@ -274,6 +289,19 @@ impl Writer {
 
     fn is_degraded(&self) -> bool {
         self.counters.degraded.load(Ordering::Relaxed)
+    }
+
+    /// Empties a log that has become long. What keeps it from that passes, and the next commit tries
+    /// again, unless it is the disk.
+    fn shorten_log(&self) {
+        if PAGES.get() < LOG_PAGES || self.is_degraded() {
+            return;
+        }
+        let emptied = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(why) = emptied.map_err(Error::from) {
+            tracing::warn!(error = %why, "the log of the database could not be emptied");
+            self.judge(&why);
+        }
     }
 
     /// Moves the log into the database as far as readers let it, and refreshes statistics.

@@ -85,11 +85,7 @@ impl Vitals {
             "The disk failed beneath a commit. Nothing is written until the box is restarted: look at the disk first."
                 .clone_into(&mut database.message);
         }
-        let mut checks = vec![
-            database,
-            check("storage", storage),
-            check("media", self.workers.available()),
-        ];
+        let mut checks = vec![database, check("storage", storage), check("media", self.workers.available())];
         checks.extend(self.bucket().await);
         checks
     }
