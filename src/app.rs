@@ -457,22 +457,29 @@ mod tests {
     use crate::accounts::Caller;
     use crate::accounts::Role;
     use crate::assets::AssetId;
+    use crate::catalogue::Draft;
     use crate::config::DEFAULTS;
     use crate::config::layers::Layers;
+    use crate::infra::db::Conn;
     use crate::infra::db::flushes::Flushes;
     use crate::infra::db::is_in_doubt;
     use crate::ingest::Intake;
     use crate::ingest::Note;
     use crate::ingest::Taken;
+    use crate::support::clock::Instant;
 
     const ME: Caller = Caller::Known { user_id: 1, role: Role::Admin };
 
-    /// A box on this folder, whose jobs wait.
     async fn open(folder: &Path) -> App {
+        open_at(folder, Clock::system()).await
+    }
+
+    /// A box on this folder, whose jobs wait.
+    async fn open_at(folder: &Path, clock: Clock) -> App {
         let mut config: Config = Layers::new(DEFAULTS).finish().unwrap().into().unwrap();
         config.data_dir = folder.to_str().unwrap().to_owned();
         config.storage.free_floor_bytes = 0;
-        let app = Box::pin(App::open(config, Clock::system())).await.unwrap();
+        let app = Box::pin(App::open(config, clock)).await.unwrap();
         app.introduce(FirstAdministrator::default()).await.unwrap();
         app
     }
@@ -485,16 +492,21 @@ mod tests {
     /// What a power cut leaves after a flush that failed, opened: what was in the log of the database by then
     /// is on the disk, or is not.
     async fn again(folder: &Path, log_bytes: Option<u64>) -> (TempDir, App) {
-        let left = tempfile::tempdir().unwrap();
-        // Names of one file stay names of one file.
-        let copied = Command::new("cp").arg("-a").arg(folder.join(".")).arg(left.path()).status().unwrap();
-        assert!(copied.success());
+        let left = copy(folder);
         if let Some(bytes) = log_bytes {
             let log = fs::File::options().write(true).open(left.path().join("cloakroom.db-wal")).unwrap();
             log.set_len(bytes).unwrap();
         }
         let app = open(left.path()).await;
         (left, app)
+    }
+
+    /// What is on the disk. Names of one file stay names of one file.
+    fn copy(folder: &Path) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        let copied = Command::new("cp").arg("-a").arg(folder.join(".")).arg(copy.path()).status().unwrap();
+        assert!(copied.success());
+        copy
     }
 
     fn at(folder: &Path, id: AssetId, revision: u32) -> PathBuf {
@@ -596,5 +608,118 @@ mod tests {
             }
             assert_eq!(names(folder.join("staging")), [""; 0]);
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_quarantine_that_was_cut_off_is_gone_on_with() {
+        let text = b"nobody was told";
+        let id = AssetId::random().unwrap();
+        let name = place::original_name(id, 1);
+        // As each step of it leaves them: staged and final; in quarantine, too; final no more.
+        for steps in 0..3 {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = dir.path();
+            let _app = open(folder).await;
+            let staged = folder.join("staging").join(&name);
+            fs::write(&staged, text).unwrap();
+            if steps < 2 {
+                fs::hard_link(&staged, at(folder, id, 1)).unwrap();
+            }
+            if steps > 0 {
+                fs::hard_link(&staged, folder.join("quarantine").join(&name)).unwrap();
+            }
+            let (dir, _app) = again(folder, None).await;
+            let folder = dir.path();
+            assert_eq!(names(folder.join("staging")), [""; 0]);
+            assert!(!at(folder, id, 1).exists());
+            assert_eq!(names(folder.join("quarantine")), [&*name], "after {steps}");
+            assert_eq!(fs::read(folder.join("quarantine").join(&name)).unwrap(), text);
+        }
+    }
+
+    async fn announce(app: &App, size_bytes: u64) -> AssetId {
+        app.ingest.begin_phased(&ME, size_bytes, None, None, Draft::default()).await.unwrap().id
+    }
+
+    async fn transfer(app: &App, id: AssetId, chunk: &'static [u8]) -> crate::error::Result<u64> {
+        let mut turn = app.ingest.turn(id).await?.unwrap();
+        turn.write(chunk.into()).await?;
+        Ok(turn.settle(None, None).await?.row().offset_bytes)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_upload_in_phases_that_lost_bytes_goes_on_where_they_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = open(dir.path()).await;
+        let id = announce(&app, 10).await;
+        assert_eq!(transfer(&app, id, b"0123456").await.unwrap(), 7);
+        let staged = format!("staging/phase-{id}");
+        fs::File::options().write(true).open(dir.path().join(&staged)).unwrap().set_len(4).unwrap();
+        assert_eq!(transfer(&app, id, b"789").await.unwrap_err().code, Code::Internal, "no zeros between them");
+        let (left, app) = again(dir.path(), None).await;
+        assert_eq!(app.ingest.phased(id).await.unwrap().unwrap().offset_bytes, 4);
+        assert_eq!(transfer(&app, id, b"456789").await.unwrap(), 10);
+        let asset = app.ingest.turn(id).await.unwrap().unwrap().finish(&ME, None, false).await.unwrap();
+        assert_eq!(fs::read(at(left.path(), asset.id, 1)).unwrap(), b"0123456789");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_said_while_an_upload_is_finished_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = open(dir.path()).await;
+        let id = announce(&app, 4).await;
+        transfer(&app, id, b"text").await.unwrap();
+        // From here on the finish works with the row as it is now.
+        let turn = app.ingest.turn(id).await.unwrap().unwrap();
+        let said = Draft { name: Some("Evening".to_owned()), ..Draft::default() };
+        app.ingest.describe_phased(id, said).await.unwrap().unwrap();
+        turn.finish(&ME, None, false).await.unwrap();
+        assert_eq!(app.catalogue.find(id).await.unwrap().caption.name.as_deref(), Some("Evening"));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_clock_that_jumps_gives_up_nothing_that_was_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let began = Instant(1_800_000_000_000);
+        let clock = Clock::by_hand(began);
+        let app = open_at(dir.path(), clock.clone()).await;
+        let id = announce(&app, 9).await;
+        transfer(&app, id, b"text").await.unwrap();
+        let permit = app.ingest.announce(&ME, "a.txt", None).await.unwrap();
+        let fields = permit.fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let (intake, _) = app.ingest.begin_sent(&fields, 4).await.unwrap();
+        app.ingest.sent(take(intake, b"sent").await).await.unwrap();
+        let there = names(dir.path().join("staging"));
+        assert_eq!(there.len(), 2);
+
+        clock.advance(Duration::from_hours(400 * 24));
+        app.jobs.start(&[(Queue("save"), 1), (Sweep::QUEUE_NAME, 1)]).await.unwrap();
+        // Both have been looked at when both are owed again, later.
+        let later = clock.now();
+        let owed = move |c: &Conn| {
+            let kinds = "kind IN ('ingest.give_up_phased', 'ingest.expire_voucher')";
+            let owed = format!("SELECT count(*) FROM job WHERE {kinds} AND state = 'scheduled' AND run_at > ?1");
+            Ok(c.query_row(&owed, [later], |r| r.get::<_, i64>(0))?)
+        };
+        while app.db.read(owed).await.unwrap() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(names(dir.path().join("staging")), there);
+        assert_eq!(app.ingest.phased(id).await.unwrap().unwrap().offset_bytes, 4);
+    }
+
+    #[tokio::test]
+    async fn a_box_of_yesterday_s_clock_looks_at_what_was_owed_in_the_far_future() {
+        let dir = tempfile::tempdir().unwrap();
+        let began = Instant(1_800_000_000_000);
+        let far = open_at(dir.path(), Clock::by_hand(began.plus(Duration::from_hours(400 * 24)))).await;
+        announce(&far, 9).await;
+        far.ingest.announce(&ME, "a.txt", None).await.unwrap();
+        let left = copy(dir.path());
+        let app = open_at(left.path(), Clock::by_hand(began)).await;
+        let due = move |c: &Conn| {
+            Ok(c.query_row("SELECT count(*) FROM job WHERE run_at <= ?1", [began], |r| r.get::<_, i64>(0))?)
+        };
+        assert_eq!(app.db.read(due).await.unwrap(), 2);
     }
 }

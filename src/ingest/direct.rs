@@ -9,12 +9,13 @@
 //!
 //! Whoever holds the form may send, also without an account, until the voucher expires; what is sent
 //! again replaces what was sent before, as in any store. Only the user who was given the voucher
-//! registers. What nobody registers goes when the voucher expires; that the voucher has been is
-//! known for a week longer.
+//! registers. What nobody registers goes when the voucher expires, but not because a clock jumped
+//! (`resumable::Doubts`); that the voucher has been is known for a week longer.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+use std::time::Instant as Moment;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -47,6 +48,7 @@ use crate::ingest::Once;
 use crate::ingest::Taken;
 use crate::ingest::intake::Staged;
 use crate::ingest::name;
+use crate::ingest::phases::SLACK;
 use crate::ingest::store;
 use crate::ingest::store::Sent;
 use crate::ingest::store::Voucher;
@@ -124,7 +126,7 @@ impl Ingest {
         let fields = post_policy::form(&self.signer, &terms, now)?;
         let voucher =
             Voucher { user_id: caller.user_id(), name: name.clone(), object_key: key.clone(), expires_at, sent: None };
-        let jobs = self.jobs.clone();
+        let (jobs, longest) = (self.jobs.clone(), self.longest_voucher());
         self.db
             .write(move |tx| {
                 // An id of the past may still be cleared away after: no name of a file ever comes back.
@@ -134,7 +136,8 @@ impl Ingest {
                     return Err(Code::AssetIdExists.because("This asset id is taken; leave it out, and get a new one."));
                 }
                 let when = Enqueue { run_at: Some(expires_at), ..Enqueue::default() };
-                jobs.enqueue(tx, &ExpireVoucher { id }, when).map(|_| ())
+                jobs.enqueue(tx, &ExpireVoucher { id }, when)?;
+                jobs.pull_forward::<ExpireVoucher>(tx, longest)
             })
             .await?;
         Ok(Permit { id, name, key, bucket: BUCKET, fields, expires_in: lasts })
@@ -245,6 +248,17 @@ impl Ingest {
         kept.into_iter().next().ok_or_else(|| Code::Internal.because("a file was registered and is no asset"))
     }
 
+    /// What a wrong clock put far into the future comes back.
+    pub(super) async fn recover_vouchers(&self) -> Result<()> {
+        let (jobs, longest) = (self.jobs.clone(), self.longest_voucher());
+        self.db.write(move |tx| jobs.pull_forward::<ExpireVoucher>(tx, longest)).await
+    }
+
+    /// No voucher is looked after further ahead.
+    fn longest_voucher(&self) -> Duration {
+        REMEMBERED.max(Duration::from_secs(self.config.direct_seconds)) + SLACK
+    }
+
     /// What was sent, as if it had just been received.
     fn taken(&self, id: AssetId, name: String, sent: Sent) -> Result<Taken> {
         let broken = || Code::Internal.because("a voucher's checksums cannot be read");
@@ -268,6 +282,9 @@ impl Ingest {
 impl Run<ExpireVoucher> for Ingest {
     async fn run(&self, job: ExpireVoucher, at: &Attempt) -> Result<()> {
         let (this, at, id) = (self.clone(), at.clone(), job.id);
+        let (voucher, now) = (self.db.read(move |c| store::voucher(c, id)).await?, self.db.clock().now());
+        let is_expired = voucher.is_some_and(|voucher| voucher.expires_at <= now);
+        let is_sure = self.doubts_alone.is_sure(id, is_expired, Moment::now(), self.doubt());
         let gone = self
             .db
             .write(move |tx| {
@@ -276,6 +293,8 @@ impl Run<ExpireVoucher> for Ingest {
                 let forgotten_at = voucher.expires_at.plus(REMEMBERED);
                 let (done, next) = if tx.now() < voucher.expires_at {
                     (None, voucher.expires_at)
+                } else if !is_sure {
+                    (None, tx.now().plus(this.next_look()))
                 } else if tx.now() < forgotten_at {
                     store::set_sent(tx, id, None)?;
                     (voucher.sent, forgotten_at)
@@ -288,6 +307,9 @@ impl Run<ExpireVoucher> for Ingest {
                 Ok(done)
             })
             .await?;
+        if is_sure {
+            self.doubts_alone.forget(id);
+        }
         if let Some(sent) = gone {
             let storage = self.storage.clone();
             self.cpu

@@ -117,7 +117,7 @@ pub struct Config {
     pub phased_seconds: u64,
     /// How long an upload in pieces waits for its next piece.
     pub resumable_seconds: u64,
-    /// How long it has to have been seen as expired before it is removed.
+    /// How long anything unfinished has to have been seen as expired before it is removed.
     pub resumable_doubt_seconds: u64,
     /// With which assets a new one is compared.
     pub duplicates: Duplicates,
@@ -166,6 +166,8 @@ pub struct Ingest {
     under_way: Arc<AtomicUsize>,
     holds: Holds,
     doubts: Doubts,
+    /// The same for uploads in phases and what was sent on vouchers.
+    doubts_alone: Doubts,
     phased: Arc<Sessions>,
 }
 
@@ -234,6 +236,7 @@ impl Ingest {
             under_way: Arc::default(),
             holds: Holds::default(),
             doubts: Doubts::default(),
+            doubts_alone: Doubts::default(),
             phased: Arc::default(),
         }
     }
@@ -359,7 +362,10 @@ impl Ingest {
 
     /// Tells the catalogue and the journal of a new asset.
     fn tell_arrival(&self, tx: &Tx, asset: &Asset, arrival: &Arrival) -> Result<()> {
-        catalogue::describe(tx, asset.id, &arrival.draft, true)?;
+        // More may have been said, and answered, while an announced file was looked through.
+        let announced = if arrival.phased { phases::store::find(tx, asset.id)? } else { None };
+        let draft = announced.as_ref().map_or(&arrival.draft, |row| &row.draft);
+        catalogue::describe(tx, asset.id, draft, true)?;
         if arrival.public && !asset.content_type.starts_with("image/") {
             assets::store::set_public(tx, asset.id, &[ORIGINAL.to_owned()], true)?;
         }
