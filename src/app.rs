@@ -285,21 +285,25 @@ impl App {
 
     /// Starts the jobs and binds the listeners.
     pub async fn start(&self) -> Result<Bound> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let films = self.config.films.workers.slots.max(1);
-        let slots = [
-            (Queue("save"), cores.max(2)),
-            (RunStep::QUEUE_NAME, 1),
-            (RunFilm::QUEUE_NAME, films),
-            (Sweep::QUEUE_NAME, 2),
-            (ReissueCallbacks::QUEUE_NAME, NET_SLOTS),
-        ];
-        self.jobs.start(&slots).await?;
+        self.jobs.start(&self.slots()).await?;
         self.homes.start().await?;
         self.news.start();
         self.webhooks.start();
         self.films.look_around();
         server::bind(&self.config.http, &self.data_dir, &self.clock, self.mount())
+    }
+
+    /// How many jobs of which queue run at once.
+    fn slots(&self) -> [(Queue, usize); 5] {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let films = self.config.films.workers.slots.max(1);
+        [
+            (Queue("save"), cores.max(2)),
+            (RunStep::QUEUE_NAME, 1),
+            (RunFilm::QUEUE_NAME, films),
+            (Sweep::QUEUE_NAME, 2),
+            (ReissueCallbacks::QUEUE_NAME, NET_SLOTS),
+        ]
     }
 
     /// Whether a write commits: what the watchdog is told.
@@ -465,6 +469,7 @@ mod tests {
     use crate::infra::db::is_in_doubt;
     use crate::ingest::Intake;
     use crate::ingest::Note;
+    use crate::ingest::Repeat;
     use crate::ingest::Taken;
     use crate::support::clock::Instant;
 
@@ -693,15 +698,14 @@ mod tests {
         assert_eq!(there.len(), 2);
 
         clock.advance(Duration::from_hours(400 * 24));
-        app.jobs.start(&[(Queue("save"), 1), (Sweep::QUEUE_NAME, 1)]).await.unwrap();
-        // Both have been looked at when both are owed again, later.
+        app.jobs.start(&app.slots()).await.unwrap();
         let later = clock.now();
-        let owed = move |c: &Conn| {
+        let to_be_done = move |c: &Conn| {
             let kinds = "kind IN ('ingest.give_up_phased', 'ingest.expire_voucher')";
-            let owed = format!("SELECT count(*) FROM job WHERE {kinds} AND state = 'scheduled' AND run_at > ?1");
-            Ok(c.query_row(&owed, [later], |r| r.get::<_, i64>(0))?)
+            let now = format!("SELECT count(*) FROM job WHERE {kinds} AND NOT (state = 'scheduled' AND run_at > ?1)");
+            Ok(c.query_row(&now, [later], |r| r.get::<_, i64>(0))?)
         };
-        while app.db.read(owed).await.unwrap() < 2 {
+        while app.db.read(to_be_done).await.unwrap() > 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(names(dir.path().join("staging")), there);
@@ -721,5 +725,36 @@ mod tests {
             Ok(c.query_row("SELECT count(*) FROM job WHERE run_at <= ?1", [began], |r| r.get::<_, i64>(0))?)
         };
         assert_eq!(app.db.read(due).await.unwrap(), 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_clock_that_jumps_makes_no_second_asset_of_a_call_that_is_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::by_hand(Instant(1_800_000_000_000));
+        let app = open_at(dir.path(), clock.clone()).await;
+        for key in ["first", "second"] {
+            let Repeat::First(once) = app.ingest.repeat(&ME, key).await.unwrap() else { panic!("{key} is new") };
+            let taken = take(app.ingest.begin("a.txt", 4).await.unwrap(), b"text").await;
+            app.ingest.keep(&ME, vec![taken], Note { once: Some(once), ..Note::default() }).await.unwrap();
+            clock.advance(Duration::from_hours(400 * 24));
+        }
+        for key in ["first", "second"] {
+            assert!(matches!(app.ingest.repeat(&ME, key).await.unwrap(), Repeat::Again(_)), "{key}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_upload_in_phases_whose_file_is_gone_is_told_to_have_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = open(dir.path()).await;
+        let id = announce(&app, 4).await;
+        fs::remove_file(dir.path().join(format!("staging/phase-{id}"))).unwrap();
+        let (_left, app) = again(dir.path(), None).await;
+        assert!(app.ingest.phased(id).await.unwrap().is_none());
+        let told = app.db.read(move |c| {
+            let mut rows = c.prepare("SELECT event FROM journal WHERE asset_id = ?1 ORDER BY seq")?;
+            Ok(rows.query_map([id], |r| r.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?)
+        });
+        assert_eq!(told.await.unwrap(), ["asset-created", "file-deleted"]);
     }
 }

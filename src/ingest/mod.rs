@@ -99,6 +99,7 @@ use crate::settings::Settings;
 use crate::stills::Stills;
 use crate::support::checksum::Lanes;
 use crate::support::clock::Instant;
+use crate::support::clock::Steady;
 use crate::support::cpu::Cpu;
 use crate::support::fetch::Fetch;
 
@@ -159,6 +160,7 @@ pub struct Ingest {
     /// Signs the forms that send files straight to storage.
     signer: Signer,
     md5: Lanes,
+    steady: Steady,
     config: Config,
     /// Calls under way that brought a key.
     calls: once::UnderWay,
@@ -215,6 +217,7 @@ impl Ingest {
         fetch: Fetch,
         master: &MasterKey,
     ) -> Ingest {
+        let steady = Steady::begin(db.clock());
         Ingest {
             db,
             cpu,
@@ -231,6 +234,7 @@ impl Ingest {
             fetch,
             signer: direct::signer(master),
             md5: Lanes::start(),
+            steady,
             config,
             calls: once::UnderWay::default(),
             under_way: Arc::default(),

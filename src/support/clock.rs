@@ -89,6 +89,25 @@ impl Clock {
     }
 }
 
+/// Wall time that this process can vouch for: it does not run ahead of the process's own running time.
+/// For what must not be forgotten because a clock jumped.
+#[derive(Clone, Copy, Debug)]
+pub struct Steady {
+    began_at: Instant,
+    began: std::time::Instant,
+}
+
+impl Steady {
+    pub fn begin(clock: &Clock) -> Steady {
+        Steady { began_at: clock.now(), began: std::time::Instant::now() }
+    }
+
+    /// The wall's time, or what it would be without the jump.
+    pub fn at_most(&self, now: Instant) -> Instant {
+        now.min(self.began_at.plus(self.began.elapsed()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +117,15 @@ mod tests {
         assert_eq!(Instant(1_435_824_776_123).iso(), "2015-07-02T08:12:56Z");
         assert_eq!(Instant::parse("2015-07-02T08:12:56Z"), Some(Instant(1_435_824_776_000)));
         assert_eq!(Instant::parse("yesterday"), None);
+    }
+
+    #[test]
+    fn a_jump_ahead_is_not_vouched_for() {
+        let clock = Clock::by_hand(Instant(1_000_000));
+        let steady = Steady::begin(&clock);
+        clock.advance(Duration::from_hours(24));
+        assert!(steady.at_most(clock.now()).since(Instant(1_000_000)) < Duration::from_hours(12));
+        assert_eq!(steady.at_most(Instant(500)), Instant(500));
     }
 
     #[test]

@@ -421,7 +421,7 @@ mod tests {
         let db = db();
         let (soon, far) = (1_000_000 + 3_600_000, 1_000_000 + 3_600_001);
         let other = New { kind: "test.other", ..new(0, far, None) };
-        let ids = on(&db, |tx| Ok([enqueue(tx, &new(0, soon, None))?, enqueue(tx, &new(0, far, None))?])).await;
+        let ids = on(&db, move |tx| Ok([enqueue(tx, &new(0, soon, None))?, enqueue(tx, &new(0, far, None))?])).await;
         on(&db, move |tx| enqueue(tx, &other)).await;
         let new = new(0, 0, None);
         let pulled = on(&db, move |tx| pull_forward(tx, new.queue, new.kind, Duration::from_hours(1))).await;

@@ -47,6 +47,7 @@ use crate::catalogue::Draft;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::infra::db::Tx;
 use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Enqueue;
@@ -240,13 +241,7 @@ impl Ingest {
     pub async fn give_up_phased(&self, id: AssetId) -> Result<bool> {
         let Some(turn) = self.turn(id).await? else { return Ok(false) };
         let this = self.clone();
-        self.db
-            .write(move |tx| {
-                let detail = json!({ "keys": ["original"], "errors": {} });
-                store::forget(tx, id)?;
-                this.journal.tell(tx, id, Event::FileDeleted, &detail)
-            })
-            .await?;
+        self.db.write(move |tx| this.tell_given_up(tx, id)).await?;
         self.storage.unstage(&staged_name(id));
         self.phased.forget(id);
         drop(turn);
@@ -284,6 +279,12 @@ impl Ingest {
         }))
     }
 
+    /// It was announced, so its end is told as well.
+    fn tell_given_up(&self, tx: &Tx, id: AssetId) -> Result<()> {
+        store::forget(tx, id)?;
+        self.journal.tell(tx, id, Event::FileDeleted, &json!({ "keys": ["original"], "errors": {} }))
+    }
+
     fn phased_life(&self) -> Duration {
         Duration::from_secs(self.config.phased_seconds)
     }
@@ -316,7 +317,8 @@ impl Ingest {
         let staged = self.storage.staged()?;
         for row in rows.into_iter().filter(|row| !staged.contains(&row.staged_name())) {
             tracing::warn!(asset.id = %row.id, "the bytes of an upload in phases are gone");
-            self.db.write(move |tx| store::forget(tx, row.id)).await?;
+            let this = self.clone();
+            self.db.write(move |tx| this.tell_given_up(tx, row.id)).await?;
         }
         let this = self.clone();
         self.db.write(move |tx| this.jobs.pull_forward::<GiveUpPhased>(tx, this.phased_life() + SLACK)).await
@@ -585,9 +587,7 @@ impl Run<GiveUpPhased> for Ingest {
                 let expires_at = store::find(tx, job.id)?.map(|row| row.touched_at.plus(life));
                 let left_alone = expires_at.is_some_and(|at| at <= tx.now());
                 if is_sure && left_alone {
-                    store::forget(tx, job.id)?;
-                    let detail = json!({ "keys": ["original"], "errors": {} });
-                    this.journal.tell(tx, job.id, Event::FileDeleted, &detail)?;
+                    this.tell_given_up(tx, job.id)?;
                 } else if let Some(expires_at) = expires_at {
                     let run_at = Some(if left_alone { tx.now().plus(this.next_look()) } else { expires_at });
                     this.jobs.enqueue(tx, &job, Enqueue { run_at, ..Enqueue::default() })?;
