@@ -285,21 +285,25 @@ impl App {
 
     /// Starts the jobs and binds the listeners.
     pub async fn start(&self) -> Result<Bound> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let films = self.config.films.workers.slots.max(1);
-        let slots = [
-            (Queue("save"), cores.max(2)),
-            (RunStep::QUEUE_NAME, 1),
-            (RunFilm::QUEUE_NAME, films),
-            (Sweep::QUEUE_NAME, 2),
-            (ReissueCallbacks::QUEUE_NAME, NET_SLOTS),
-        ];
-        self.jobs.start(&slots).await?;
+        self.jobs.start(&self.slots()).await?;
         self.homes.start().await?;
         self.news.start();
         self.webhooks.start();
         self.films.look_around();
         server::bind(&self.config.http, &self.data_dir, &self.clock, self.mount())
+    }
+
+    /// How many jobs of which queue run at once.
+    fn slots(&self) -> [(Queue, usize); 5] {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let films = self.config.films.workers.slots.max(1);
+        [
+            (Queue("save"), cores.max(2)),
+            (RunStep::QUEUE_NAME, 1),
+            (RunFilm::QUEUE_NAME, films),
+            (Sweep::QUEUE_NAME, 2),
+            (ReissueCallbacks::QUEUE_NAME, NET_SLOTS),
+        ]
     }
 
     /// Whether a write commits: what the watchdog is told.
@@ -443,4 +447,314 @@ pub fn open_homes(config: &Config) -> Result<(Homes, Db)> {
 
 fn open_master(data_dir: &Path) -> Result<MasterKey> {
     MasterKey::open_or_create(&data_dir.join("secret/master.key"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::process::Command;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::accounts::Caller;
+    use crate::accounts::Role;
+    use crate::assets::AssetId;
+    use crate::catalogue::Draft;
+    use crate::config::DEFAULTS;
+    use crate::config::layers::Layers;
+    use crate::infra::db::Conn;
+    use crate::infra::db::flushes::Flushes;
+    use crate::infra::db::is_in_doubt;
+    use crate::ingest::Intake;
+    use crate::ingest::Note;
+    use crate::ingest::Repeat;
+    use crate::ingest::Taken;
+    use crate::support::clock::Instant;
+
+    const ME: Caller = Caller::Known { user_id: 1, role: Role::Admin };
+
+    async fn open(folder: &Path) -> App {
+        open_at(folder, Clock::system()).await
+    }
+
+    /// A box on this folder, whose jobs wait.
+    async fn open_at(folder: &Path, clock: Clock) -> App {
+        let mut config: Config = Layers::new(DEFAULTS).finish().unwrap().into().unwrap();
+        config.data_dir = folder.to_str().unwrap().to_owned();
+        config.storage.free_floor_bytes = 0;
+        let app = Box::pin(App::open(config, clock)).await.unwrap();
+        app.introduce(FirstAdministrator::default()).await.unwrap();
+        app
+    }
+
+    async fn take(mut intake: Intake, text: &'static [u8]) -> Taken {
+        intake.write(text.into()).await.unwrap();
+        intake.finish().await.unwrap()
+    }
+
+    /// What a power cut leaves after a flush that failed, opened: what was in the log of the database by then
+    /// is on the disk, or is not.
+    async fn again(folder: &Path, log_bytes: Option<u64>) -> (TempDir, App) {
+        let left = copy(folder);
+        if let Some(bytes) = log_bytes {
+            let log = fs::File::options().write(true).open(left.path().join("cloakroom.db-wal")).unwrap();
+            log.set_len(bytes).unwrap();
+        }
+        let app = open(left.path()).await;
+        (left, app)
+    }
+
+    /// What is on the disk. Names of one file stay names of one file.
+    fn copy(folder: &Path) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        let copied = Command::new("cp").arg("-a").arg(folder.join(".")).arg(copy.path()).status().unwrap();
+        assert!(copied.success());
+        copy
+    }
+
+    fn at(folder: &Path, id: AssetId, revision: u32) -> PathBuf {
+        folder.join(place::original(id, revision).unwrap().as_str())
+    }
+
+    fn names(folder: PathBuf) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_upload_whose_commit_is_in_doubt_is_decided_by_its_row() {
+        for on_the_disk in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let (folder, flushes) = (dir.path(), Flushes::watch(dir.path()));
+            let app = open(folder).await;
+            let taken = take(app.ingest.begin("a.txt", 5).await.unwrap(), b"bytes").await;
+            let (id, log_bytes) = (taken.id, app.db.stats().wal_bytes);
+            flushes.fail();
+            let error = app.ingest.keep(&ME, vec![taken], Note::default()).await.unwrap_err();
+            assert!(is_in_doubt(&error), "{error}");
+            assert_eq!(fs::metadata(at(folder, id, 1)).unwrap().nlink(), 2, "both names are there");
+
+            let refused = take(app.ingest.begin("b.txt", 5).await.unwrap(), b"later").await;
+            let (refused_id, error) = (refused.id, app.ingest.keep(&ME, vec![refused], Note::default()).await);
+            assert!(!is_in_doubt(&error.unwrap_err()));
+            while at(folder, refused_id, 1).exists() || names(folder.join("staging")).len() > 1 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!app.is_well().await, "who watches is told");
+
+            let (left, app) = again(folder, (!on_the_disk).then_some(log_bytes)).await;
+            let folder = left.path();
+            assert_eq!(names(folder.join("staging")), [""; 0]);
+            let found = app.assets.find(id).await;
+            if on_the_disk {
+                assert_eq!(found.unwrap().asset.size_bytes, 5);
+                assert_eq!(fs::read(at(folder, id, 1)).unwrap(), b"bytes");
+            } else {
+                assert_eq!(found.unwrap_err().code, Code::AssetNotFound);
+                assert!(!at(folder, id, 1).exists());
+                assert_eq!(names(folder.join("quarantine")), [place::original_name(id, 1)]);
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_replacement_whose_commit_is_in_doubt_leaves_one_content_or_the_other() {
+        for on_the_disk in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let (folder, flushes) = (dir.path(), Flushes::watch(dir.path()));
+            let app = open(folder).await;
+            let taken = take(app.ingest.begin("a.txt", 3).await.unwrap(), b"old").await;
+            let id = app.ingest.keep(&ME, vec![taken], Note::default()).await.unwrap()[0].id;
+            app.db.write(|tx| Ok(tx.execute("UPDATE asset SET status = 'OK'", [])?)).await.unwrap();
+            let taken = take(app.ingest.begin_replacing(id, "a.txt", 3).await.unwrap(), b"new").await;
+            let log_bytes = app.db.stats().wal_bytes;
+            flushes.fail();
+            let error = app.ingest.replace(&ME, taken, Note::default()).await.unwrap_err();
+            assert!(is_in_doubt(&error), "{error}");
+            for revision in [1, 2] {
+                assert!(at(folder, id, revision).exists(), "revision {revision} may be the one");
+            }
+            let (left, app) = again(folder, (!on_the_disk).then_some(log_bytes)).await;
+            let folder = left.path();
+            let revision = app.assets.find(id).await.unwrap().asset.revision;
+            assert_eq!(revision, if on_the_disk { 2 } else { 1 });
+            let content: &[u8] = if on_the_disk { b"new" } else { b"old" };
+            assert_eq!(fs::read(at(folder, id, revision)).unwrap(), content);
+            assert_eq!(names(folder.join("staging")), [""; 0]);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_conversion_whose_commit_is_in_doubt_is_decided_by_its_row() {
+        for on_the_disk in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let (folder, flushes) = (dir.path(), Flushes::watch(dir.path()));
+            let app = open(folder).await;
+            let taken = take(app.ingest.begin("a.txt", 3).await.unwrap(), b"old").await;
+            let id = app.ingest.keep(&ME, vec![taken], Note::default()).await.unwrap()[0].id;
+            app.db.write(|tx| Ok(tx.execute("UPDATE asset SET status = 'OK'", [])?)).await.unwrap();
+            let taken = take(app.ingest.begin_handing_in(id, "notes", "n.txt", 5).await.unwrap(), b"notes").await;
+            let log_bytes = app.db.stats().wal_bytes;
+            flushes.fail();
+            let error = app.ingest.hand_in(&ME, taken).await.unwrap_err();
+            assert!(is_in_doubt(&error), "{error}");
+            let (left, app) = again(folder, (!on_the_disk).then_some(log_bytes)).await;
+            let folder = left.path();
+            let full = app.assets.find(id).await.unwrap();
+            let handed: Vec<_> = full.conversions.iter().filter(|c| c.handed.is_some()).collect();
+            assert_eq!(handed.len(), usize::from(on_the_disk));
+            for conversion in handed {
+                let place = place::conversion(id, 1, &conversion.key, conversion.suffix()).unwrap();
+                assert_eq!(fs::read(folder.join(place.as_str())).unwrap(), b"notes");
+            }
+            assert_eq!(names(folder.join("staging")), [""; 0]);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_quarantine_that_was_cut_off_is_gone_on_with() {
+        let text = b"nobody was told";
+        let id = AssetId::random().unwrap();
+        let name = place::original_name(id, 1);
+        // As each step of it leaves them: staged and final; in quarantine, too; final no more.
+        for steps in 0..3 {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = dir.path();
+            let _app = open(folder).await;
+            let staged = folder.join("staging").join(&name);
+            fs::write(&staged, text).unwrap();
+            if steps < 2 {
+                fs::hard_link(&staged, at(folder, id, 1)).unwrap();
+            }
+            if steps > 0 {
+                fs::hard_link(&staged, folder.join("quarantine").join(&name)).unwrap();
+            }
+            let (dir, _app) = again(folder, None).await;
+            let folder = dir.path();
+            assert_eq!(names(folder.join("staging")), [""; 0]);
+            assert!(!at(folder, id, 1).exists());
+            assert_eq!(names(folder.join("quarantine")), [&*name], "after {steps}");
+            assert_eq!(fs::read(folder.join("quarantine").join(&name)).unwrap(), text);
+        }
+    }
+
+    async fn announce(app: &App, size_bytes: u64) -> AssetId {
+        app.ingest.begin_phased(&ME, size_bytes, None, None, Draft::default()).await.unwrap().id
+    }
+
+    async fn transfer(app: &App, id: AssetId, chunk: &'static [u8]) -> crate::error::Result<u64> {
+        let mut turn = app.ingest.turn(id).await?.unwrap();
+        turn.write(chunk.into()).await?;
+        Ok(turn.settle(None, None).await?.row().offset_bytes)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_upload_in_phases_that_lost_bytes_goes_on_where_they_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = open(dir.path()).await;
+        let id = announce(&app, 10).await;
+        assert_eq!(transfer(&app, id, b"0123456").await.unwrap(), 7);
+        let staged = format!("staging/phase-{id}");
+        fs::File::options().write(true).open(dir.path().join(&staged)).unwrap().set_len(4).unwrap();
+        assert_eq!(transfer(&app, id, b"789").await.unwrap_err().code, Code::Internal, "no zeros between them");
+        let (left, app) = again(dir.path(), None).await;
+        assert_eq!(app.ingest.phased(id).await.unwrap().unwrap().offset_bytes, 4);
+        assert_eq!(transfer(&app, id, b"456789").await.unwrap(), 10);
+        let asset = app.ingest.turn(id).await.unwrap().unwrap().finish(&ME, None, false).await.unwrap();
+        assert_eq!(fs::read(at(left.path(), asset.id, 1)).unwrap(), b"0123456789");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_said_while_an_upload_is_finished_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = open(dir.path()).await;
+        let id = announce(&app, 4).await;
+        transfer(&app, id, b"text").await.unwrap();
+        // From here on the finish works with the row as it is now.
+        let turn = app.ingest.turn(id).await.unwrap().unwrap();
+        let said = Draft { name: Some("Evening".to_owned()), ..Draft::default() };
+        app.ingest.describe_phased(id, said).await.unwrap().unwrap();
+        turn.finish(&ME, None, false).await.unwrap();
+        assert_eq!(app.catalogue.find(id).await.unwrap().caption.name.as_deref(), Some("Evening"));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_clock_that_jumps_gives_up_nothing_that_was_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let began = Instant(1_800_000_000_000);
+        let clock = Clock::by_hand(began);
+        let app = open_at(dir.path(), clock.clone()).await;
+        let id = announce(&app, 9).await;
+        transfer(&app, id, b"text").await.unwrap();
+        let permit = app.ingest.announce(&ME, "a.txt", None).await.unwrap();
+        let fields = permit.fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let (intake, _) = app.ingest.begin_sent(&fields, 4).await.unwrap();
+        app.ingest.sent(take(intake, b"sent").await).await.unwrap();
+        let there = names(dir.path().join("staging"));
+        assert_eq!(there.len(), 2);
+
+        clock.advance(Duration::from_hours(400 * 24));
+        app.jobs.start(&app.slots()).await.unwrap();
+        let later = clock.now();
+        let to_be_done = move |c: &Conn| {
+            let kinds = "kind IN ('ingest.give_up_phased', 'ingest.expire_voucher')";
+            let now = format!("SELECT count(*) FROM job WHERE {kinds} AND NOT (state = 'scheduled' AND run_at > ?1)");
+            Ok(c.query_row(&now, [later], |r| r.get::<_, i64>(0))?)
+        };
+        while app.db.read(to_be_done).await.unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(names(dir.path().join("staging")), there);
+        assert_eq!(app.ingest.phased(id).await.unwrap().unwrap().offset_bytes, 4);
+    }
+
+    #[tokio::test]
+    async fn a_box_of_yesterday_s_clock_looks_at_what_was_owed_in_the_far_future() {
+        let dir = tempfile::tempdir().unwrap();
+        let began = Instant(1_800_000_000_000);
+        let far = open_at(dir.path(), Clock::by_hand(began.plus(Duration::from_hours(400 * 24)))).await;
+        announce(&far, 9).await;
+        far.ingest.announce(&ME, "a.txt", None).await.unwrap();
+        let left = copy(dir.path());
+        let app = open_at(left.path(), Clock::by_hand(began)).await;
+        let due = move |c: &Conn| {
+            Ok(c.query_row("SELECT count(*) FROM job WHERE run_at <= ?1", [began], |r| r.get::<_, i64>(0))?)
+        };
+        assert_eq!(app.db.read(due).await.unwrap(), 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_clock_that_jumps_makes_no_second_asset_of_a_call_that_is_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::by_hand(Instant(1_800_000_000_000));
+        let app = open_at(dir.path(), clock.clone()).await;
+        for key in ["first", "second"] {
+            let Repeat::First(once) = app.ingest.repeat(&ME, key).await.unwrap() else { panic!("{key} is new") };
+            let taken = take(app.ingest.begin("a.txt", 4).await.unwrap(), b"text").await;
+            app.ingest.keep(&ME, vec![taken], Note { once: Some(once), ..Note::default() }).await.unwrap();
+            clock.advance(Duration::from_hours(400 * 24));
+        }
+        for key in ["first", "second"] {
+            assert!(matches!(app.ingest.repeat(&ME, key).await.unwrap(), Repeat::Again(_)), "{key}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_upload_in_phases_whose_file_is_gone_is_told_to_have_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = open(dir.path()).await;
+        let id = announce(&app, 4).await;
+        fs::remove_file(dir.path().join(format!("staging/phase-{id}"))).unwrap();
+        let (_left, app) = again(dir.path(), None).await;
+        assert!(app.ingest.phased(id).await.unwrap().is_none());
+        let told = app.db.read(move |c| {
+            let mut rows = c.prepare("SELECT event FROM journal WHERE asset_id = ?1 ORDER BY seq")?;
+            Ok(rows.query_map([id], |r| r.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?)
+        });
+        assert_eq!(told.await.unwrap(), ["asset-created", "file-deleted"]);
+    }
 }

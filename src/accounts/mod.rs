@@ -20,7 +20,10 @@ mod tests;
 mod token;
 mod totp;
 
+use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -74,6 +77,8 @@ pub struct Accounts {
     by_key: moka::sync::Cache<(CredentialKind, [u8; 32]), Option<Holder>>,
     by_user: moka::sync::Cache<i64, Option<Holder>>,
     by_access_id: moka::sync::Cache<String, Option<Signer>>,
+    /// How often something was changed. What was read before a change is not remembered after it.
+    changes: Arc<AtomicU64>,
 }
 
 /// What is remembered of a user.
@@ -138,6 +143,7 @@ impl Accounts {
             by_key: moka::sync::Cache::builder().max_capacity(1024).time_to_live(REMEMBERED).build(),
             by_user: moka::sync::Cache::builder().max_capacity(1024).time_to_live(REMEMBERED).build(),
             by_access_id: moka::sync::Cache::builder().max_capacity(1024).time_to_live(REMEMBERED).build(),
+            changes: Arc::default(),
         }
     }
 
@@ -193,7 +199,7 @@ impl Accounts {
         let holder = if let Some(known) = self.by_key.get(&(kind, lookup)) {
             known
         } else {
-            let now = self.clock.now();
+            let (now, read_at) = (self.clock.now(), self.changes.load(Ordering::SeqCst));
             let found = self.db.read(move |c| store::by_credential(c, kind, &lookup, now)).await?;
             let holder = found.map(|(user, key_id, scopes)| {
                 let caller = match kind {
@@ -203,7 +209,7 @@ impl Accounts {
                 };
                 Holder { caller, epoch: user.token_epoch, enabled: user.enabled }
             });
-            self.by_key.insert((kind, lookup), holder.clone());
+            self.remember(&self.by_key, (kind, lookup), holder.clone(), read_at);
             holder
         };
         holder.map(let_in).transpose()
@@ -215,9 +221,10 @@ impl Accounts {
         let known = if let Some(known) = self.by_user.get(&claims.sub) {
             known
         } else {
+            let read_at = self.changes.load(Ordering::SeqCst);
             let user = self.db.read(move |c| store::find(c, claims.sub)).await?;
             let known = user.map(|u| Holder { caller: Caller::of(&u), epoch: u.token_epoch, enabled: u.enabled });
-            self.by_user.insert(claims.sub, known.clone());
+            self.remember(&self.by_user, claims.sub, known.clone(), read_at);
             known
         };
         let holder = known.ok_or_else(unknown)?;
@@ -231,13 +238,13 @@ impl Accounts {
         if let Some(known) = self.by_access_id.get(access_id) {
             return Ok(known);
         }
-        let (asked, now) = (access_id.to_owned(), self.clock.now());
+        let (asked, now, read_at) = (access_id.to_owned(), self.clock.now(), self.changes.load(Ordering::SeqCst));
         let found = self.db.read(move |c| store::signer(c, &asked, now)).await?;
         let signer = found.map(|(user, sealed)| Signer {
             caller: Caller::of(&user),
             api_keys: sealed.iter().filter_map(|s| self.master.open(s).ok()).collect(),
         });
-        self.by_access_id.insert(access_id.to_owned(), signer.clone());
+        self.remember(&self.by_access_id, access_id.to_owned(), signer.clone(), read_at);
         Ok(signer)
     }
 
@@ -345,10 +352,25 @@ impl Accounts {
         self.master.open(sealed)
     }
 
+    /// Believes what was read when there had been so many changes, unless there was another since.
+    fn remember<K, V>(&self, cache: &moka::sync::Cache<K, V>, key: K, value: V, read_at: u64)
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        // Looked at afterwards: a change that comes later yet forgets it itself.
+        cache.insert(key.clone(), value);
+        if self.changes.load(Ordering::SeqCst) != read_at {
+            cache.invalidate(&key);
+        }
+    }
+
     /// What makes a change hold at once, to be done when it is committed.
     fn forgetting(&self) -> impl FnOnce() + Send + 'static {
         let (by_key, by_user, by_access_id) = (self.by_key.clone(), self.by_user.clone(), self.by_access_id.clone());
+        let changes = Arc::clone(&self.changes);
         move || {
+            changes.fetch_add(1, Ordering::SeqCst);
             by_key.invalidate_all();
             by_user.invalidate_all();
             by_access_id.invalidate_all();

@@ -27,6 +27,10 @@ pub enum Permission {
     /// An upload key, from a page that may use it.
     HandIn,
     ReadAsset,
+    /// To make, change and delete collections of one's own. Whoever may read does, but no token.
+    OwnCollection,
+    /// To sign links with one's own key, which outlive a token: so no token does.
+    SignLink,
     CreateAsset,
     /// As `CreateAsset`; or an upload key.
     CreateAssetOrHandIn,
@@ -159,7 +163,7 @@ impl Permission {
             Permission::Anyone => "ANYONE",
             Permission::OwnAccount => "OWN_ACCOUNT",
             Permission::HandIn => "UPLOAD_KEY",
-            Permission::ReadAsset => "READ_ASSET",
+            Permission::ReadAsset | Permission::OwnCollection | Permission::SignLink => "READ_ASSET",
             Permission::CreateAsset | Permission::CreateAssetOrHandIn | Permission::ResumeUpload => "CREATE_ASSET",
             Permission::EditAsset | Permission::EditAssetOrHandedIn => "EDIT_ASSET",
             Permission::DistributeAsset => "DISTRIBUTE_ASSET",
@@ -207,7 +211,11 @@ impl Role {
 
     pub fn may(self, what: Permission) -> bool {
         match what {
-            Permission::Anyone | Permission::OwnAccount | Permission::ReadAsset => true,
+            Permission::Anyone
+            | Permission::OwnAccount
+            | Permission::ReadAsset
+            | Permission::OwnCollection
+            | Permission::SignLink => true,
             // That is for who brings an upload key, which is less than a role.
             Permission::HandIn => false,
             Permission::DistributeAsset
@@ -505,6 +513,11 @@ mod tests {
         assert!(!with(Role::User, "assets assets_publish").may(publish), "no token does more than its user");
         assert!(with(Role::User, "assets").may(Permission::ReadAsset));
         assert!(!with(Role::Admin, "collections").may(Permission::ReadAsset));
+        for what in [Permission::OwnCollection, Permission::SignLink] {
+            assert!(Role::ALL.into_iter().all(|role| role.may(what)), "{what:?}");
+            let all = Scope::ALL.into_iter().collect();
+            assert!(!Caller::Token { user_id: 7, role: Role::Admin, key_id: 3, scopes: all }.may(what), "{what:?}");
+        }
         let all = Scope::ALL.into_iter().collect::<Scopes>();
         assert_eq!(Scopes::parse(&format!("{all} nonsense")), all);
         let admin = with(Role::Admin, &all.to_string());

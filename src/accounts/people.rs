@@ -191,6 +191,11 @@ impl Accounts {
 
     /// Changes what is said about a user.
     pub async fn change(&self, user: i64, change: Change) -> Result<Person> {
+        self.change_with(user, change, None).await
+    }
+
+    /// The same and, if there is one, with another password, or neither.
+    async fn change_with(&self, user: i64, change: Change, password_hash: Option<String>) -> Result<Person> {
         check(&change)?;
         let forget = self.forgetting();
         self.db
@@ -207,6 +212,9 @@ impl Accounts {
                     user.token_epoch += 1;
                 }
                 store::update(tx, &user)?;
+                if let Some(hash) = password_hash {
+                    store::set_password(tx, user.id, &hash)?;
+                }
                 somebody_in_charge(tx)?;
                 tx.after_commit(forget);
                 Ok(())
@@ -237,18 +245,7 @@ impl Accounts {
             Some(password) => Some(self.hashed(password).await?),
             None => None,
         };
-        let person = self.change(user, change).await?;
-        if let Some(hash) = hash {
-            let forget = self.forgetting();
-            self.db
-                .write(move |tx| {
-                    store::set_password(tx, user, &hash)?;
-                    tx.after_commit(forget);
-                    Ok(())
-                })
-                .await?;
-        }
-        Ok(person)
+        self.change_with(user, change, hash).await
     }
 
     /// Ends every token of a user.

@@ -12,6 +12,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::path::PathBuf;
 
 use ring::aead;
 use ring::hmac;
@@ -37,16 +38,16 @@ impl MasterKey {
             }
             Ok(_) => MasterKey::derive(&fs::read(path)?),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let dir = path.parent().unwrap_or(Path::new("."));
+                fs::create_dir_all(dir)?;
+                fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
                 let bytes: [u8; 32] = id::random()?;
-                if let Some(dir) = path.parent() {
-                    fs::create_dir_all(dir)?;
-                    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
-                    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-                    file.write_all(&bytes)?;
-                    file.sync_all()?;
-                    fs::File::open(dir)?.sync_all()?;
+                put_once(path, &bytes)?;
+                for folder in [Some(dir), dir.parent()].into_iter().flatten() {
+                    fs::File::open(folder)?.sync_all()?;
                 }
-                MasterKey::derive(&bytes)
+                // Somebody else may have been first.
+                MasterKey::derive(&fs::read(path)?)
             }
             Err(e) => Err(e.into()),
         }
@@ -102,6 +103,20 @@ impl MasterKey {
     }
 }
 
+/// Writes a file that appears whole, or not at all. One that is there stays.
+fn put_once(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(format!(".{}", id::hex(&id::random::<8>()?)));
+    let partial = PathBuf::from(partial);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+    let linked = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&partial, path));
+    fs::remove_file(&partial)?;
+    match linked {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +140,9 @@ mod tests {
         let sealed = MasterKey::open_or_create(&path).unwrap().seal("x").unwrap();
         assert_eq!(MasterKey::open_or_create(&path).unwrap().open(&sealed).unwrap(), "x");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+        put_once(&path, &[1; 32]).unwrap();
+        assert_eq!(MasterKey::open_or_create(&path).unwrap().open(&sealed).unwrap(), "x", "the first one stays");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(MasterKey::open_or_create(&path).is_err());
     }

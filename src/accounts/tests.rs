@@ -337,3 +337,34 @@ async fn people_are_found() {
     let (people, total) = accounts.people(Filter::default(), Page { offset: 1, limit: 1 }).await.unwrap();
     assert_eq!((people.len(), total, &*people[0].user.email), (1, 3, "per%cent@example.com"));
 }
+
+#[tokio::test]
+async fn what_was_read_before_a_revocation_is_not_believed_after_it() {
+    let room = room();
+    let (user, keys) = add(&room, "ada", Role::Admin).await;
+    let accounts = &room.accounts;
+    let key = (CredentialKind::Api, accounts.master.lookup(&keys.api_key));
+    let read_at = accounts.changes.load(Ordering::SeqCst);
+    let holder = Holder { caller: Caller::of(&user), epoch: 0, enabled: true };
+    accounts.remember(&accounts.by_key, key, Some(holder.clone()), read_at);
+    assert!(accounts.by_key.get(&key).is_some());
+    accounts.log_out(user.id).await.unwrap();
+    assert!(accounts.by_key.get(&key).is_none());
+    accounts.remember(&accounts.by_key, key, Some(holder), read_at);
+    assert!(accounts.by_key.get(&key).is_none(), "read before, remembered after");
+}
+
+#[tokio::test]
+async fn a_change_of_oneself_is_made_whole() {
+    let room = room();
+    let (user, _) = add(&room, "ada", Role::Admin).await;
+    let change = Change { first_name: Some("Augusta".into()), ..Change::default() };
+    let from = Network::of(HOME);
+    let writes = room.accounts.db.stats().writes;
+    let new = Some("another horse, correct".to_owned());
+    let person = room.accounts.change_self(user.id, change, Some(PASSWORD.into()), new, from).await.unwrap();
+    assert_eq!(room.accounts.db.stats().writes, writes + 1, "name and password in one transaction");
+    assert_eq!(person.user.first_name, "Augusta");
+    log_in(&room, "ada", "another horse, correct", None, HOME).await.unwrap();
+    assert_eq!(code(log_in(&room, "ada", PASSWORD, None, ELSEWHERE).await), Code::Unauthorized);
+}

@@ -9,12 +9,13 @@
 //!
 //! Whoever holds the form may send, also without an account, until the voucher expires; what is sent
 //! again replaces what was sent before, as in any store. Only the user who was given the voucher
-//! registers. What nobody registers goes when the voucher expires; that the voucher has been is
-//! known for a week longer.
+//! registers. What nobody registers goes when the voucher expires, but not because a clock jumped
+//! (`resumable::Doubts`); that the voucher has been is known for a week longer.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+use std::time::Instant as Moment;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -31,6 +32,7 @@ use crate::custody::Sweep;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
@@ -46,6 +48,7 @@ use crate::ingest::Once;
 use crate::ingest::Taken;
 use crate::ingest::intake::Staged;
 use crate::ingest::name;
+use crate::ingest::phases::SLACK;
 use crate::ingest::store;
 use crate::ingest::store::Sent;
 use crate::ingest::store::Voucher;
@@ -123,7 +126,7 @@ impl Ingest {
         let fields = post_policy::form(&self.signer, &terms, now)?;
         let voucher =
             Voucher { user_id: caller.user_id(), name: name.clone(), object_key: key.clone(), expires_at, sent: None };
-        let jobs = self.jobs.clone();
+        let (jobs, longest) = (self.jobs.clone(), self.longest_voucher());
         self.db
             .write(move |tx| {
                 // An id of the past may still be cleared away after: no name of a file ever comes back.
@@ -133,7 +136,8 @@ impl Ingest {
                     return Err(Code::AssetIdExists.because("This asset id is taken; leave it out, and get a new one."));
                 }
                 let when = Enqueue { run_at: Some(expires_at), ..Enqueue::default() };
-                jobs.enqueue(tx, &ExpireVoucher { id }, when).map(|_| ())
+                jobs.enqueue(tx, &ExpireVoucher { id }, when)?;
+                jobs.pull_forward::<ExpireVoucher>(tx, longest)
             })
             .await?;
         Ok(Permit { id, name, key, bucket: BUCKET, fields, expires_in: lasts })
@@ -164,7 +168,7 @@ impl Ingest {
         noting.await.map_err(|e| Code::Internal.from("noting what was sent", e))?
     }
 
-    async fn note_sent(&self, mut taken: Taken) -> Result<String> {
+    async fn note_sent(&self, taken: Taken) -> Result<String> {
         let storage = self.storage.clone();
         self.cpu.run(move || storage.flush_names()).await?;
         let sent = Sent {
@@ -175,16 +179,18 @@ impl Ingest {
             content_type: taken.content_type.clone(),
         };
         let (id, md5) = (taken.id, sent.md5.clone());
-        let before = self
+        let noted = self
             .db
             .write(move |tx| {
                 let voucher = store::voucher(tx, id)?.filter(|v| v.expires_at > tx.now()).ok_or_else(not_expected)?;
                 store::set_sent(tx, id, Some(&sent))?;
                 Ok(voucher.sent)
             })
-            .await?;
-        taken.staged.stays = true;
-        if let Some(before) = before {
+            .await;
+        if noted.as_ref().map_or_else(is_in_doubt, |_| true) {
+            taken.staged.stay();
+        }
+        if let Some(before) = noted? {
             let storage = self.storage.clone();
             self.cpu.spawn(move || storage.unstage(&before.staged));
         }
@@ -240,6 +246,17 @@ impl Ingest {
         kept.into_iter().next().ok_or_else(|| Code::Internal.because("a file was registered and is no asset"))
     }
 
+    /// What a wrong clock put far into the future comes back.
+    pub(super) async fn recover_vouchers(&self) -> Result<()> {
+        let (jobs, longest) = (self.jobs.clone(), self.longest_voucher());
+        self.db.write(move |tx| jobs.pull_forward::<ExpireVoucher>(tx, longest)).await
+    }
+
+    /// No voucher is looked after further ahead.
+    fn longest_voucher(&self) -> Duration {
+        REMEMBERED.max(Duration::from_secs(self.config.direct_seconds)) + SLACK
+    }
+
     /// What was sent, as if it had just been received.
     fn taken(&self, id: AssetId, name: String, sent: Sent) -> Result<Taken> {
         let broken = || Code::Internal.because("a voucher's checksums cannot be read");
@@ -255,7 +272,7 @@ impl Ingest {
             name,
             content_type: sent.content_type,
             checksums: Checksums { md5, sha256, size_bytes: sent.size_bytes },
-            staged: Staged { storage: self.storage.clone(), cpu: self.cpu.clone(), name: sent.staged, stays: true },
+            staged: Staged::that_stays(&self.storage, &self.cpu, sent.staged),
         })
     }
 }
@@ -263,6 +280,9 @@ impl Ingest {
 impl Run<ExpireVoucher> for Ingest {
     async fn run(&self, job: ExpireVoucher, at: &Attempt) -> Result<()> {
         let (this, at, id) = (self.clone(), at.clone(), job.id);
+        let (voucher, now) = (self.db.read(move |c| store::voucher(c, id)).await?, self.db.clock().now());
+        let is_expired = voucher.is_some_and(|voucher| voucher.expires_at <= now);
+        let is_sure = self.doubts_alone.is_sure(id, is_expired, Moment::now(), self.doubt());
         let gone = self
             .db
             .write(move |tx| {
@@ -271,6 +291,8 @@ impl Run<ExpireVoucher> for Ingest {
                 let forgotten_at = voucher.expires_at.plus(REMEMBERED);
                 let (done, next) = if tx.now() < voucher.expires_at {
                     (None, voucher.expires_at)
+                } else if !is_sure {
+                    (None, tx.now().plus(this.next_look()))
                 } else if tx.now() < forgotten_at {
                     store::set_sent(tx, id, None)?;
                     (voucher.sent, forgotten_at)
@@ -283,6 +305,9 @@ impl Run<ExpireVoucher> for Ingest {
                 Ok(done)
             })
             .await?;
+        if is_sure {
+            self.doubts_alone.forget(id);
+        }
         if let Some(sent) = gone {
             let storage = self.storage.clone();
             self.cpu

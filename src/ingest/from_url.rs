@@ -39,6 +39,7 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::infra::db::Tx;
+use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
@@ -480,6 +481,9 @@ impl Ingest {
                 Ok(wanted)
             })
             .await;
+        if written.as_ref().is_err_and(is_in_doubt) {
+            return written.map(drop);
+        }
         let (storage, kept) = (self.storage.clone(), matches!(written, Ok(true)));
         let staged = taken.staged_name().to_owned();
         self.cpu

@@ -23,6 +23,7 @@ use crate::custody::Sweep;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Tx;
+use crate::infra::db::is_in_doubt;
 use crate::ingest::Ingest;
 use crate::ingest::Intake;
 use crate::ingest::Taken;
@@ -121,6 +122,10 @@ impl Ingest {
         let (this, id) = (self.clone(), taken.id);
         let written = self.db.write(move |tx| this.record_conversion(tx, user, id, &conversion)).await;
         let (storage, failed) = (self.storage.clone(), written.is_err());
+        if written.as_ref().is_err_and(is_in_doubt) {
+            taken.staged.stay();
+            return written;
+        }
         self.cpu.spawn(move || {
             if failed {
                 storage.uncommit(&at);

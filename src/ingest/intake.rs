@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -83,7 +84,7 @@ impl Taken {
             name: file.name,
             content_type: file.content_type,
             checksums: file.checksums,
-            staged: Staged { storage: storage.clone(), cpu: cpu.clone(), name: file.staged_name, stays: false },
+            staged: Staged::new(storage, cpu, file.staged_name),
         }
     }
 
@@ -99,7 +100,7 @@ impl Taken {
     ) -> Taken {
         let name = name::clean(name);
         let kind = mime::refined(mime::sniff(head), &name);
-        let staged = Staged { storage: storage.clone(), cpu: cpu.clone(), name: staged_name, stays: true };
+        let staged = Staged::that_stays(storage, cpu, staged_name);
         Taken { id, revision: 1, name, content_type: kind.content_type.to_owned(), checksums, staged }
     }
 
@@ -127,16 +128,36 @@ struct Sink {
 
 /// The name in staging; removed when dropped, unless it stays.
 pub(super) struct Staged {
-    pub storage: Storage,
+    storage: Storage,
     /// Where a large file may be removed that is dropped where nobody may block.
-    pub cpu: Cpu,
+    cpu: Cpu,
     pub name: String,
-    pub stays: bool,
+    stays: AtomicBool,
+}
+
+impl Staged {
+    fn new(storage: &Storage, cpu: &Cpu, name: String) -> Staged {
+        Staged { storage: storage.clone(), cpu: cpu.clone(), name, stays: AtomicBool::new(false) }
+    }
+
+    /// One that a row knows of.
+    pub(super) fn that_stays(storage: &Storage, cpu: &Cpu, name: String) -> Staged {
+        Staged { storage: storage.clone(), cpu: cpu.clone(), name, stays: AtomicBool::new(true) }
+    }
+
+    /// From now on it stays where it is.
+    pub(super) fn stay(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn stays(&self) -> bool {
+        self.stays.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if self.stays {
+        if self.stays() {
             return;
         }
         // The name is free at once; giving the blocks of a large file back takes its time.
@@ -191,7 +212,7 @@ impl Ingest {
             .run(move || {
                 let reserved = storage.reserve(declared_bytes)?;
                 let file = storage.stage(&staged_name)?;
-                let staged = Staged { storage: storage.clone(), cpu, name: staged_name, stays: false };
+                let staged = Staged::new(&storage, &cpu, staged_name);
                 Ok((staged, Sink { file, digester: Digester::new(&md5), unflushed_bytes: 0, storage, reserved }))
             })
             .await?;
@@ -215,7 +236,7 @@ impl Ingest {
             .run(move || {
                 let reserved = storage.reserve(more_bytes)?;
                 let (file, kept) = storage.restage(&staged_name, kept_bytes)?;
-                let staged = Staged { storage: storage.clone(), cpu, name: staged_name, stays: true };
+                let staged = Staged::that_stays(&storage, &cpu, staged_name);
                 let mut digester = Digester::new(&md5);
                 let mut head = Vec::new();
                 let mut at = 0;
@@ -380,7 +401,7 @@ mod tests {
         tokio::task::yield_now().await;
         for (name, stays) in [("one", false), ("two", true)] {
             storage.stage(name).unwrap();
-            drop(Staged { storage: storage.clone(), cpu: cpu.clone(), name: name.to_owned(), stays });
+            drop(Staged { storage: storage.clone(), cpu: cpu.clone(), name: name.to_owned(), stays: stays.into() });
         }
         let staged = storage.staged().unwrap();
         assert!(staged.len() == 2 && staged[0].starts_with("tmp-") && staged[1] == "two", "{staged:?}");

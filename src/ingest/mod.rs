@@ -18,6 +18,8 @@
 //!
 //! Invariant: whoever was given an id finds the same bytes under it after any crash; bytes
 //! whose id nobody was given are never visible. Recovery looks at staging alone (`recover.rs`).
+//! The files of a row of which is not known whether it was written stay under both their names, and
+//! recovery decides by the row.
 
 mod direct;
 mod from_url;
@@ -80,6 +82,7 @@ use crate::homes::Homes;
 use crate::infra::db::Conn;
 use crate::infra::db::Db;
 use crate::infra::db::Tx;
+use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Jobs;
 use crate::infra::storage::Backend;
@@ -96,6 +99,7 @@ use crate::settings::Settings;
 use crate::stills::Stills;
 use crate::support::checksum::Lanes;
 use crate::support::clock::Instant;
+use crate::support::clock::Steady;
 use crate::support::cpu::Cpu;
 use crate::support::fetch::Fetch;
 
@@ -114,7 +118,7 @@ pub struct Config {
     pub phased_seconds: u64,
     /// How long an upload in pieces waits for its next piece.
     pub resumable_seconds: u64,
-    /// How long it has to have been seen as expired before it is removed.
+    /// How long anything unfinished has to have been seen as expired before it is removed.
     pub resumable_doubt_seconds: u64,
     /// With which assets a new one is compared.
     pub duplicates: Duplicates,
@@ -156,6 +160,7 @@ pub struct Ingest {
     /// Signs the forms that send files straight to storage.
     signer: Signer,
     md5: Lanes,
+    steady: Steady,
     config: Config,
     /// Calls under way that brought a key.
     calls: once::UnderWay,
@@ -163,6 +168,8 @@ pub struct Ingest {
     under_way: Arc<AtomicUsize>,
     holds: Holds,
     doubts: Doubts,
+    /// The same for uploads in phases and what was sent on vouchers.
+    doubts_alone: Doubts,
     phased: Arc<Sessions>,
 }
 
@@ -210,6 +217,7 @@ impl Ingest {
         fetch: Fetch,
         master: &MasterKey,
     ) -> Ingest {
+        let steady = Steady::begin(db.clock());
         Ingest {
             db,
             cpu,
@@ -226,11 +234,13 @@ impl Ingest {
             fetch,
             signer: direct::signer(master),
             md5: Lanes::start(),
+            steady,
             config,
             calls: once::UnderWay::default(),
             under_way: Arc::default(),
             holds: Holds::default(),
             doubts: Doubts::default(),
+            doubts_alone: Doubts::default(),
             phased: Arc::default(),
         }
     }
@@ -337,12 +347,16 @@ impl Ingest {
             })
             .await;
         let (storage, failed) = (self.storage.clone(), written.is_err());
+        if written.as_ref().is_err_and(is_in_doubt) {
+            taken.iter().for_each(|file| file.staged.stay());
+            return written;
+        }
         // Dropping `taken` forgets the names in staging; that may wait until the caller is answered.
         self.cpu.spawn(move || {
             for place in taken.iter().filter(|_| failed).filter_map(|file| file.place().ok()) {
                 storage.uncommit(&place);
             }
-            for file in taken.iter().filter(|file| !failed && file.staged.stays) {
+            for file in taken.iter().filter(|file| !failed && file.staged.stays()) {
                 storage.unstage(file.staged_name());
             }
             drop(taken);
@@ -352,7 +366,10 @@ impl Ingest {
 
     /// Tells the catalogue and the journal of a new asset.
     fn tell_arrival(&self, tx: &Tx, asset: &Asset, arrival: &Arrival) -> Result<()> {
-        catalogue::describe(tx, asset.id, &arrival.draft, true)?;
+        // More may have been said, and answered, while an announced file was looked through.
+        let announced = if arrival.phased { phases::store::find(tx, asset.id)? } else { None };
+        let draft = announced.as_ref().map_or(&arrival.draft, |row| &row.draft);
+        catalogue::describe(tx, asset.id, draft, true)?;
         if arrival.public && !asset.content_type.starts_with("image/") {
             assets::store::set_public(tx, asset.id, &[ORIGINAL.to_owned()], true)?;
         }

@@ -2,7 +2,7 @@
 //!
 //! Whoever does not hear an answer sends again, and must not get a second asset. A call may bring
 //! a key of the sender's choice; what it made is noted under the key in the transaction that made
-//! it, and for a day the same call is answered the same. Another call under the same key is refused.
+//! it, and for a day, also when a clock jumps, the same call is answered the same. Another call under the same key is refused.
 //!
 //! A key counts for its caller alone. Calls under way are known in memory: this process is the only
 //! one, and after a crash none is under way. What failed is not noted; it may be tried again.
@@ -22,6 +22,7 @@ use crate::infra::db::Tx;
 use crate::ingest::Ingest;
 use crate::ingest::store;
 pub use crate::ingest::store::Answered;
+use crate::support::clock::Instant;
 
 /// The longest key.
 const MOST_CHARACTERS: usize = 255;
@@ -39,7 +40,8 @@ pub enum Repeat {
 pub struct Once {
     taken: Arc<Busy>,
     fingerprint: String,
-    kept: Duration,
+    /// What was made before is known no longer.
+    since: Instant,
 }
 
 impl Once {
@@ -54,7 +56,7 @@ impl Once {
     pub(super) fn note(&self, tx: &Tx, assets: &[Asset]) -> Result<()> {
         let (caller, key) = &self.taken.name;
         let ids: Vec<_> = assets.iter().map(|asset| asset.id).collect();
-        store::put_answered(tx, (caller, key), &self.fingerprint, &ids, tx.now().minus(self.kept))
+        store::put_answered(tx, (caller, key), &self.fingerprint, &ids, self.since)
     }
 }
 
@@ -102,11 +104,11 @@ impl Ingest {
         }
         let taken = Arc::new(Busy { name: name.clone(), all: Arc::clone(&self.calls) });
         let kept = Duration::from_secs(self.config.repeat_seconds);
-        let since = self.db.clock().now().minus(kept);
+        let since = self.steady.at_most(self.db.clock().now()).minus(kept);
         let before = self.db.read(move |c| store::answered(c, &name.0, &name.1, since)).await?;
         Ok(match before {
             Some(before) => Repeat::Again(before),
-            None => Repeat::First(Once { taken, fingerprint: String::new(), kept }),
+            None => Repeat::First(Once { taken, fingerprint: String::new(), since }),
         })
     }
 

@@ -33,6 +33,7 @@ impl Ingest {
     /// Brings staging in order. Runs before the first request is taken.
     pub async fn recover(&self) -> Result<()> {
         self.recover_phased().await?;
+        self.recover_vouchers().await?;
         for name in self.storage.staged()? {
             if name.starts_with(phases::STAGED) {
                 continue;
@@ -66,12 +67,16 @@ impl Ingest {
             self.storage.unstage(name);
             return Ok(());
         }
-        self.storage.uncommit(&place::original(id, revision)?);
+        let place = place::original(id, revision)?;
         if recorded.is_some_and(|recorded| recorded > revision) {
+            self.storage.uncommit(&place);
             self.storage.unstage(name);
             return Ok(());
         }
+        // Whenever this is cut off, the name in staging is still one of two, and the next start goes on.
         self.storage.quarantine(name)?;
+        self.storage.uncommit(&place);
+        self.storage.unstage(name);
         tracing::warn!(asset.id = %id, "an upload that nobody was told about was quarantined");
         Ok(())
     }

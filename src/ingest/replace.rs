@@ -25,6 +25,7 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::infra::db::Tx;
+use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Enqueue;
 use crate::ingest::Ingest;
 use crate::ingest::Intake;
@@ -74,6 +75,10 @@ impl Ingest {
         let written = self.db.write(move |tx| this.record(tx, asset, note.data)).await;
         let (storage, place) = (self.storage.clone(), place::original(taken.id, taken.revision)?);
         let failed = written.is_err();
+        if written.as_ref().is_err_and(is_in_doubt) {
+            taken.staged.stay();
+            return written;
+        }
         self.cpu.spawn(move || {
             if failed {
                 storage.uncommit(&place);

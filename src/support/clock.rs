@@ -95,6 +95,25 @@ impl Clock {
     }
 }
 
+/// Wall time that this process can vouch for: it does not run ahead of the process's own running time.
+/// For what must not be forgotten because a clock jumped.
+#[derive(Clone, Copy, Debug)]
+pub struct Steady {
+    began_at: Instant,
+    began: std::time::Instant,
+}
+
+impl Steady {
+    pub fn begin(clock: &Clock) -> Steady {
+        Steady { began_at: clock.now(), began: std::time::Instant::now() }
+    }
+
+    /// The wall's time, or what it would be without the jump.
+    pub fn at_most(&self, now: Instant) -> Instant {
+        now.min(self.began_at.plus(self.began.elapsed()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +127,15 @@ mod tests {
             assert_eq!(Instant(at).end_of_second(), Instant(1_435_824_776_999));
         }
         assert_eq!(Instant(-1).end_of_second(), Instant(-1));
+    }
+
+    #[test]
+    fn a_jump_ahead_is_not_vouched_for() {
+        let clock = Clock::by_hand(Instant(1_000_000));
+        let steady = Steady::begin(&clock);
+        clock.advance(Duration::from_hours(24));
+        assert!(steady.at_most(clock.now()).since(Instant(1_000_000)) < Duration::from_hours(12));
+        assert_eq!(steady.at_most(Instant(500)), Instant(500));
     }
 
     #[test]

@@ -15,25 +15,31 @@ use crate::harness::Appliance;
 /// What callers are answered, a sign for each of [`CALLERS`]: `+` let in, `?` 401, `x` 403.
 type Answers = &'static str;
 
-/// Nobody, a wrong key, then the four roles, then an upload key and nothing else.
-const CALLERS: [&str; 7] = ["nobody", "wrong key", "USER", "CREATOR", "MANAGER", "ADMIN", "upload key"];
+/// Nobody, a wrong key, then the four roles, then an upload key and nothing else, and an
+/// administrator's token with all scopes.
+const CALLERS: [&str; 8] = ["nobody", "wrong key", "USER", "CREATOR", "MANAGER", "ADMIN", "upload key", "token"];
 
-const OPEN: Answers = "+?+++++";
-const KNOWN: Answers = "??++++?";
-const MAKE: Answers = "??x+++?";
-const MAKE_OR_HAND_IN: Answers = "??x++++";
-const DELETE: Answers = "??xx++?";
-const ADMIN: Answers = "??xxx+?";
+const SCOPES: &str = "assets,assets_publish,assets_delete,collections,collections_publish,collections_delete";
+
+const OPEN: Answers = "+?++++++";
+/// Whoever may read, also with a token.
+const READ: Answers = "??++++?+";
+/// Whoever is known by more than a token.
+const KNOWN: Answers = "??++++?x";
+const MAKE: Answers = "??x+++?x";
+const MAKE_OR_HAND_IN: Answers = "??x++++x";
+const DELETE: Answers = "??xx++?x";
+const ADMIN: Answers = "??xxx+?x";
 /// With a role, or with an upload key: what it came in by is asked once the body was understood.
-const DESCRIBE: Answers = "??x++++";
+const DESCRIBE: Answers = "??x++++x";
 /// For administrators, and what is asked about here is the one that nobody may change.
-const NOBODY: Answers = "??xxxx?";
+const NOBODY: Answers = "??xxxx?x";
 /// Scopes: whoever may not is told 401, as Prepr's contract has it.
-const SCOPE_READ: Answers = "??++++?";
-const SCOPE_PUBLISH: Answers = "???+++?";
-const SCOPE_DELETE: Answers = "????++?";
+const SCOPE_READ: Answers = "??++++?+";
+const SCOPE_PUBLISH: Answers = "???+++?+";
+const SCOPE_DELETE: Answers = "????++?+";
 /// Upload keys alone; the table of roles gives nobody this.
-const UPLOAD_KEY: Answers = "??xxxx+";
+const UPLOAD_KEY: Answers = "??xxxx+x";
 
 #[rustfmt::skip]
 const TABLE: &[(&str, Answers)] = &[
@@ -69,12 +75,12 @@ const TABLE: &[(&str, Answers)] = &[
     ("GET /api/v1/users/{user_id}/keys", ADMIN),
     ("POST /api/v1/users/{user_id}/keys", ADMIN),
     ("DELETE /api/v1/users/{user_id}/keys/{key_id}", ADMIN),
-    ("GET /api/v1/groups", KNOWN),
-    ("GET /api/v1/groups/{group_id}", KNOWN),
+    ("GET /api/v1/groups", READ),
+    ("GET /api/v1/groups/{group_id}", READ),
     ("GET /api/v1/user/settings", ADMIN),
     ("PATCH /api/v1/user/settings/update", ADMIN),
     ("POST /api/v1/user/settings/update", ADMIN),
-    ("GET /api/v1/limits", KNOWN),
+    ("GET /api/v1/limits", READ),
     // Handing in
     ("POST /api/v1/assets/new/content/original/upload", MAKE),
     ("POST /api/v1/assets/new/content/original/external", MAKE),
@@ -110,28 +116,28 @@ const TABLE: &[(&str, Answers)] = &[
     ("POST /api/v1/assets/bulk/purge", ADMIN),
     ("GET /api/v1/assets/bulk/purge/count", ADMIN),
     // Finding
-    ("POST /api/v1/search", KNOWN),
-    ("GET /api/v1/search/{search_result_id}/{page}", KNOWN),
-    ("GET /api/v1/assetschemas", KNOWN),
+    ("POST /api/v1/search", READ),
+    ("GET /api/v1/search/{search_result_id}/{page}", READ),
+    ("GET /api/v1/assetschemas", READ),
     ("POST /api/v1/assetschemas", ADMIN),
-    ("GET /api/v1/assetschemas/{schema_id}", KNOWN),
+    ("GET /api/v1/assetschemas/{schema_id}", READ),
     ("PATCH /api/v1/assetschemas/{schema_id}", ADMIN),
     ("PUT /api/v1/assetschemas/{schema_id}", ADMIN),
     ("DELETE /api/v1/assetschemas/{schema_id}", NOBODY),
     ("GET /api/v1/json-schema/Asset.CustomMetadata.v1.schema.json", OPEN),
-    // A collection belongs to who made it, which is weighed collection by collection
+    // A collection belongs to who made it, which is weighed collection by collection; tokens only read
     ("POST /api/v1/assetcollection", KNOWN),
-    ("GET /api/v1/assetcollection/{collection_id}", KNOWN),
+    ("GET /api/v1/assetcollection/{collection_id}", READ),
     ("PATCH /api/v1/assetcollection/{collection_id}", KNOWN),
     ("PUT /api/v1/assetcollection/{collection_id}", KNOWN),
     ("DELETE /api/v1/assetcollection/{collection_id}", KNOWN),
     ("POST /api/v1/assetcollection/{collection_id}/assets", KNOWN),
     ("DELETE /api/v1/assetcollection/{collection_id}/assets", KNOWN),
-    ("POST /api/v1/assetcollections", KNOWN),
-    ("GET /api/v1/assetcollection/{collection_id}/download", KNOWN),
+    ("POST /api/v1/assetcollections", READ),
+    ("GET /api/v1/assetcollection/{collection_id}/download", READ),
     // News
-    ("GET /api/v1/feed", KNOWN),
-    ("GET /api/v1/changes", KNOWN),
+    ("GET /api/v1/feed", READ),
+    ("GET /api/v1/changes", READ),
     ("GET /api/v1/callbacks", ADMIN),
     ("GET /api/v1/callbacks/{callback_id}", ADMIN),
     ("POST /api/v1/callbacks/{callback_id}/redeliver", ADMIN),
@@ -140,13 +146,13 @@ const TABLE: &[(&str, Answers)] = &[
     ("GET /api/v1/callbacks/secret", ADMIN),
     ("POST /api/v1/callbacks/secret", ADMIN),
     // Assets
-    ("GET /api/v1/assets", KNOWN),
-    ("GET /api/v1/assets/{id}/data", KNOWN),
+    ("GET /api/v1/assets", READ),
+    ("GET /api/v1/assets/{id}/data", READ),
     ("POST /api/v1/assets/{id}/process", MAKE),
-    ("GET /api/v1/jobs", KNOWN),
-    ("GET /api/v1/jobs/{job_id}", KNOWN),
+    ("GET /api/v1/jobs", READ),
+    ("GET /api/v1/jobs/{job_id}", READ),
     ("POST /api/v1/jobs/{job_id}/cancel", MAKE),
-    // Links: what they lead to is weighed asset by asset, so everybody is let in
+    // Links: what they lead to is weighed asset by asset, so everybody is let in but tokens, which they would outlive
     ("GET /api/v1/assets/{id}/get_link", KNOWN),
     ("POST /api/v1/assets/get_link", KNOWN),
     ("POST /api/v1/assets/{id}/content/set_public_access", MAKE),
@@ -199,7 +205,10 @@ fn every_route_answers_every_caller_as_the_table_says() {
         (value("API key: "), value("upload key: "))
     };
     let [user, creator, manager, admin] = ["USER", "CREATOR", "MANAGER", "ADMIN"].map(keys_of);
-    let headers: [Option<(&str, &str)>; 7] = [
+    let made = app.cli(&["key", "token", "a.admin@example.com", "--name", "t", "--scopes", SCOPES]);
+    let made = String::from_utf8(made.stdout).unwrap();
+    let token = format!("Bearer {}", made.lines().find_map(|line| line.strip_prefix("token: ")).unwrap());
+    let headers: [Option<(&str, &str)>; 8] = [
         None,
         Some(("X-FileSpin-Api-Key", "00000000000000000000000000000000")),
         Some(("X-FileSpin-Api-Key", &user.0)),
@@ -207,6 +216,7 @@ fn every_route_answers_every_caller_as_the_table_says() {
         Some(("X-FileSpin-Api-Key", &manager.0)),
         Some(("X-FileSpin-Api-Key", &admin.0)),
         Some(("X-FileSpin-Upload-Key", &creator.1)),
+        Some(("Authorization", &token)),
     ];
     let sign = |status: u16| match status {
         401 => '?',

@@ -131,6 +131,47 @@ fn a_token_is_taken_wherever_clients_put_it_and_does_what_its_scopes_say() {
 }
 
 #[test]
+fn a_token_that_reads_changes_no_collection_and_makes_no_link() {
+    let app = Appliance::start();
+    let asset = app.keep("a.txt", b"text");
+    let bearer = format!("Bearer {}", token(&app, "assets,assets_publish,assets_delete"));
+    let with = |method: &str, path: &str, body: &str| {
+        app.call(method, path, &[("Authorization", &bearer), JSON], body.as_bytes())
+    };
+    let body = format!(r#"{{"name": "mine", "assets": ["{asset}"]}}"#);
+    let made = app.post_json("/api/v1/assetcollection", &body);
+    assert_eq!(made.status, 200, "{}", made.text());
+    let one = format!("/api/v1/assetcollection/{}", made.json()["id"]);
+    assert_eq!(with("GET", &one, "").status, 200, "reading is what it is for");
+    assert_eq!(with("GET", &format!("{one}/download"), "").status, 200);
+    for (method, path, body) in [
+        ("DELETE", one.clone(), ""),
+        ("PUT", one.clone(), r#"{"name": "theirs"}"#),
+        ("POST", format!("{one}/assets"), r#"{"assets": []}"#),
+        ("POST", "/api/v1/assetcollection".to_owned(), r#"{"name": "another"}"#),
+        ("GET", format!("{one}/download?as_url=y"), ""),
+        ("GET", format!("/api/v1/assets/{asset}/get_link?key=original&expiry=MAX"), ""),
+        ("POST", "/api/v1/assets/get_link?key=original".to_owned(), &*format!(r#"["{asset}"]"#)),
+    ] {
+        with(method, &path, body).refused(403, "FORBIDDEN");
+    }
+    assert_eq!(app.json(&one)["name"], "mine");
+}
+
+#[test]
+fn calls_with_a_token_are_counted_as_its_user_s() {
+    let app = Appliance::with(&[
+        ("CLOAKROOM_HTTP__RATES__CALLS_BURST", "3"),
+        ("CLOAKROOM_HTTP__RATES__CALLS_PER_SECOND", "1"),
+    ]);
+    let bearer = format!("Bearer {}", token(&app, "assets"));
+    let answers: Vec<u16> =
+        (0..30).map(|_| app.call("GET", "/api/v1/assets", &[("Authorization", &bearer)], b"").status).collect();
+    assert_eq!(answers[..3], [200; 3]);
+    assert!(answers.contains(&429), "{answers:?}");
+}
+
+#[test]
 fn too_many_calls_are_told_how_many_they_had() {
     let app = Appliance::with(&[("CLOAKROOM_ACCOUNTS__TOKEN_CALLS_PER_MINUTE", "2")]);
     let read = token(&app, "assets");

@@ -15,8 +15,12 @@
 //! at the start is a crash. Above [`Config::check_up_to_bytes`] the check would hold the
 //! start for seconds and is left to the timetable ([`Db::quick_check`]).
 //!
+//! Where the disk fails beneath a commit, nothing is written until a restart ([`Db::is_degraded`]).
+//!
 //! This module knows no table.
 
+#[cfg(test)]
+pub mod flushes;
 mod lock;
 mod pool;
 pub mod schema;
@@ -47,6 +51,7 @@ use crate::error::Result;
 use crate::infra::db::pool::Sync;
 use crate::infra::db::schema::Step;
 use crate::infra::db::writer::Counters;
+use crate::infra::db::writer::InDoubt;
 use crate::infra::db::writer::Message;
 use crate::infra::db::writer::Request;
 use crate::infra::db::writer::Writer;
@@ -54,6 +59,7 @@ use crate::support::clock::Clock;
 
 pub use crate::infra::db::lock::DataLock;
 pub use crate::infra::db::tx::Tx;
+pub use crate::infra::db::writer::is_in_doubt;
 
 /// A connection, as store functions that only read take it. A [`Tx`] can be given instead.
 pub type Conn = rusqlite::Connection;
@@ -165,7 +171,12 @@ impl Db {
         let (answer, answered) = oneshot::channel();
         let request = Request::new(Sync::Full, f, |done| drop(answer.send(done)));
         self.inbox()?.blocking_send(Message::Write(request)).map_err(|_| closed())?;
-        answered.blocking_recv().map_err(|_| closed())?
+        answered.blocking_recv().map_err(|_| unanswered())?
+    }
+
+    /// The disk has failed beneath a commit since the start; nothing is written until a restart.
+    pub fn is_degraded(&self) -> bool {
+        self.0.counters.degraded.load(Ordering::Relaxed)
     }
 
     /// Proves that a commit reaches the disk: rewrites a number in the file's header.
@@ -233,7 +244,7 @@ impl Db {
         let (answer, answered) = oneshot::channel();
         let request = Request::new(sync, f, |done| drop(answer.send(done)));
         self.inbox()?.send(Message::Write(request)).await.map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        answered.await.map_err(|_| unanswered())?
     }
 
     async fn command(&self, message: impl FnOnce(oneshot::Sender<Result<()>>) -> Message) -> Result<()> {
@@ -276,6 +287,7 @@ fn open(
         if size_bytes <= config.check_up_to_bytes {
             quick_check(&conn)?;
         }
+        pool::settle_log(&conn, path)?;
         tracing::info!(size_bytes, "the last run did not end cleanly; the database was recovered");
     }
     schema::settle(&conn, path, found, schema_sql, steps)?;
@@ -307,13 +319,16 @@ fn quick_check(conn: &Conn) -> Result<()> {
 }
 
 fn wal_bytes(path: &Path) -> u64 {
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    std::fs::metadata(PathBuf::from(wal)).map_or(0, |meta| meta.len())
+    std::fs::metadata(pool::log_of(path)).map_or(0, |meta| meta.len())
 }
 
 fn closed() -> Error {
     Code::Busy.because("the database is closed")
+}
+
+/// The writer took a request and ended before it answered.
+fn unanswered() -> Error {
+    Code::Busy.from("the database was closed", InDoubt)
 }
 
 #[cfg(test)]
@@ -326,6 +341,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::infra::db::flushes::Flushes;
     use crate::support::clock::Instant;
 
     const SCHEMA: &str = "CREATE TABLE hat (id INTEGER PRIMARY KEY, owner TEXT NOT NULL UNIQUE, at INTEGER);";
@@ -449,6 +465,80 @@ mod tests {
         db.write(move |tx| pages(tx, 1000)).await.unwrap();
         db.write(|tx| hang(tx, &"x".repeat(1_000_000))).await.unwrap();
         assert_eq!(db.read(count).await.unwrap(), acknowledged + 1);
+    }
+
+    /// The database of a folder in which flushes are watched, with one row.
+    async fn on_a_disk_that_fails() -> (TempDir, PathBuf, Flushes, Db) {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, flushes) = (dir.path().join("t.db"), Flushes::watch(dir.path()));
+        let db = Db::open(&path, SCHEMA, Clock::system(), &Config::default()).unwrap();
+        db.write(|tx| hang(tx, "before")).await.unwrap();
+        (dir, path, flushes, db)
+    }
+
+    fn owners(c: &Conn) -> Result<Vec<String>> {
+        let mut rows = c.prepare("SELECT owner FROM hat ORDER BY owner")?;
+        Ok(rows.query_map([], |r| r.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?)
+    }
+
+    #[tokio::test]
+    async fn after_a_flush_that_failed_nothing_is_written_and_a_restart_reads_what_is_whole() {
+        for reached_the_disk in [true, false] {
+            let (_dir, path, flushes, db) = on_a_disk_that_fails().await;
+            db.write_relaxed(|tx| hang(tx, "lease")).await.unwrap();
+            let before = wal_bytes(&path);
+            flushes.fail();
+            let error = db.write(|tx| hang(tx, "upload")).await.unwrap_err();
+            assert!(error.code == Code::StorageUnavailable && is_in_doubt(&error), "{error}");
+            assert!(db.is_degraded());
+            assert_eq!(db.stats().failed_commits, 1);
+
+            let flushed = flushes.count();
+            for _ in 0..3 {
+                let late = db.write(|tx| hang(tx, "late")).await.unwrap_err();
+                assert!(late.code == Code::StorageUnavailable && !is_in_doubt(&late), "{late}");
+            }
+            assert_eq!(db.write_relaxed(|tx| hang(tx, "late")).await.unwrap_err().code, Code::StorageUnavailable);
+            assert_eq!(db.ping_write().await.unwrap_err().code, Code::StorageUnavailable);
+            assert_eq!(db.checkpoint().await.unwrap_err().code, Code::StorageUnavailable);
+            assert_eq!(db.read(owners).await.unwrap(), ["before", "lease"]);
+            assert_eq!(db.close().await.unwrap_err().code, Code::StorageUnavailable);
+            drop(db);
+            assert_eq!(flushes.count(), flushed, "what may be gone was flushed again");
+
+            if !reached_the_disk {
+                std::fs::File::options().write(true).open(pool::log_of(&path)).unwrap().set_len(before).unwrap();
+            }
+            let db = Db::open(&path, SCHEMA, Clock::system(), &Config::default()).unwrap();
+            assert_eq!(wal_bytes(&path), 0, "the log is brought home before anything is written behind it");
+            assert!(!db.is_degraded());
+            db.write(|tx| hang(tx, "later")).await.unwrap();
+            let expected: &[&str] =
+                if reached_the_disk { &["before", "later", "lease", "upload"] } else { &["before", "later", "lease"] };
+            assert_eq!(db.read(owners).await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flush_that_fails_while_the_log_is_emptied_is_not_passed_over() {
+        let (_dir, path, flushes, db) = on_a_disk_that_fails().await;
+        flushes.fail();
+        // Longer than the log may be, and committed without a flush: the one that fails is of the emptying.
+        db.write_relaxed(|tx| hang(tx, &"x".repeat(5000 * 8192))).await.unwrap();
+        assert_eq!(db.write(|tx| hang(tx, "late")).await.unwrap_err().code, Code::StorageUnavailable);
+        assert!(db.is_degraded());
+        drop(db);
+        let db = Db::open(&path, SCHEMA, Clock::system(), &Config::default()).unwrap();
+        assert_eq!(db.read(count).await.unwrap(), 2, "it was whole in the log");
+    }
+
+    #[tokio::test]
+    async fn a_long_log_is_emptied_and_begun_anew() {
+        let db = db();
+        for i in 0..3 {
+            db.write(move |tx| hang(tx, &format!("{i}{}", "x".repeat(5000 * 8192)))).await.unwrap();
+        }
+        assert!(db.stats().wal_bytes < 2 * 5100 * 8192, "{:?}", db.stats());
     }
 
     #[tokio::test]

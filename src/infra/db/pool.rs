@@ -7,7 +7,7 @@
 //! - `synchronous=FULL`: with `NORMAL` a power cut loses commits that were acknowledged.
 //! - `mmap_size=0`: a mapped page that rots or is cut off is a signal, not an error.
 //! - `trusted_schema=OFF`, `cell_size_check=ON`: a database file from elsewhere is only data.
-//! - `wal_autocheckpoint=4000` pages of 8 KiB: a checkpoint about every 32 MiB of log.
+//! - `wal_autocheckpoint=0`: the writer empties the log itself, because SQLite forgets when that fails.
 //! - readers are capped in SQL size, depth and, by the progress hook, in time: a search
 //!   written by a guest cannot hold the log open.
 
@@ -30,6 +30,9 @@ use crate::error::Result;
 /// The first SQLite without the WAL-reset corruption.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
+/// How long another program that writes is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Bytecode steps between two looks at the deadline: well under a millisecond.
 const STEPS_PER_LOOK: i32 = 10_000;
 
@@ -51,7 +54,7 @@ pub(super) fn check_version(number: i32) -> Result<()> {
 pub(super) fn writer(path: &Path, sync: Sync) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.busy_timeout(PATIENCE)?;
     // The page size counts only before the first page is written.
     conn.execute_batch(
         "PRAGMA page_size=8192;
@@ -61,7 +64,7 @@ pub(super) fn writer(path: &Path, sync: Sync) -> Result<Connection> {
          PRAGMA trusted_schema=OFF;
          PRAGMA cell_size_check=ON;
          PRAGMA temp_store=MEMORY;
-         PRAGMA wal_autocheckpoint=4000;
+         PRAGMA wal_autocheckpoint=0;
          PRAGMA journal_size_limit=67108864;
          PRAGMA cache_size=-65536;
          PRAGMA analysis_limit=400;",
@@ -69,6 +72,26 @@ pub(super) fn writer(path: &Path, sync: Sync) -> Result<Connection> {
     set_sync(&conn, sync)?;
     conn.set_prepared_statement_cache_capacity(256);
     Ok(conn)
+}
+
+/// Moves what a crash left in the log into the database, before anything is written behind it: the
+/// disk may never have got what the system still has in memory, and takes for flushed.
+pub(super) fn settle_log(conn: &Connection, path: &Path) -> Result<()> {
+    // Whoever else is at it (a command beside a running server) is not waited for.
+    conn.busy_timeout(Duration::ZERO)?;
+    let busy: i64 = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get(0))?;
+    conn.busy_timeout(PATIENCE)?;
+    if busy == 0 {
+        std::fs::File::open(log_of(path))?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The write-ahead log of a database.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    PathBuf::from(log)
 }
 
 /// What a commit waits for.
@@ -92,7 +115,7 @@ pub(super) fn set_sync(conn: &Connection, sync: Sync) -> Result<()> {
 pub(super) fn readers(path: &Path, count: u32) -> Result<Readers> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let manager = SqliteConnectionManager::file(path).with_flags(flags).with_init(|conn| {
-        conn.busy_timeout(Duration::from_secs(5))?;
+        conn.busy_timeout(PATIENCE)?;
         conn.execute_batch(
             "PRAGMA query_only=ON;
              PRAGMA mmap_size=0;
@@ -132,7 +155,7 @@ pub(super) fn reader(readers: &Readers, limit: Duration) -> Result<Reader> {
 /// Opens an existing file read-only without changing a byte of it or of its log.
 pub(super) fn look_only(path: &Path) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.busy_timeout(PATIENCE)?;
     Ok(conn)
 }
 

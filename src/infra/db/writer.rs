@@ -14,14 +14,24 @@
 //! Some SQLite errors (disk full, I/O) roll back the whole transaction beneath a savepoint.
 //! That is seen by the connection being in autocommit again; whoever was in the batch fails
 //! then, and the rest of the queue gets a new one.
+//!
+//! A log that could not be flushed is not written to, flushed or emptied again: the system has
+//! dropped what it could not write, says so once, and would take whatever comes behind the gap for
+//! safe. So every later write is refused until a restart, which reads from the log what is whole.
+//! Of what was being committed nobody knows before whether it holds ([`is_in_doubt`]).
 
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
@@ -35,8 +45,34 @@ use crate::infra::db::tx::Tx;
 use crate::support::clock::Clock;
 use crate::support::clock::Instant;
 
+/// How many pages of 8 KiB the log has before it is emptied: about 32 MiB.
+const LOG_PAGES: c_int = 4000;
+
+thread_local! {
+    /// Of the log of the connection that this thread writes with, after its last commit.
+    static PAGES: Cell<c_int> = const { Cell::new(0) };
+}
+
 /// The most closures in one commit: bounds how long the first waits for the last.
 const MOST: usize = 65;
+
+/// Beneath the error of a commit of which only the next start knows whether it holds.
+#[derive(Debug)]
+pub(super) struct InDoubt;
+
+impl fmt::Display for InDoubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("whether it was written is known after a restart")
+    }
+}
+
+impl std::error::Error for InDoubt {}
+
+/// Whether a write that failed may be there all the same after a restart: what goes with it then
+/// has to stay.
+pub fn is_in_doubt(error: &Error) -> bool {
+    error.source.as_ref().is_some_and(|source| source.is::<InDoubt>())
+}
 
 /// What the writer is asked.
 pub(super) enum Message {
@@ -85,6 +121,7 @@ impl Request {
                 after,
                 answer: Box::new(move |broken| {
                     answer(match (done, broken) {
+                        (Ok(_), Some(why)) if is_in_doubt(why) => Err(why.code.from(why.detail.clone(), InDoubt)),
                         (Ok(_), Some(why)) => Err(why.code.because(format!("the commit failed: {why}"))),
                         (done, _) => done,
                     });
@@ -102,6 +139,8 @@ pub(super) struct Counters {
     pub batches: AtomicU64,
     pub largest_batch: AtomicU64,
     pub failed_commits: AtomicU64,
+    /// The log could not be flushed: nothing is written any more.
+    pub degraded: AtomicBool,
 }
 
 /// The writing connection and what it needs to serve.
@@ -122,6 +161,10 @@ impl Writer {
         let mut messages = Vec::with_capacity(MOST);
         let mut requests = Vec::with_capacity(MOST);
         let mut closers = Vec::new();
+        self.conn.wal_hook(Some(|_, pages| {
+            PAGES.set(pages);
+            Ok(())
+        }));
         while inbox.blocking_recv_many(&mut messages, MOST) > 0 {
             for message in messages.drain(..) {
                 match message {
@@ -140,6 +183,11 @@ impl Writer {
             self.commit_all(&mut requests);
         }
         let mut done = self.checkpoint();
+        if self.is_degraded() {
+            // What lies in the log stays there for the next start to read.
+            let left = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            done = done.and(left.map(drop).map_err(Error::from));
+        }
         if let Err((_, e)) = self.conn.close() {
             done = done.and(Err(e.into()));
         }
@@ -154,6 +202,12 @@ impl Writer {
     fn commit_all(&mut self, requests: &mut Vec<Request>) {
         let mut waiting = requests.drain(..);
         while waiting.len() > 0 {
+            if self.is_degraded() {
+                for request in waiting {
+                    tell((request.work)(Err(&degraded())), None);
+                }
+                return;
+            }
             let full = waiting.as_slice().iter().any(|r| r.sync == Sync::Full);
             let sync = if full { Sync::Full } else { Sync::Normal };
             let begun = if sync == self.sync { Ok(()) } else { pool::set_sync(&self.conn, sync) };
@@ -168,6 +222,7 @@ impl Writer {
                 return;
             }
             self.commit(&mut waiting);
+            self.shorten_log();
         }
     }
 
@@ -195,7 +250,7 @@ impl Writer {
                 break;
             }
         }
-        let outcome = outcome.and_then(|()| self.say("COMMIT"));
+        let outcome = outcome.and_then(|()| self.say("COMMIT").map_err(|why| self.doubted(why)));
         if let Err(why) = &outcome {
             tracing::error!(error = %why, writes = batch.len(), "a commit failed");
             self.counters.failed_commits.fetch_add(1, Ordering::Relaxed);
@@ -215,8 +270,49 @@ impl Writer {
         }
     }
 
+    /// What a commit that failed is told as. Without room, or while another program writes, not all of
+    /// it was written to the log; of anything else that is not known.
+    fn doubted(&self, why: Error) -> Error {
+        if matches!(why.code, Code::DiskFull | Code::Busy) {
+            return why;
+        }
+        self.judge(&why);
+        why.code.from(format!("the commit failed: {why}"), InDoubt)
+    }
+
+    /// After a failure of the disk beneath the log nothing is written any more.
+    fn judge(&self, why: &Error) {
+        if why.code == Code::StorageUnavailable && !self.counters.degraded.swap(true, Ordering::Relaxed) {
+            tracing::error!(error = %why, "the disk failed beneath the database; nothing is written until the box is restarted");
+        }
+    }
+
+    fn is_degraded(&self) -> bool {
+        self.counters.degraded.load(Ordering::Relaxed)
+    }
+
+    /// Empties a log that has become long. What keeps it from that passes, and the next commit tries
+    /// again, unless it is the disk.
+    fn shorten_log(&self) {
+        if PAGES.get() < LOG_PAGES || self.is_degraded() {
+            return;
+        }
+        let emptied = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(why) = emptied.map_err(Error::from) {
+            tracing::warn!(error = %why, "the log of the database could not be emptied");
+            self.judge(&why);
+        }
+    }
+
     /// Moves the log into the database as far as readers let it, and refreshes statistics.
     fn checkpoint(&self) -> Result<()> {
+        if self.is_degraded() {
+            return Err(degraded());
+        }
+        self.empty_log().inspect_err(|why| self.judge(why))
+    }
+
+    fn empty_log(&self) -> Result<()> {
         self.conn.execute_batch("PRAGMA optimize")?;
         // A row (busy, log pages, moved pages): being busy is no failure, the next one gets further.
         let busy: i64 = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get(0))?;
@@ -230,6 +326,10 @@ impl Writer {
         self.conn.prepare_cached(sql)?.execute([])?;
         Ok(())
     }
+}
+
+fn degraded() -> Error {
+    Code::StorageUnavailable.because("the disk failed beneath the database; nothing is written until a restart")
 }
 
 /// Does what was to follow the commit, then answers: who is answered finds it done. All this

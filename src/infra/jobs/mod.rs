@@ -150,6 +150,15 @@ impl Jobs {
         Ok(id)
     }
 
+    /// Has jobs of a kind that are owed further ahead than any ever is, `longest`, done now: the clock was
+    /// wrong when they were.
+    pub fn pull_forward<J: Job>(&self, tx: &Tx, longest: Duration) -> Result<()> {
+        if store::pull_forward(tx, J::QUEUE, J::KIND, longest)? > 0 {
+            self.0.wake_after(tx, J::QUEUE);
+        }
+        Ok(())
+    }
+
     /// Cancels a job that waits or runs; false if it does neither. A running one has no
     /// effect through [`Attempt::complete`] any more, and is told to end after the commit.
     pub fn cancel(&self, tx: &Tx, id: JobId) -> Result<bool> {

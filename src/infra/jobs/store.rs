@@ -191,6 +191,14 @@ pub(super) fn clamp(tx: &Tx, longest: Duration) -> Result<usize> {
     Ok(clamp.execute(params![tx.now(), tx.now().plus(longest)])?)
 }
 
+/// Brings appointments of a kind that lie further ahead than any is made to now: the clock was set back.
+pub(super) fn pull_forward(tx: &Tx, queue: Queue, kind: &str, longest: Duration) -> Result<usize> {
+    let mut pull = tx.prepare_cached(
+        "UPDATE job SET run_at = ?3 WHERE state = 'scheduled' AND queue = ?1 AND kind = ?2 AND run_at > ?4",
+    )?;
+    Ok(pull.execute(params![queue.0, kind, tx.now(), tx.now().plus(longest)])?)
+}
+
 /// Forgets discarded and cancelled jobs that ended before `before`.
 pub(super) fn prune(tx: &Tx, before: Instant) -> Result<usize> {
     Ok(tx.prepare_cached("DELETE FROM job WHERE finished_at < ?1")?.execute([before])?)
@@ -405,6 +413,20 @@ mod tests {
         on(&db, move |tx| fail(tx, ids[0], 1, Instant(500_000_000), &Code::Busy.into())).await;
         assert_eq!(on(&db, |tx| clamp(tx, Duration::from_hours(1))).await, 1);
         assert_eq!(next(&db).await, Some(ids[0]));
+        assert_eq!(next(&db).await, None);
+    }
+
+    #[tokio::test]
+    async fn appointments_that_a_wrong_clock_made_are_pulled_forward_kind_by_kind() {
+        let db = db();
+        let (soon, far) = (1_000_000 + 3_600_000, 1_000_000 + 3_600_001);
+        let other = New { kind: "test.other", ..new(0, far, None) };
+        let ids = on(&db, move |tx| Ok([enqueue(tx, &new(0, soon, None))?, enqueue(tx, &new(0, far, None))?])).await;
+        on(&db, move |tx| enqueue(tx, &other)).await;
+        let new = new(0, 0, None);
+        let pulled = on(&db, move |tx| pull_forward(tx, new.queue, new.kind, Duration::from_hours(1))).await;
+        assert_eq!(pulled, 1);
+        assert_eq!(next(&db).await, Some(ids[1]));
         assert_eq!(next(&db).await, None);
     }
 

@@ -520,6 +520,34 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_lost_bytes_is_not_filled_with_zeros() {
+        let (dir, storage) = storage();
+        storage.stage("a").unwrap().write_all(b"12345").unwrap();
+        assert_eq!(storage.resume_staged("a", 6).unwrap_err().code, Code::Internal);
+        storage.resume_staged("a", 5).unwrap();
+        storage.resume_staged("a", 3).unwrap().write_all(b"x").unwrap();
+        assert_eq!(std::fs::read(dir.path().join("staging/a")).unwrap(), b"123x");
+    }
+
+    #[test]
+    fn quarantine_takes_no_name_away_and_no_other_s_place() {
+        let (dir, storage) = storage();
+        storage.stage("a.1").unwrap().write_all(b"first").unwrap();
+        storage.commit("a.1", &place("originals/ab/a.1")).unwrap();
+        for _ in 0..2 {
+            storage.quarantine("a.1").unwrap();
+        }
+        assert!(storage.is_linked("a.1") && storage.holds(&place("originals/ab/a.1")));
+        storage.unstage("a.1");
+        storage.stage("a.1").unwrap().write_all(b"second").unwrap();
+        storage.quarantine("a.1").unwrap();
+        let names = std::fs::read_dir(dir.path().join("quarantine")).unwrap();
+        let mut texts: Vec<_> = names.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+        texts.sort();
+        assert_eq!(texts, [b"first".to_vec(), b"second".to_vec()]);
+    }
+
+    #[test]
     fn symbolic_links_are_not_followed() {
         let (dir, storage) = storage();
         std::fs::write(dir.path().join("secret"), "x").unwrap();

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Seek;
 use std::io::SeekFrom;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::AtFlags;
@@ -49,9 +50,16 @@ impl Storage {
         self.sync_folder(FOLDER)
     }
 
-    /// Opens a staged file to go on writing at this offset; what was behind it goes.
+    /// Opens a staged file to go on writing at this offset; what was behind it goes. One that is shorter is
+    /// refused: what it lacks would be filled with zeros.
     pub fn resume_staged(&self, name: &str, offset_bytes: u64) -> Result<File> {
         let mut file = self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDWR).map_err(io)?;
+        let there = file.metadata()?.len();
+        if there < offset_bytes {
+            return Err(Code::Internal.because(format!(
+                "the disk lost bytes of {name}: {there} of {offset_bytes} are there; restart the box"
+            )));
+        }
         file.set_len(offset_bytes)?;
         file.seek(SeekFrom::Start(offset_bytes))?;
         Ok(file)
@@ -150,9 +158,23 @@ impl Storage {
         std::fs::symlink_metadata(self.root().join(FOLDER).join(name)).is_ok_and(|meta| meta.nlink() > 1)
     }
 
-    /// Moves a staged file to where a person can look at it.
+    /// Gives a staged file a name where a person can look at it, durably; those that it has stay. Done
+    /// again, it is that one.
     pub fn quarantine(&self, name: &str) -> Result<()> {
         let (from, to) = (self.folder(FOLDER)?, self.folder(QUARANTINE)?);
-        rustix::fs::renameat(&from, name, &to, name).map_err(io)
+        let which = |folder: &OwnedFd| {
+            rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| (stat.st_dev, stat.st_ino))
+        };
+        let linked = match rustix::fs::linkat(&from, name, &to, name, AtFlags::empty()) {
+            Err(Errno::EXIST) if which(&from) == which(&to) => Ok(()),
+            // Another of this name was quarantined before.
+            Err(Errno::EXIST) => {
+                let name_there = format!("{name}.{}", id::hex(&id::random::<8>()?));
+                rustix::fs::linkat(&from, name, &to, &*name_there, AtFlags::empty())
+            }
+            done => done,
+        };
+        linked.map_err(io)?;
+        self.sync_folder(QUARANTINE)
     }
 }

@@ -12,8 +12,10 @@
 //! answer gets the file that was meant. What a restart interrupted counts as not answered. A
 //! chunk that does say its offset is judged by that.
 //!
+//! What nobody goes on with is given up, but not because a clock jumped (`resumable::Doubts`).
+//!
 //! Invariants: the offset of the row is never ahead of what is flushed; bytes behind it are cut off
-//! before anything is written. One writer at a time: the right to write ([`Turn`]) moves with the
+//! before anything is written, and missing ones are never made up. One writer at a time: the right to write ([`Turn`]) moves with the
 //! file into every blocking step, so a step that outlives its request still holds it.
 
 pub mod store;
@@ -28,6 +30,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant as Moment;
 
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -44,6 +47,8 @@ use crate::catalogue::Draft;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::infra::db::Tx;
+use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
@@ -71,6 +76,9 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// A long chunk is flushed as it comes, so that the last flush is short.
 const FLUSH_EVERY_BYTES: u64 = 64 << 20;
+
+/// Nothing is owed further ahead than its time and this.
+pub(super) const SLACK: Duration = Duration::from_hours(2);
 
 /// How long a chunk waits for the one before it to be done.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -217,11 +225,14 @@ impl Ingest {
                 let job = GiveUpPhased { id: begun.id };
                 let run_at = Some(begun.touched_at.plus(this.phased_life()));
                 this.jobs.enqueue(tx, &job, Enqueue { run_at, ..Enqueue::default() })?;
+                this.jobs.pull_forward::<GiveUpPhased>(tx, this.phased_life() + SLACK)?;
                 this.journal.tell(tx, begun.id, Event::AssetCreated, &json!({ "by": begun.user_id }))
             })
             .await;
         if let Err(error) = written {
-            self.storage.unstage(&row.staged_name());
+            if !is_in_doubt(&error) {
+                self.storage.unstage(&row.staged_name());
+            }
             return Err(error);
         }
         *self.phased.of(row.id).reserved.lock().unwrap_or_else(PoisonError::into_inner) = Some(reserved);
@@ -250,13 +261,7 @@ impl Ingest {
     pub async fn give_up_phased(&self, id: AssetId) -> Result<bool> {
         let Some(turn) = self.turn(id).await? else { return Ok(false) };
         let this = self.clone();
-        self.db
-            .write(move |tx| {
-                let detail = json!({ "keys": ["original"] });
-                store::forget(tx, id)?;
-                this.journal.tell(tx, id, Event::FileDeleted, &detail)
-            })
-            .await?;
+        self.db.write(move |tx| this.tell_given_up(tx, id)).await?;
         let storage = self.storage.clone();
         self.cpu.spawn(move || storage.unstage(&staged_name(id)));
         self.phased.forget(id);
@@ -296,6 +301,12 @@ impl Ingest {
         }))
     }
 
+    /// It was announced, so its end is told as well.
+    fn tell_given_up(&self, tx: &Tx, id: AssetId) -> Result<()> {
+        store::forget(tx, id)?;
+        self.journal.tell(tx, id, Event::FileDeleted, &json!({ "keys": ["original"], "errors": {} }))
+    }
+
     fn phased_life(&self) -> Duration {
         Duration::from_secs(self.config.phased_seconds)
     }
@@ -310,8 +321,16 @@ impl Ingest {
                         // Its final name was given, but not recorded.
                         self.storage.uncommit(&crate::assets::place::original(row.id, 1)?);
                     }
-                    self.storage.resume_staged(name, row.offset_bytes)?;
-                    self.phased.of(row.id).reserve(&self.storage, row.size_bytes - row.offset_bytes);
+                    let kept = self.storage.open_staged(name)?.metadata()?.len().min(row.offset_bytes);
+                    if kept < row.offset_bytes {
+                        let lost = row.offset_bytes - kept;
+                        tracing::error!(asset.id = %row.id, lost_bytes = lost, "the disk lost bytes of an upload");
+                        let row =
+                            Phased { offset_bytes: kept, last_bytes: 0, last_sha256: String::new(), ..row.clone() };
+                        self.db.write(move |tx| store::advance(tx, &row)).await?;
+                    }
+                    self.storage.resume_staged(name, kept)?;
+                    self.phased.of(row.id).reserve(&self.storage, row.size_bytes - kept);
                 }
                 None => self.storage.unstage(name),
             }
@@ -319,9 +338,11 @@ impl Ingest {
         let staged = self.storage.staged()?;
         for row in rows.into_iter().filter(|row| !staged.contains(&row.staged_name())) {
             tracing::warn!(asset.id = %row.id, "the bytes of an upload in phases are gone");
-            self.db.write(move |tx| store::forget(tx, row.id)).await?;
+            let this = self.clone();
+            self.db.write(move |tx| this.tell_given_up(tx, row.id)).await?;
         }
-        Ok(())
+        let this = self.clone();
+        self.db.write(move |tx| this.jobs.pull_forward::<GiveUpPhased>(tx, this.phased_life() + SLACK)).await
     }
 }
 
@@ -405,6 +426,7 @@ impl Turn {
     }
 
     async fn keep(mut self, caller: &Caller, said: Option<String>, public: bool) -> Result<Asset> {
+        self.usable()?;
         let Phased { id, size_bytes, name, draft, .. } = self.row.clone();
         let (sink, md5, staged) = (self.sink.take().ok_or_else(lost)?, self.ingest.md5.clone(), staged_name(id));
         let (sink, head, checksums) = self
@@ -433,6 +455,7 @@ impl Turn {
     }
 
     async fn send_batch(&mut self) -> Result<()> {
+        self.usable()?;
         let mut sink = self.sink.take().ok_or_else(lost)?;
         let batch = std::mem::take(&mut self.batch).freeze();
         let (staged, offset) = (staged_name(self.row.id), self.row.offset_bytes);
@@ -447,6 +470,14 @@ impl Turn {
             .await?;
         self.sink = Some(sink);
         self.writing = true;
+        Ok(())
+    }
+
+    /// After a flush that failed, nothing that the disk says is to be believed.
+    fn usable(&self) -> Result<()> {
+        if self.ingest.storage.is_degraded() {
+            return Err(Code::StorageUnavailable.because("the disk failed to flush"));
+        }
         Ok(())
     }
 
@@ -546,6 +577,7 @@ impl Run<GiveUpPhased> for Ingest {
         let turn = match self.turn(job.id).await {
             Ok(Some(turn)) => turn,
             Ok(None) => {
+                self.doubts_alone.forget(job.id);
                 let at = at.clone();
                 return self.db.write(move |tx| at.complete(tx)).await;
             }
@@ -564,26 +596,28 @@ impl Run<GiveUpPhased> for Ingest {
             Err(e) => return Err(e),
         };
         let (this, at, life) = (self.clone(), at.clone(), self.phased_life());
-        let touched_at = turn.row().touched_at;
+        let is_expired = self.db.clock().now().since(turn.row().touched_at) >= life;
+        let is_sure = self.doubts_alone.is_sure(job.id, is_expired, Moment::now(), self.doubt());
         let given_up = self
             .db
             .write(move |tx| {
-                let over = tx.now().since(touched_at) >= life;
-                if over {
-                    store::forget(tx, job.id)?;
-                    let detail = json!({ "keys": ["original"] });
-                    this.journal.tell(tx, job.id, Event::FileDeleted, &detail)?;
-                } else {
-                    let run_at = Some(touched_at.plus(life));
+                // Whoever described it meanwhile has not left it alone.
+                let expires_at = store::find(tx, job.id)?.map(|row| row.touched_at.plus(life));
+                let left_alone = expires_at.is_some_and(|at| at <= tx.now());
+                if is_sure && left_alone {
+                    this.tell_given_up(tx, job.id)?;
+                } else if let Some(expires_at) = expires_at {
+                    let run_at = Some(if left_alone { tx.now().plus(this.next_look()) } else { expires_at });
                     this.jobs.enqueue(tx, &job, Enqueue { run_at, ..Enqueue::default() })?;
                 }
                 at.complete(tx)?;
-                Ok(over.then_some(job.id))
+                Ok((is_sure && left_alone).then_some(job.id))
             })
             .await?;
         if let Some(id) = given_up {
             self.storage.unstage(&staged_name(id));
             self.phased.forget(id);
+            self.doubts_alone.forget(id);
         }
         drop(turn);
         Ok(())

@@ -56,6 +56,21 @@ impl Doubts {
         let is_sure = |id: &&AssetId| now.saturating_duration_since(*seen.entry(**id).or_insert(now)) >= wait;
         expired.iter().filter(is_sure).copied().collect()
     }
+
+    /// Whether one that is looked at by itself was seen as expired `wait` before `now`, and ever since.
+    pub(in crate::ingest) fn is_sure(&self, id: AssetId, is_expired: bool, now: Instant, wait: Duration) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_expired {
+            seen.remove(&id);
+            return false;
+        }
+        now.saturating_duration_since(*seen.entry(id).or_insert(now)) >= wait
+    }
+
+    /// It is gone.
+    pub(in crate::ingest) fn forget(&self, id: AssetId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
 }
 
 impl Run<ExpireUploads> for Ingest {
@@ -84,13 +99,17 @@ impl Run<ExpireUploads> for Ingest {
 impl Ingest {
     /// Owes the next look.
     pub(super) fn owe_expiry(&self, tx: &Tx) -> Result<()> {
-        let wait = (self.doubt() / 2).clamp(Duration::from_secs(1), LONGEST_WAIT);
         let when = Enqueue {
-            run_at: Some(tx.now().plus(wait)),
+            run_at: Some(tx.now().plus(self.next_look())),
             unique_key: Some(ExpireUploads::KIND.to_owned()),
             ..Enqueue::default()
         };
         self.jobs.enqueue(tx, &ExpireUploads {}, when).map(|_| ())
+    }
+
+    /// What is doubted is looked at again after this.
+    pub(in crate::ingest) fn next_look(&self) -> Duration {
+        (self.doubt() / 2).clamp(Duration::from_secs(1), LONGEST_WAIT)
     }
 
     async fn expire(&self, id: AssetId) -> Result<()> {
@@ -108,7 +127,7 @@ impl Ingest {
         self.give_up(&mut hold, id).await
     }
 
-    fn doubt(&self) -> Duration {
+    pub(in crate::ingest) fn doubt(&self) -> Duration {
         Duration::from_secs(self.config.resumable_doubt_seconds)
     }
 }
@@ -131,5 +150,23 @@ mod tests {
         assert_eq!(look(&[], 61), []);
         assert_eq!(look(&[a, b], 200), []);
         assert_eq!(look(&[a, b], 260), [a, b]);
+    }
+
+    #[test]
+    fn what_is_looked_at_by_itself_is_doubted_too() {
+        let doubts = Doubts::default();
+        let [a, b] = std::array::from_fn(|_| AssetId::random().unwrap());
+        let (began, hour) = (Instant::now(), Duration::from_hours(1));
+        let look = |id, expired, minutes: u64| doubts.is_sure(id, expired, began + Duration::from_mins(minutes), hour);
+        assert!(!look(a, true, 0));
+        assert!(!look(b, true, 30), "another is another");
+        assert!(!look(a, true, 59));
+        assert!(look(a, true, 60));
+        assert!(!look(a, false, 61), "the clock jumped back");
+        assert!(!look(a, true, 62));
+        assert!(look(a, true, 122));
+        doubts.forget(a);
+        assert!(!look(a, true, 200));
+        assert!(!look(b, true, 30) && look(b, true, 90));
     }
 }

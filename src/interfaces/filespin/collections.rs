@@ -56,7 +56,7 @@ const ARCHIVE: Body = Body::Other("application/zip", "The archive, or the range 
 
 pub fn mount(r: &mut Routes) {
     let refused = [Code::InvalidRequest, Code::AssetNotFound, Code::CollectionNotFound, Code::TooLarge];
-    r.post("/api/v1/assetcollection", Permission::ReadAsset, create, "Makes a collection, or a copy of one")
+    r.post("/api/v1/assetcollection", Permission::OwnCollection, create, "Makes a collection, or a copy of one")
         .takes(Body::json::<NewCollection>())
         .answers(200, Body::json::<CollectionData>())
         .refuses(&refused);
@@ -73,21 +73,26 @@ pub fn mount(r: &mut Routes) {
         .answers(200, Body::json::<CollectionData>())
         .refuses(&[Code::CollectionNotFound]);
     for method in [Routes::patch, Routes::put] {
-        method(r, ONE, Permission::ReadAsset, update, "Changes a collection; what is left out stays")
+        method(r, ONE, Permission::OwnCollection, update, "Changes a collection; what is left out stays")
             .takes(Body::json::<CollectionChange>())
             .answers(200, Body::json::<CollectionData>())
             .refuses(&refused);
     }
-    r.delete(ONE, Permission::ReadAsset, delete, "Deletes a collection; its assets stay")
+    r.delete(ONE, Permission::OwnCollection, delete, "Deletes a collection; its assets stay")
         .answers(200, Body::json::<Deleted>())
         .refuses(&[Code::CollectionNotFound]);
-    r.post(ASSETS, Permission::ReadAsset, add, "Adds assets to a collection; those that are in it stay where they are")
-        .takes(Body::json::<Ids>())
-        .answers(200, Body::json::<CollectionData>())
-        .refuses(&refused);
+    r.post(
+        ASSETS,
+        Permission::OwnCollection,
+        add,
+        "Adds assets to a collection; those that are in it stay where they are",
+    )
+    .takes(Body::json::<Ids>())
+    .answers(200, Body::json::<CollectionData>())
+    .refuses(&refused);
     r.delete(
         ASSETS,
-        Permission::ReadAsset,
+        Permission::OwnCollection,
         remove,
         "Takes assets out of a collection; those that are not in it are ignored",
     )
@@ -381,6 +386,9 @@ async fn download(
     let archive = collections.download(&caller, id.0).await?;
     let wants_address = matches!(query.get("as_url"), Some("y" | "yes" | "true" | "1"));
     if wants_address && !signed {
+        if !caller.may(Permission::SignLink) {
+            return Err(Code::Forbidden.because("as_url: a token signs no links; it downloads this itself.").into());
+        }
         let signed = delivery.sign(&caller, &path, &[], Life::For(LINK_LIFE)).await?;
         return Ok(HttpResponse::Ok().json(Address { url: format!("{}/api/v1/{signed}", origin.0) }));
     }

@@ -56,11 +56,11 @@ const LINK_QUERY: [(&str, &str); 5] = [
 
 pub fn mount(r: &mut Routes) {
     let refused = [Code::AssetNotFound, Code::ContentNotFound, Code::MissingParameter, Code::InvalidRequest];
-    r.get("/api/v1/assets/{id}/get_link", Permission::ReadAsset, link, "A link to a content that needs no key")
+    r.get("/api/v1/assets/{id}/get_link", Permission::SignLink, link, "A link to a content that needs no key")
         .query(LINK_QUERY)
         .answers(200, Body::json::<Link>())
         .refuses(&refused);
-    r.post("/api/v1/assets/get_link", Permission::ReadAsset, links, "Links to a content of each of up to 100 assets")
+    r.post("/api/v1/assets/get_link", Permission::SignLink, links, "Links to a content of each of up to 100 assets")
         .query(LINK_QUERY)
         .takes(Body::json::<Vec<String>>())
         .answers(200, Body::json::<Links>())

@@ -80,11 +80,12 @@ impl Vitals {
         } else {
             Err(Code::DiskFull.into())
         };
-        let mut checks = vec![
-            check("database", self.db.ping_write().await),
-            check("storage", storage),
-            check("media", self.workers.available()),
-        ];
+        let mut database = check("database", self.db.ping_write().await);
+        if self.db.is_degraded() {
+            "The disk failed beneath a commit. Nothing is written until the box is restarted: look at the disk first."
+                .clone_into(&mut database.message);
+        }
+        let mut checks = vec![database, check("storage", storage), check("media", self.workers.available())];
         checks.extend(self.bucket().await);
         checks
     }
@@ -148,6 +149,7 @@ impl Vitals {
             ("bucket_moves_failed", "Attempts to move an original that failed", homes.failed),
             ("database_writes", "Write transactions asked for", db.writes),
             ("database_commits", "Commits made for them", db.batches),
+            ("database_commits_failed", "Commits that failed: the disk needs a look", db.failed_commits),
         ];
         let gauges = gauges.map(|(name, help, value)| {
             format!("# HELP cloakroom_{name} {help}.\n# TYPE cloakroom_{name} gauge\ncloakroom_{name} {value}\n")

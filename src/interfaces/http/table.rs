@@ -40,6 +40,7 @@ use schemars::Schema;
 use schemars::SchemaGenerator;
 
 use crate::accounts::Accounts;
+use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::error::Code;
 use crate::error::Error;
@@ -396,7 +397,7 @@ where
     }
 }
 
-async fn check(request: &ServiceRequest, permission: Permission) -> Result<crate::accounts::Caller, Error> {
+async fn check(request: &ServiceRequest, permission: Permission) -> Result<Caller, Error> {
     let encoding = request.headers().get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|e| !e.as_bytes().eq_ignore_ascii_case(b"identity")) {
         // A body of a few hundred bytes can unpack into gigabytes; nothing we take gains from packing.
@@ -405,7 +406,10 @@ async fn check(request: &ServiceRequest, permission: Permission) -> Result<crate
     let accounts = request.app_data::<web::Data<Accounts>>().ok_or(Code::Internal)?;
     let settings = request.app_data::<web::Data<Settings>>().ok_or(Code::Internal)?;
     let caller = caller::admit(accounts, settings, request.request(), permission).await?;
+    // Where a scope is asked for, tokens were counted already.
+    let is_paced = matches!((permission, &caller), (Permission::Scope(_), Caller::Token { .. }));
     if permission != Permission::Anyone
+        && !is_paced
         && let Some(throttle) = request.app_data::<web::Data<Throttle>>()
     {
         throttle.call(&caller)?;

@@ -1,7 +1,7 @@
 //! How many requests somebody may make: what is answered 429, and when to come back.
 //!
 //! Two kinds of bucket. One belongs to each user and is drawn from by every call that asks for
-//! a permission; pictures and contents that need none are bounded by their workers and by the
+//! a permission, also with a token; pictures and contents that need none are bounded by their workers and by the
 //! network, not here. The other belongs to each address and is drawn from by calls that fail
 //! for want of a right or for naming what is not there, as guessing does; when it is empty, such
 //! calls are told so instead, and nobody else at that address notices.
@@ -36,7 +36,9 @@ impl Throttle {
 
     /// A call that asks for a permission begins.
     pub fn call(&self, caller: &Caller) -> Result<()> {
-        let (Some(calls), Caller::Known { user_id, .. }) = (&self.calls, caller) else { return Ok(()) };
+        let (Some(calls), Caller::Known { user_id, .. } | Caller::Token { user_id, .. }) = (&self.calls, caller) else {
+            return Ok(());
+        };
         calls.take(*user_id).map_err(|wait| {
             Code::TooManyRequests
                 .because("Too many requests by this user. Slow down; see Retry-After.")
@@ -63,6 +65,7 @@ fn buckets<K: Eq + std::hash::Hash>(burst: u32, per_second: u32) -> Option<Bucke
 mod tests {
     use super::*;
     use crate::accounts::Role;
+    use crate::accounts::Scopes;
 
     fn throttle() -> Throttle {
         Throttle::new(&Rates { calls_burst: 3, calls_per_second: 1, failures_burst: 2, failures_per_second: 1 })
@@ -75,6 +78,11 @@ mod tests {
         assert!((0..3).all(|_| throttle.call(&user(1)).is_ok()));
         let refused = throttle.call(&user(1)).unwrap_err();
         assert_eq!((refused.code, refused.again_after.is_some()), (Code::TooManyRequests, true));
+        let scopes = Scopes::parse("assets");
+        let token = |user_id| Caller::Token { user_id, role: Role::Admin, key_id: 9, scopes };
+        assert_eq!(throttle.call(&token(1)).unwrap_err().code, Code::TooManyRequests, "a token is its user's");
+        assert!((0..3).all(|_| throttle.call(&token(3)).is_ok()));
+        assert!(throttle.call(&token(3)).is_err());
         assert!(throttle.call(&user(2)).is_ok());
         assert!((0..9).all(|_| throttle.call(&Caller::Nobody).is_ok()));
     }

@@ -123,7 +123,7 @@ async fn receive(ingest: &Ingest, figures: &Figures, mut parts: Parts) -> Result
             Part::Field { name, text } => said.put(&name, text)?,
             Part::File(_) if taken.is_some() => return Err(Code::InvalidRequest.because("This call takes one file.")),
             Part::File(mut file) => {
-                let intake = ingest.begin(&file.name, parts.declared_bytes).await?;
+                let intake = ingest.begin(&file.name, parts.announced_bytes()).await?;
                 taken = Some(take(intake, figures, &mut parts, &mut file).await?);
             }
         }
