@@ -247,6 +247,7 @@ CREATE TABLE object (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX object_goal ON object (by_hand, next_at) WHERE goal IS NOT NULL;
 CREATE INDEX object_copy ON object (since) WHERE here = 1 AND home <> 'fs';
+CREATE INDEX object_failed ON object (next_at) WHERE goal IS NOT NULL AND error IS NOT NULL;
 
 -- What lies in buckets and nobody needs any more (homes). An object is not sent where it still is to be removed.
 CREATE TABLE leftover (
@@ -258,6 +259,48 @@ CREATE TABLE leftover (
 ) STRICT;
 CREATE INDEX leftover_due ON leftover (next_at);
 CREATE INDEX leftover_key ON leftover (key);
+
+-- How many objects and leftovers there are of each sort, and their bytes (homes): what is asked for at every start
+-- and at every look at how the box is. The triggers below keep it.
+CREATE TABLE object_tally (
+    home    TEXT NOT NULL,
+    bucket  TEXT NOT NULL,
+    what    TEXT NOT NULL,                      -- stays; waits, for the server; by_hand: waits for the command line; left
+    here    INTEGER NOT NULL,                   -- as object has it
+    objects INTEGER NOT NULL,
+    bytes   INTEGER NOT NULL,
+    PRIMARY KEY (home, bucket, what, here)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER object_came AFTER INSERT ON object BEGIN
+    INSERT INTO object_tally
+    VALUES (new.home, new.bucket, CASE WHEN new.goal IS NULL THEN 'stays' WHEN new.by_hand THEN 'by_hand' ELSE 'waits' END,
+            new.here, 1, new.size_bytes)
+    ON CONFLICT DO UPDATE SET objects = objects + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER object_went AFTER DELETE ON object BEGIN
+    UPDATE object_tally SET objects = objects - 1, bytes = bytes - old.size_bytes
+     WHERE home = old.home AND bucket = old.bucket AND here = old.here
+       AND what = CASE WHEN old.goal IS NULL THEN 'stays' WHEN old.by_hand THEN 'by_hand' ELSE 'waits' END;
+END;
+CREATE TRIGGER object_moved AFTER UPDATE OF home, bucket, goal, by_hand, here, size_bytes ON object
+WHEN (old.home, old.bucket, old.goal IS NULL, old.by_hand, old.here, old.size_bytes)
+  <> (new.home, new.bucket, new.goal IS NULL, new.by_hand, new.here, new.size_bytes) BEGIN
+    UPDATE object_tally SET objects = objects - 1, bytes = bytes - old.size_bytes
+     WHERE home = old.home AND bucket = old.bucket AND here = old.here
+       AND what = CASE WHEN old.goal IS NULL THEN 'stays' WHEN old.by_hand THEN 'by_hand' ELSE 'waits' END;
+    INSERT INTO object_tally
+    VALUES (new.home, new.bucket, CASE WHEN new.goal IS NULL THEN 'stays' WHEN new.by_hand THEN 'by_hand' ELSE 'waits' END,
+            new.here, 1, new.size_bytes)
+    ON CONFLICT DO UPDATE SET objects = objects + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER leftover_came AFTER INSERT ON leftover BEGIN
+    INSERT INTO object_tally VALUES (new.home, new.bucket, 'left', 0, 1, 0)
+    ON CONFLICT DO UPDATE SET objects = objects + 1;
+END;
+CREATE TRIGGER leftover_went AFTER DELETE ON leftover BEGIN
+    UPDATE object_tally SET objects = objects - 1
+     WHERE home = old.home AND bucket = old.bucket AND what = 'left' AND here = 0;
+END;
 
 -- What happened to assets, in order (journal). Consumers keep a cursor on seq.
 CREATE TABLE journal (

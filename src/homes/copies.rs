@@ -93,7 +93,8 @@ impl Homes {
         if !is_wanted && !self.0.db.read(move |c| crate::assets::store::is_kept(c, id, revision)).await? {
             self.0.storage.delete(&object.place()?).await?;
         }
-        self.make_room().await
+        self.make_room().await;
+        Ok(())
     }
 
     /// Brings the bytes of an original to its place here, verified and flushed. What is there
@@ -179,11 +180,18 @@ impl Homes {
         Ok(name)
     }
 
-    /// Removes the oldest copies until the rest take no more than they may.
-    pub(super) async fn make_room(&self) -> Result<()> {
+    /// Removes the oldest copies until the rest take no more than they may. That it could not is no
+    /// failure of whoever comes by: there will be another time.
+    pub(super) async fn make_room(&self) {
         if self.0.leaves_copies.load(Ordering::Relaxed) {
-            return Ok(());
+            return;
         }
+        if let Err(error) = self.drop_oldest().await {
+            tracing::warn!(%error, "copies of what lies in a bucket could not be removed");
+        }
+    }
+
+    async fn drop_oldest(&self) -> Result<()> {
         loop {
             let (mut taken, oldest) =
                 self.0.db.read(|c| Ok((store::copies_bytes(c)?, store::oldest_copies(c, AT_ONCE)?))).await?;

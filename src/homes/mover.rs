@@ -42,15 +42,7 @@ const SWEPT_AT_ONCE: u32 = 32;
 impl Homes {
     /// Takes up what the last run left, and moves from now on.
     pub async fn start(&self) -> Result<()> {
-        for Tally { home, objects, .. } in self.survey().await?.0 {
-            if home.backend != Backend::Fs && self.bucket(&home).is_err() {
-                tracing::error!(
-                    bucket = home.bucket,
-                    objects,
-                    "originals lie in a bucket that the configuration does not name: they cannot be read"
-                );
-            }
-        }
+        self.look_for_unknown().await;
         if !self.has_bucket() {
             return Ok(());
         }
@@ -61,6 +53,26 @@ impl Homes {
             running.push(handle.spawn(self.clone().mover(n == 0)));
         }
         Ok(())
+    }
+
+    /// Complains of originals that lie where nobody can get at them. The rest can be served all the same.
+    async fn look_for_unknown(&self) {
+        let tallies = match self.0.db.read(store::tallies).await {
+            Ok(tallies) => tallies,
+            Err(error) => {
+                tracing::error!(%error, "it could not be looked up in which buckets originals lie");
+                return;
+            }
+        };
+        for Tally { home, objects, .. } in tallies {
+            if home.backend != Backend::Fs && self.bucket(&home).is_err() {
+                tracing::error!(
+                    bucket = home.bucket,
+                    objects,
+                    "originals lie in a bucket that the configuration does not name: they cannot be read"
+                );
+            }
+        }
     }
 
     /// Ends moving; what is under way will be begun anew.
@@ -109,13 +121,11 @@ impl Homes {
                 return Ok(None);
             }
             if sweeps {
-                self.make_room().await?;
+                self.make_room().await;
             }
-            let due = self.0.db.read(|c| store::next_due(c, false)).await?;
-            let wait = due.map_or(LONGEST_IDLE, |due| due.since(self.0.db.clock().now()).min(LONGEST_IDLE));
-            // What is to be removed waits for a few seconds, too.
-            let wait =
-                if sweeps && self.0.db.read(store::count_leftovers).await? > 0 { wait.min(LINGER / 3) } else { wait };
+            let (due, left) = self.0.db.read(|c| Ok((store::next_due(c, false)?, store::next_leftover(c)?))).await?;
+            let first = due.into_iter().chain(left.filter(|_| sweeps)).min();
+            let wait = first.map_or(LONGEST_IDLE, |due| due.since(self.0.db.clock().now()).min(LONGEST_IDLE));
             return Ok(Some(wait.max(Duration::from_millis(20))));
         };
         let moved = self.relocate(&object, &Pace::default(), Copy::MayGo).await;
@@ -251,7 +261,10 @@ impl Homes {
         if !is_there {
             self.0.storage.delete(&object.place()?).await?;
         }
-        if goal.backend == Backend::Fs { Ok(()) } else { self.make_room().await }
+        if goal.backend != Backend::Fs {
+            self.make_room().await;
+        }
+        Ok(())
     }
 
     /// Removes from buckets what is due; how many.

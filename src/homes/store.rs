@@ -1,4 +1,5 @@
-//! The tables `object` and `leftover`.
+//! The tables `object` and `leftover`, and the tally of both, which triggers keep: however much is
+//! in buckets, nothing that is asked while the box runs takes longer for it.
 
 use std::time::Duration;
 
@@ -110,11 +111,10 @@ pub fn copied(tx: &Tx, id: AssetId, revision: u32) -> Result<bool> {
     Ok(changed == 1)
 }
 
-/// Bytes of copies that may go.
+/// Bytes of copies of what lies in buckets.
 pub fn copies_bytes(c: &Connection) -> Result<u64> {
-    let mut sum = c.prepare_cached(
-        "SELECT coalesce(sum(size_bytes), 0) FROM object INDEXED BY object_copy WHERE here = 1 AND home <> 'fs'",
-    )?;
+    let mut sum =
+        c.prepare_cached("SELECT coalesce(sum(bytes), 0) FROM object_tally WHERE here = 1 AND home <> 'fs'")?;
     Ok(sum.query_row([], |r| r.get::<_, i64>(0))? as u64)
 }
 
@@ -170,11 +170,7 @@ pub fn settle_one(tx: &Tx, id: AssetId, revision: u32) -> Result<()> {
 
 /// What the command line is to move: originals and bytes.
 pub fn planned(c: &Connection) -> Result<(u64, u64)> {
-    let mut row = c.prepare_cached(
-        "SELECT count(*), coalesce(sum(size_bytes), 0) FROM object INDEXED BY object_goal \
-          WHERE goal IS NOT NULL AND by_hand = 1",
-    )?;
-    Ok(row.query_row([], |r| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64)))?)
+    tally_of(c, &["by_hand"])
 }
 
 /// Whether an original has a row.
@@ -232,23 +228,25 @@ pub fn cleared(tx: &Tx, id: i64, wait: Option<Duration>) -> Result<()> {
 
 /// How many removals are owed.
 pub fn count_leftovers(c: &Connection) -> Result<u64> {
-    let mut count = c.prepare_cached("SELECT count(*) FROM leftover")?;
-    Ok(count.query_row([], |r| r.get::<_, i64>(0))? as u64)
+    Ok(tally_of(c, &["left"])?.0)
+}
+
+/// When the first of what is to be removed is due.
+pub fn next_leftover(c: &Connection) -> Result<Option<Instant>> {
+    let mut row = c.prepare_cached("SELECT next_at FROM leftover ORDER BY next_at LIMIT 1")?;
+    Ok(row.query_row([], |r| r.get(0)).optional()?)
 }
 
 /// What waits to be moved: originals and bytes.
 pub fn waiting(c: &Connection) -> Result<(u64, u64)> {
-    let mut row = c.prepare_cached(
-        "SELECT count(*), coalesce(sum(size_bytes), 0) FROM object INDEXED BY object_goal WHERE goal IS NOT NULL",
-    )?;
-    Ok(row.query_row([], |r| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64)))?)
+    tally_of(c, &["waits", "by_hand"])
 }
 
 /// What lies in each home, as far as it is on record: the rest is on this disk.
 pub fn tallies(c: &Connection) -> Result<Vec<Tally>> {
     let mut rows = c.prepare_cached(
-        "SELECT home, bucket, count(*), coalesce(sum(size_bytes), 0), coalesce(sum(goal IS NOT NULL), 0) \
-         FROM object GROUP BY home, bucket ORDER BY home, bucket",
+        "SELECT home, bucket, sum(objects), sum(bytes), sum(iif(what = 'stays', 0, objects)) \
+         FROM object_tally WHERE what <> 'left' GROUP BY home, bucket HAVING sum(objects) > 0 ORDER BY home, bucket",
     )?;
     let found = rows
         .query_map([], |r| {
@@ -266,9 +264,24 @@ pub fn tallies(c: &Connection) -> Result<Vec<Tally>> {
 /// The latest failures that still hold something up.
 pub fn failures(c: &Connection, limit: u32) -> Result<Vec<(AssetId, String)>> {
     let mut rows = c.prepare_cached(
-        "SELECT asset_id, error FROM object WHERE goal IS NOT NULL AND error IS NOT NULL ORDER BY next_at DESC LIMIT ?1",
+        "SELECT asset_id, error FROM object INDEXED BY object_failed \
+          WHERE goal IS NOT NULL AND error IS NOT NULL ORDER BY next_at DESC LIMIT ?1",
     )?;
     Ok(rows.query_map([limit], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Objects of some sorts, and their bytes.
+fn tally_of(c: &Connection, sorts: &[&str]) -> Result<(u64, u64)> {
+    let mut rows = c.prepare_cached("SELECT what, objects, bytes FROM object_tally")?;
+    let (mut objects, mut bytes) = (0, 0);
+    let mut rows = rows.query([])?;
+    while let Some(row) = rows.next()? {
+        if sorts.contains(&row.get_ref(0)?.as_str().unwrap_or_default()) {
+            objects += row.get::<_, i64>(1)?;
+            bytes += row.get::<_, i64>(2)?;
+        }
+    }
+    Ok((objects as u64, bytes as u64))
 }
 
 fn read(r: &Row<'_>) -> rusqlite::Result<Object> {

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::io::Write;
+use std::sync::atomic::AtomicU64;
 
 use tempfile::TempDir;
 
@@ -144,6 +145,32 @@ impl Bench {
         format!("{BUCKET}/{}", place::original(id, 1).unwrap().as_str())
     }
 
+    /// Compares the tally with what there is.
+    async fn counts_are_right(&self) {
+        let all = |sql: &'static str| {
+            self.db.read(move |c| {
+                let mut rows = c.prepare(sql)?;
+                let read = |r: &rusqlite::Row<'_>| {
+                    Ok(format!(
+                        "{} {} {} {}: {} with {} bytes",
+                        r.get::<_, String>(0)?,
+                        r.get::<_, String>(1)?,
+                        r.get::<_, String>(2)?,
+                        r.get::<_, i64>(3)?,
+                        r.get::<_, i64>(4)?,
+                        r.get::<_, i64>(5)?
+                    ))
+                };
+                Ok(rows.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()?)
+            })
+        };
+        let kept = all("SELECT * FROM object_tally WHERE objects <> 0 OR bytes <> 0 ORDER BY 1, 2, 3, 4").await.unwrap();
+        let counted = all("SELECT home, bucket, iif(goal IS NULL, 'stays', iif(by_hand, 'by_hand', 'waits')), here, \
+                    count(*), sum(size_bytes) FROM object GROUP BY 1, 2, 3, 4 \
+             UNION ALL SELECT home, bucket, 'left', 0, count(*), 0 FROM leftover GROUP BY 1, 2 ORDER BY 1, 2, 3, 4");
+        assert_eq!(kept, counted.await.unwrap());
+    }
+
     fn staging_is_empty(&self) -> bool {
         self.homes.0.storage.staged().unwrap().is_empty()
     }
@@ -167,6 +194,7 @@ async fn conforms(config: Config) {
         let wanted = &body[middle.start as usize..middle.end as usize];
         assert!(bench.read(id, middle).await.unwrap() == wanted, "a part of {size}");
         assert_eq!(bench.homes.open(id, 1).await.unwrap().1, size as u64);
+        bench.counts_are_right().await;
 
         let pin = bench.homes.bring(id, 1).await.unwrap();
         let mut file = bench.homes.0.storage.open_file(&place::original(id, 1).unwrap()).unwrap();
@@ -187,6 +215,7 @@ async fn conforms(config: Config) {
     while bench.homes.sweep().await.unwrap() > 0 {}
     assert!(bench.staging_is_empty());
     assert_eq!(bench.homes.counts().await.unwrap().leftovers, 0);
+    bench.counts_are_right().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -358,6 +387,7 @@ async fn everything_moves_there_and_on_and_back() {
     one.behave(Manner::Unavailable);
     assert!(bench.homes.migrate(&plan(Backend::S3), |_| {}).await.is_err(), "it ends, and loses nothing");
     assert!(kept.iter().all(|(id, _)| bench.is_here(*id)));
+    bench.counts_are_right().await;
     one.behave(Manner::Well);
     // As if it was killed in the middle: some are there, some are held.
     let held = bench.db.write(|tx| {
@@ -372,6 +402,7 @@ async fn everything_moves_there_and_on_and_back() {
 
     let done = bench.homes.migrate(&plan(Backend::R2), |_| {}).await.unwrap();
     assert_eq!((done.moved, done.failed), (20, 0));
+    bench.counts_are_right().await;
     assert_eq!((one.names().len(), two.names().len()), (0, 20));
     assert_eq!(bench.home(kept[0].0).await, (Backend::R2, "elsewhere".to_owned()));
     for (id, body) in &kept {
@@ -386,6 +417,7 @@ async fn everything_moves_there_and_on_and_back() {
         assert!(bench.read(*id, 0..body.len() as u64).await.unwrap() == *body);
     }
     assert!(bench.homes.survey().await.unwrap().0.is_empty(), "no rows are left");
+    bench.counts_are_right().await;
     assert_eq!(bench.homes.migrate(&plan(Backend::Fs), |_| {}).await.unwrap().moved, 0);
 }
 
@@ -413,4 +445,73 @@ async fn links_into_a_bucket_are_signed_for_a_week_at_most() {
     assert!(url.starts_with(&format!("{}/{}?", double.endpoint, Bench::key(id))), "{url}");
     assert!(url.contains("X-Amz-Expires=604800") && url.contains("X-Amz-Signature="), "{url}");
     assert!(url.contains("response-content-disposition=") && !url.contains("hush"), "{url}");
+}
+
+/// How many steps SQLite takes for it.
+fn steps<T>(tx: &Tx, doing: impl FnOnce(&Tx) -> Result<T>) -> u64 {
+    let taken = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&taken);
+    let count = move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    tx.progress_handler(1, Some(count)).unwrap();
+    doing(tx).unwrap();
+    tx.progress_handler(0, None::<fn() -> bool>).unwrap();
+    taken.load(Ordering::Relaxed)
+}
+
+/// So many rows of each sort.
+fn fill(tx: &Tx, count: u32) {
+    let ids = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)";
+    for (home, bucket, goal, by_hand, error) in [
+        ("fs", "", Some("s3"), 0, None),
+        ("fs", "", Some("s3"), 0, Some("it did not answer")),
+        ("fs", "", Some("s3"), 1, None),
+        ("s3", BUCKET, None, 0, None),
+        ("s3", BUCKET, Some("r2"), 1, None),
+    ] {
+        tx.execute(
+            &format!(
+                "{ids} INSERT INTO object (asset_id, revision, size_bytes, sha256, home, bucket, goal, by_hand, here, since, \
+                                           next_at, error) \
+                 SELECT lower(hex(randomblob(16))), 1, 10, '', ?2, ?3, ?4, ?5, 1, i, i, ?6 FROM n"
+            ),
+            rusqlite::params![count, home, bucket, goal, by_hand, error],
+        )
+        .unwrap();
+    }
+    let leftovers = format!(
+        "{ids} INSERT INTO leftover (home, bucket, key, next_at) SELECT 's3', ?2, lower(hex(randomblob(16))), i FROM n"
+    );
+    tx.execute(&leftovers, rusqlite::params![count, BUCKET]).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_asked_while_the_box_runs_takes_no_longer_for_millions() {
+    let bench = Bench::new(config("fs", ""));
+    let measure = |count: u32| {
+        bench.db.write(move |tx| {
+            fill(tx, count);
+            Ok([
+                ("tallies", steps(tx, |tx| store::tallies(tx))),
+                ("waiting", steps(tx, |tx| store::waiting(tx))),
+                ("planned", steps(tx, |tx| store::planned(tx))),
+                ("copies_bytes", steps(tx, |tx| store::copies_bytes(tx))),
+                ("count_leftovers", steps(tx, |tx| store::count_leftovers(tx))),
+                ("next_leftover", steps(tx, |tx| store::next_leftover(tx))),
+                ("leftovers", steps(tx, |tx| store::leftovers(tx, tx.now(), 32))),
+                ("failures", steps(tx, |tx| store::failures(tx, 5))),
+                ("next_due", steps(tx, |tx| store::next_due(tx, false))),
+                ("claim", steps(tx, |tx| store::claim(tx, true))),
+                ("oldest_copies", steps(tx, |tx| store::oldest_copies(tx, 64))),
+            ])
+        })
+    };
+    let few = measure(200).await.unwrap();
+    let many = measure(4000).await.unwrap();
+    for ((what, few), (_, many)) in few.into_iter().zip(many) {
+        assert!(few > 0 && many <= few + few / 2, "{what}: {few} steps with few, {many} with many");
+    }
+    bench.counts_are_right().await;
 }
