@@ -240,25 +240,28 @@ CREATE TABLE object (
     by_hand     INTEGER NOT NULL DEFAULT 0,     -- moved by the command line, not by the server
     here        INTEGER NOT NULL,               -- a copy on this disk: 0 none, 1 one that may go, 2 one that stays
     since       INTEGER NOT NULL,               -- of that copy
-    tries       INTEGER NOT NULL DEFAULT 0,
+    held        INTEGER NOT NULL DEFAULT 0,     -- 1: a mover is at it; 2: in vain, for it was removed there meanwhile
+    turn        INTEGER NOT NULL DEFAULT 0,     -- whose move it is: grows when it is taken, and when it is taken over
+    tries       INTEGER NOT NULL DEFAULT 0,     -- to bring it to this goal; without any nothing can lie there
     next_at     INTEGER NOT NULL DEFAULT 0,     -- with a goal: not before this instant
     error       TEXT,                           -- what went wrong last
     PRIMARY KEY (asset_id, revision)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX object_goal ON object (by_hand, next_at) WHERE goal IS NOT NULL;
+CREATE INDEX object_goal ON object (by_hand, held, next_at) WHERE goal IS NOT NULL;
 CREATE INDEX object_copy ON object (since) WHERE here = 1 AND home <> 'fs';
 CREATE INDEX object_failed ON object (next_at) WHERE goal IS NOT NULL AND error IS NOT NULL;
 
 -- What lies in buckets and nobody needs any more (homes). An object is not sent where it still is to be removed.
 CREATE TABLE leftover (
-    id      INTEGER PRIMARY KEY,
-    home    TEXT NOT NULL,
-    bucket  TEXT NOT NULL,
-    key     TEXT NOT NULL,
-    next_at INTEGER NOT NULL
+    id       INTEGER PRIMARY KEY,
+    home     TEXT NOT NULL,
+    bucket   TEXT NOT NULL,
+    asset_id TEXT NOT NULL,                     -- with the revision: its name
+    revision INTEGER NOT NULL,
+    next_at  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX leftover_due ON leftover (next_at);
-CREATE INDEX leftover_key ON leftover (key);
+CREATE INDEX leftover_name ON leftover (asset_id, revision);
 
 -- How many objects and leftovers there are of each sort, and their bytes (homes): what is asked for at every start
 -- and at every look at how the box is. The triggers below keep it.

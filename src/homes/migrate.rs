@@ -177,12 +177,16 @@ impl Homes {
     /// Removes what moving has left in buckets. What cannot be removed now, the server will.
     async fn clear(&self) -> Result<()> {
         let deadline = tokio::time::Instant::now() + LINGER + Duration::from_secs(15);
-        while self.0.db.read(store::count_leftovers).await? > 0 && tokio::time::Instant::now() < deadline {
+        loop {
+            let soon = self.0.db.clock().now().plus(LINGER);
+            let is_left = self.0.db.read(store::next_leftover).await?.is_some_and(|due| due <= soon);
+            if !is_left || tokio::time::Instant::now() >= deadline {
+                return Ok(());
+            }
             if self.sweep().await? == 0 {
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
         }
-        Ok(())
     }
 }
 

@@ -161,12 +161,9 @@ impl Homes {
             self.0
                 .db
                 .write(move |tx| {
-                    let Some(object) = store::forget(tx, id, revision)? else { return Ok(()) };
-                    let key = object.place()?;
-                    for home in [Some(&object.home), object.goal.as_ref()].into_iter().flatten() {
-                        store::leave(tx, home, key.as_str(), Duration::ZERO)?;
+                    if store::forget(tx, id, revision)? {
+                        tx.after_commit(move || this.0.owed.notify_waiters());
                     }
-                    tx.after_commit(move || this.0.owed.notify_waiters());
                     Ok(())
                 })
                 .await?;

@@ -178,10 +178,10 @@ impl Homes {
             self.download(object, &object.home, pace).await?;
             return self.switch(object, &goal, Copy::MayGo, old == Copy::Stays).await;
         }
-        let (at, name) = (goal.clone(), key.clone());
-        if self.0.db.read(move |c| store::is_left(c, &at, name.as_str())).await? {
+        let (at, id, revision) = (goal.clone(), object.id, object.revision);
+        if self.0.db.read(move |c| store::is_left(c, &at, id, revision)).await? {
             self.0.owed.notify_waiters();
-            return Err(Code::Conflict.because("what lay there under this name is still to be removed"));
+            return Err(removed_first());
         }
         let (storage, at) = (self.0.storage.clone(), key.clone());
         let opened = self.0.cpu.run(move || storage.open_file(&at)).await;
@@ -238,24 +238,24 @@ impl Homes {
             .0
             .db
             .write(move |tx| {
-                let key = moved.place()?;
-                if store::arrived(tx, &moved, here)? {
+                let at = (moved.id, moved.revision);
+                let is_left = store::is_left(tx, &to, moved.id, moved.revision)?;
+                if !is_left && store::arrived(tx, &moved, here)? {
                     asset_store::set_home(tx, moved.id, moved.revision, to.backend, &to.bucket)?;
                     this.0.assets.forget_after(tx, moved.id);
                     if !keep_source {
-                        store::leave(tx, &moved.home, key.as_str(), LINGER)?;
+                        store::leave(tx, &moved.home, at, LINGER)?;
                     }
                     store::settle_one(tx, moved.id, moved.revision)?;
                     return Ok(true);
                 }
-                // Deleted, or sent elsewhere meanwhile: what was brought there is of no use, unless
-                // somebody else brought it there, too.
                 let now = store::find(tx, moved.id, moved.revision)?;
-                let is_known = now.is_some();
-                if now.is_none_or(|now| now.home != to) {
-                    store::leave(tx, &to, key.as_str(), Duration::ZERO)?;
+                if now.as_ref().is_some_and(|now| now.turn == moved.turn) {
+                    return Err(removed_first());
                 }
-                Ok(is_known || asset_store::is_kept(tx, moved.id, moved.revision)?)
+                // Deleted, or sent elsewhere meanwhile.
+                store::overtaken(tx, &moved)?;
+                Ok(now.is_some() || asset_store::is_kept(tx, moved.id, moved.revision)?)
             })
             .await?;
         if !is_there {
@@ -274,7 +274,7 @@ impl Homes {
         let mut swept = 0;
         for left in due {
             let removed = match self.bucket(&left.home) {
-                Ok(bucket) => bucket.delete(&crate::infra::storage::ObjectPath::new(left.key.clone())?).await,
+                Ok(bucket) => bucket.delete(&left.place()?).await,
                 Err(e) => Err(e),
             };
             let wait = match removed {
@@ -283,18 +283,22 @@ impl Homes {
                     None
                 }
                 Err(error) => {
-                    tracing::warn!(%error, key = left.key, "something in a bucket could not be removed; it will be tried again");
+                    tracing::warn!(%error, asset.id = %left.asset_id, "an original could not be removed from a bucket; it will be tried again");
                     Some(LONGEST_WAIT)
                 }
             };
-            let id = left.id;
-            self.0.db.write(move |tx| store::cleared(tx, id, wait)).await?;
+            self.0.db.write(move |tx| store::cleared(tx, &left, wait)).await?;
             if wait.is_some() {
                 break;
             }
         }
         Ok(swept)
     }
+}
+
+/// An object that is taken for the original must not be the one that is about to go.
+fn removed_first() -> Error {
+    Code::Conflict.because("what lay there under this name is still to be removed, or was while it was sent again")
 }
 
 /// Whether the bucket has nothing to do with it.

@@ -20,10 +20,10 @@ use crate::infra::db::Tx;
 use crate::infra::storage::Backend;
 use crate::support::clock::Instant;
 
-const COLUMNS: &str = "asset_id, revision, size_bytes, sha256, home, bucket, goal, goal_bucket, here, tries";
+const COLUMNS: &str = "asset_id, revision, size_bytes, sha256, home, bucket, goal, goal_bucket, here, tries, held, turn";
 
-/// Nobody looks at it again before it was let go: an upload under way.
-const HELD: Duration = Duration::from_hours(24);
+/// Longer than any move takes: until then, what is being sent somewhere may still arrive there.
+const LONGEST_MOVE: Duration = Duration::from_hours(24);
 
 /// Puts an original on record that is on this disk and is to go elsewhere.
 pub fn owe(tx: &Tx, (id, revision): (AssetId, u32), size_bytes: u64, sha256: &str, goal: &Home) -> Result<()> {
@@ -43,62 +43,82 @@ pub fn find(c: &Connection, id: AssetId, revision: u32) -> Result<Option<Object>
 /// Takes the next that waits to be moved; it is held until it was moved or put off.
 pub fn claim(tx: &Tx, by_hand: bool) -> Result<Option<Object>> {
     let mut row = tx.prepare_cached(&format!(
-        "UPDATE object SET next_at = :held, tries = tries + 1 WHERE (asset_id, revision) = ( \
+        "UPDATE object SET held = 1, turn = turn + 1, tries = tries + 1 WHERE (asset_id, revision) = ( \
              SELECT asset_id, revision FROM object INDEXED BY object_goal \
-              WHERE goal IS NOT NULL AND by_hand = :by_hand AND next_at <= :now ORDER BY next_at LIMIT 1) \
+              WHERE goal IS NOT NULL AND by_hand = :by_hand AND held = 0 AND next_at <= :now ORDER BY next_at LIMIT 1) \
          RETURNING {COLUMNS}"
     ))?;
-    let held = tx.now().plus(HELD);
-    Ok(row.query_row(named_params! { ":held": held, ":by_hand": by_hand, ":now": tx.now() }, read).optional()?)
+    Ok(row.query_row(named_params! { ":by_hand": by_hand, ":now": tx.now() }, read).optional()?)
 }
 
 /// When the next is due.
 pub fn next_due(c: &Connection, by_hand: bool) -> Result<Option<Instant>> {
     let mut row = c.prepare_cached(
-        "SELECT next_at FROM object INDEXED BY object_goal WHERE goal IS NOT NULL AND by_hand = ?1 ORDER BY next_at LIMIT 1",
+        "SELECT next_at FROM object INDEXED BY object_goal \
+          WHERE goal IS NOT NULL AND by_hand = ?1 AND held = 0 ORDER BY next_at LIMIT 1",
     )?;
     Ok(row.query_row([by_hand], |r| r.get(0)).optional()?)
 }
 
-/// Those that were held when their mover ended.
+/// Those that were held when their mover ended, and those that wait.
 pub fn let_go(tx: &Tx, by_hand: bool) -> Result<()> {
-    tx.prepare_cached("UPDATE object SET next_at = ?2 WHERE goal IS NOT NULL AND by_hand = ?1 AND next_at > ?2")?
-        .execute(params![by_hand, tx.now()])?;
+    tx.prepare_cached(
+        "UPDATE object SET held = 0, turn = turn + held, next_at = ?2 \
+          WHERE goal IS NOT NULL AND by_hand = ?1 AND (held <> 0 OR next_at > ?2)",
+    )?
+    .execute(params![by_hand, tx.now()])?;
     Ok(())
 }
 
 /// It could not be moved now.
 pub fn put_off(tx: &Tx, object: &Object, wait: Duration, error: &str) -> Result<()> {
-    tx.prepare_cached(
-        "UPDATE object SET next_at = ?3, error = ?4 WHERE asset_id = ?1 AND revision = ?2 AND goal IS NOT NULL",
-    )?
-    .execute(params![object.id, object.revision, tx.now().plus(wait), error])?;
-    Ok(())
+    let changed = tx
+        .prepare_cached(
+            "UPDATE object SET held = 0, next_at = ?4, error = ?5 \
+              WHERE asset_id = ?1 AND revision = ?2 AND turn = ?3 AND goal IS NOT NULL",
+        )?
+        .execute(params![object.id, object.revision, object.turn, tx.now().plus(wait), error])?;
+    if changed == 0 { overtaken(tx, object) } else { Ok(()) }
 }
 
-/// It is at its goal, if that still is its goal.
+/// Whoever moved it was overtaken: what they may have brought to its goal is of no use, unless it
+/// came there otherwise, too. From now on nothing arrives there by them any more.
+pub fn overtaken(tx: &Tx, object: &Object) -> Result<()> {
+    let Some(goal) = &object.goal else { return Ok(()) };
+    if find(tx, object.id, object.revision)?.is_some_and(|now| now.home == *goal) {
+        return Ok(());
+    }
+    tx.prepare_cached("DELETE FROM leftover WHERE asset_id = ?1 AND revision = ?2 AND home = ?3 AND bucket = ?4")?
+        .execute(params![object.id, object.revision, goal.backend, goal.bucket])?;
+    leave(tx, goal, (object.id, object.revision), Duration::ZERO)
+}
+
+/// It is at its goal, if it is still for whoever says so to bring it there, and has not been removed
+/// there meanwhile.
 pub fn arrived(tx: &Tx, object: &Object, here: Copy) -> Result<bool> {
     let changed = tx
         .prepare_cached(
-            "UPDATE object SET home = goal, bucket = goal_bucket, goal = NULL, goal_bucket = '', by_hand = 0, tries = 0, \
-                    error = NULL, here = :here, since = :now \
-              WHERE asset_id = :id AND revision = :revision AND home = :home AND bucket = :bucket \
-                AND goal = :goal AND goal_bucket = :goal_bucket",
+            "UPDATE object SET home = goal, bucket = goal_bucket, goal = NULL, goal_bucket = '', by_hand = 0, held = 0, \
+                    tries = 0, error = NULL, here = :here, since = :now \
+              WHERE asset_id = :id AND revision = :revision AND turn = :turn AND held = 1 AND goal IS NOT NULL",
         )?
         .execute(named_params! {
-            ":id": object.id, ":revision": object.revision, ":here": here as i64, ":now": tx.now(),
-            ":home": object.home.backend, ":bucket": object.home.bucket,
-            ":goal": object.goal.as_ref().map(|goal| goal.backend),
-            ":goal_bucket": object.goal.as_ref().map(|goal| &*goal.bucket),
+            ":id": object.id, ":revision": object.revision, ":turn": object.turn, ":here": here as i64, ":now": tx.now(),
         })?;
     Ok(changed == 1)
 }
 
-/// Takes an original off the record; where it was, and where it was going.
-pub fn forget(tx: &Tx, id: AssetId, revision: u32) -> Result<Option<Object>> {
-    let found = find(tx, id, revision)?;
+/// Takes an original off the record, and owes its removal from where it was, and from where it was
+/// going. False when it was not on record.
+pub fn forget(tx: &Tx, id: AssetId, revision: u32) -> Result<bool> {
+    let Some(object) = find(tx, id, revision)? else { return Ok(false) };
     tx.prepare_cached("DELETE FROM object WHERE asset_id = ?1 AND revision = ?2")?.execute(params![id, revision])?;
-    Ok(found)
+    leave(tx, &object.home, (id, revision), Duration::ZERO)?;
+    if let Some(goal) = &object.goal {
+        leave(tx, goal, (id, revision), Duration::ZERO)?;
+        leave_once_sent(tx, &object, goal)?;
+    }
+    Ok(true)
 }
 
 /// A copy is on this disk now. False when the original is gone, or needs none.
@@ -140,7 +160,7 @@ pub fn drop_copy(tx: &Tx, object: &Object) -> Result<bool> {
 pub fn send(tx: &Tx, goal: &Home, limit: u32) -> Result<u64> {
     let changed = tx
         .prepare_cached(
-            "UPDATE object SET goal = :goal, goal_bucket = :bucket, by_hand = 1, tries = 0, error = NULL, next_at = :now \
+            "UPDATE object SET held = 0, turn = turn + 1, goal = :goal, goal_bucket = :bucket, by_hand = 1, tries = 0, error = NULL, next_at = :now \
               WHERE (asset_id, revision) IN ( \
                   SELECT asset_id, revision FROM object \
                    WHERE (coalesce(goal, home), iif(goal IS NULL, bucket, goal_bucket)) <> (:goal, :bucket) LIMIT :limit)",
@@ -187,42 +207,61 @@ pub fn owe_by_hand(tx: &Tx, at: (AssetId, u32), size_bytes: u64, sha256: &str, g
     Ok(())
 }
 
-/// Owes the removal of something from a bucket.
-pub fn leave(tx: &Tx, home: &Home, key: &str, wait: Duration) -> Result<()> {
+/// Owes the removal of an original from a bucket.
+pub fn leave(tx: &Tx, home: &Home, (id, revision): (AssetId, u32), wait: Duration) -> Result<()> {
     if home.backend == Backend::Fs {
         return Ok(());
     }
-    tx.prepare_cached("INSERT INTO leftover (home, bucket, key, next_at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![home.backend, home.bucket, key, tx.now().plus(wait)])?;
+    tx.prepare_cached("INSERT INTO leftover (home, bucket, asset_id, revision, next_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![home.backend, home.bucket, id, revision, tx.now().plus(wait)])?;
     Ok(())
 }
 
-/// Whether something of this name is still to be removed there.
-pub fn is_left(c: &Connection, home: &Home, key: &str) -> Result<bool> {
-    let mut found = c.prepare_cached("SELECT 1 FROM leftover WHERE key = ?1 AND home = ?2 AND bucket = ?3")?;
-    Ok(found.exists(params![key, home.backend, home.bucket])?)
+/// The same for what a mover is just sending, so that it is removed even if the process ends after it
+/// arrived and before the mover could say so. The mover, if it lives, has it removed at once.
+fn leave_once_sent(tx: &Tx, object: &Object, goal: &Home) -> Result<()> {
+    if object.held { leave(tx, goal, (object.id, object.revision), LONGEST_MOVE) } else { Ok(()) }
+}
+
+/// Whether an original is still to be removed there.
+pub fn is_left(c: &Connection, home: &Home, id: AssetId, revision: u32) -> Result<bool> {
+    let mut found = c.prepare_cached(
+        "SELECT 1 FROM leftover WHERE asset_id = ?1 AND revision = ?2 AND home = ?3 AND bucket = ?4",
+    )?;
+    Ok(found.exists(params![id, revision, home.backend, home.bucket])?)
 }
 
 /// What has to be removed from buckets by now.
 pub fn leftovers(c: &Connection, now: Instant, limit: u32) -> Result<Vec<Leftover>> {
     let mut rows =
-        c.prepare_cached("SELECT id, home, bucket, key FROM leftover WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2")?;
+        c.prepare_cached("SELECT id, home, bucket, asset_id, revision FROM leftover WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2")?;
     let found = rows
         .query_map(params![now, limit], |r| {
-            Ok(Leftover { id: r.get(0)?, home: Home { backend: r.get(1)?, bucket: r.get(2)? }, key: r.get(3)? })
+            Ok(Leftover {
+                id: r.get(0)?,
+                home: Home { backend: r.get(1)?, bucket: r.get(2)? },
+                asset_id: r.get(3)?,
+                revision: r.get(4)?,
+            })
         })?
         .collect::<rusqlite::Result<_>>()?;
     Ok(found)
 }
 
-/// It is gone; or stays for a while, if `wait` is given.
-pub fn cleared(tx: &Tx, id: i64, wait: Option<Duration>) -> Result<()> {
-    match wait {
-        None => tx.prepare_cached("DELETE FROM leftover WHERE id = ?1")?.execute([id])?,
-        Some(wait) => tx
-            .prepare_cached("UPDATE leftover SET next_at = ?2 WHERE id = ?1")?
-            .execute(params![id, tx.now().plus(wait)])?,
-    };
+/// It is gone; or stays for a while, if `wait` is given. Whoever is sending it there again, and began
+/// before this was owed, does so in vain: it may be what was removed.
+pub fn cleared(tx: &Tx, left: &Leftover, wait: Option<Duration>) -> Result<()> {
+    if let Some(wait) = wait {
+        tx.prepare_cached("UPDATE leftover SET next_at = ?2 WHERE id = ?1")?
+            .execute(params![left.id, tx.now().plus(wait)])?;
+        return Ok(());
+    }
+    tx.prepare_cached("DELETE FROM leftover WHERE id = ?1")?.execute([left.id])?;
+    tx.prepare_cached(
+        "UPDATE object SET held = 2 \
+          WHERE asset_id = ?1 AND revision = ?2 AND held = 1 AND goal = ?3 AND goal_bucket = ?4",
+    )?
+    .execute(params![left.asset_id, left.revision, left.home.backend, left.home.bucket])?;
     Ok(())
 }
 
@@ -300,5 +339,7 @@ fn read(r: &Row<'_>) -> rusqlite::Result<Object> {
             _ => Copy::Stays,
         },
         tries: r.get(9)?,
+        held: r.get::<_, i64>(10)? != 0,
+        turn: r.get(11)?,
     })
 }

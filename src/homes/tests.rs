@@ -482,7 +482,8 @@ fn fill(tx: &Tx, count: u32) {
         .unwrap();
     }
     let leftovers = format!(
-        "{ids} INSERT INTO leftover (home, bucket, key, next_at) SELECT 's3', ?2, lower(hex(randomblob(16))), i FROM n"
+        "{ids} INSERT INTO leftover (home, bucket, asset_id, revision, next_at) \
+         SELECT 's3', ?2, lower(hex(randomblob(16))), 1, i FROM n"
     );
     tx.execute(&leftovers, rusqlite::params![count, BUCKET]).unwrap();
 }
