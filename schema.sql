@@ -248,7 +248,7 @@ CREATE TABLE object (
     PRIMARY KEY (asset_id, revision)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX object_goal ON object (by_hand, held, next_at) WHERE goal IS NOT NULL;
-CREATE INDEX object_copy ON object (since) WHERE here = 1 AND home <> 'fs';
+CREATE INDEX object_copy ON object (since) WHERE here = 1 AND home <> 'fs' AND goal IS NULL;
 CREATE INDEX object_failed ON object (next_at) WHERE goal IS NOT NULL AND error IS NOT NULL;
 
 -- What lies in buckets and nobody needs any more (homes). An object is not sent where it still is to be removed.

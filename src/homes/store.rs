@@ -20,10 +20,14 @@ use crate::infra::db::Tx;
 use crate::infra::storage::Backend;
 use crate::support::clock::Instant;
 
-const COLUMNS: &str = "asset_id, revision, size_bytes, sha256, home, bucket, goal, goal_bucket, here, tries, held, turn";
+const COLUMNS: &str =
+    "asset_id, revision, size_bytes, sha256, home, bucket, goal, goal_bucket, here, tries, held, turn";
 
 /// Longer than any move takes: until then, what is being sent somewhere may still arrive there.
 const LONGEST_MOVE: Duration = Duration::from_hours(24);
+
+/// Where a copy stands in the order of their age.
+pub type CopyAt = (Instant, AssetId, u32);
 
 /// Puts an original on record that is on this disk and is to go elsewhere.
 pub fn owe(tx: &Tx, (id, revision): (AssetId, u32), size_bytes: u64, sha256: &str, goal: &Home) -> Result<()> {
@@ -60,14 +64,26 @@ pub fn next_due(c: &Connection, by_hand: bool) -> Result<Option<Instant>> {
     Ok(row.query_row([by_hand], |r| r.get(0)).optional()?)
 }
 
-/// Those that were held when their mover ended, and those that wait.
+/// Those that were held when their mover ended.
 pub fn let_go(tx: &Tx, by_hand: bool) -> Result<()> {
     tx.prepare_cached(
-        "UPDATE object SET held = 0, turn = turn + held, next_at = ?2 \
-          WHERE goal IS NOT NULL AND by_hand = ?1 AND (held <> 0 OR next_at > ?2)",
+        "UPDATE object INDEXED BY object_goal SET held = 0, turn = turn + 1, next_at = ?2 \
+          WHERE goal IS NOT NULL AND by_hand = ?1 AND held > 0",
     )?
     .execute(params![by_hand, tx.now()])?;
     Ok(())
+}
+
+/// Brings those that wait to now, so many at most. How many.
+pub fn hasten(tx: &Tx, by_hand: bool, limit: u32) -> Result<u32> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE object SET next_at = :now WHERE (asset_id, revision) IN ( \
+                 SELECT asset_id, revision FROM object INDEXED BY object_goal \
+                  WHERE goal IS NOT NULL AND by_hand = :by_hand AND held = 0 AND next_at > :now LIMIT :limit)",
+        )?
+        .execute(named_params! { ":by_hand": by_hand, ":now": tx.now(), ":limit": limit })?;
+    Ok(changed as u32)
 }
 
 /// It could not be moved now.
@@ -138,12 +154,20 @@ pub fn copies_bytes(c: &Connection) -> Result<u64> {
     Ok(sum.query_row([], |r| r.get::<_, i64>(0))? as u64)
 }
 
-/// The oldest copies that may go.
-pub fn oldest_copies(c: &Connection, limit: u32) -> Result<Vec<Object>> {
+/// The oldest copies that may go, after one of them.
+pub fn oldest_copies(c: &Connection, after: Option<&CopyAt>, limit: u32) -> Result<Vec<(CopyAt, Object)>> {
     let mut rows = c.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM object INDEXED BY object_copy WHERE here = 1 AND home <> 'fs' ORDER BY since LIMIT ?1"
+        "SELECT {COLUMNS}, since FROM object INDEXED BY object_copy \
+          WHERE here = 1 AND home <> 'fs' AND goal IS NULL AND (since, asset_id, revision) > (?1, ?2, ?3) \
+          ORDER BY since, asset_id, revision LIMIT ?4"
     ))?;
-    Ok(rows.query_map([limit], read)?.collect::<rusqlite::Result<_>>()?)
+    let (since, id, revision) = after
+        .map_or((Instant(i64::MIN), String::new(), 0), |(since, id, revision)| (*since, id.to_string(), *revision));
+    let found = rows.query_map(params![since, id, revision, limit], |r| {
+        let object = read(r)?;
+        Ok(((r.get(12)?, object.id, object.revision), object))
+    })?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Records that a copy goes. False when it has become more than a copy.
@@ -156,33 +180,56 @@ pub fn drop_copy(tx: &Tx, object: &Object) -> Result<bool> {
     Ok(changed == 1)
 }
 
-/// Gives originals that are elsewhere than they should be that goal; so many at most. How many.
-pub fn send(tx: &Tx, goal: &Home, limit: u32) -> Result<u64> {
-    let changed = tx
-        .prepare_cached(
-            "UPDATE object SET held = 0, turn = turn + 1, goal = :goal, goal_bucket = :bucket, by_hand = 1, tries = 0, error = NULL, next_at = :now \
-              WHERE (asset_id, revision) IN ( \
-                  SELECT asset_id, revision FROM object \
-                   WHERE (coalesce(goal, home), iif(goal IS NULL, bucket, goal_bucket)) <> (:goal, :bucket) LIMIT :limit)",
+/// The next originals on record by the order of their names, and whether each is bound for elsewhere.
+pub fn page(
+    c: &Connection,
+    goal: &Home,
+    after: Option<(AssetId, u32)>,
+    limit: u32,
+) -> Result<Vec<(AssetId, u32, bool)>> {
+    let mut rows = c.prepare_cached(
+        "SELECT asset_id, revision, (coalesce(goal, home), iif(goal IS NULL, bucket, goal_bucket)) <> (:goal, :bucket) \
+           FROM object WHERE (asset_id, revision) > (:id, :revision) ORDER BY asset_id, revision LIMIT :limit",
+    )?;
+    let (id, revision) = after.map_or_else(|| (String::new(), 0), |(id, revision)| (id.to_string(), revision));
+    let found = rows
+        .query_map(
+            named_params! {
+                ":goal": goal.backend, ":bucket": goal.bucket, ":id": id, ":revision": revision, ":limit": limit,
+            },
+            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
         )?
-        .execute(named_params! {
-            ":goal": goal.backend, ":bucket": goal.bucket, ":now": tx.now(), ":limit": limit,
-        })?;
-    Ok(changed as u64)
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(found)
 }
 
-/// Those that are where they were to be sent.
-pub fn settle(tx: &Tx) -> Result<()> {
+/// Gives an original that goal, or takes the one that it has from it when it is there already. Whoever
+/// is moving it elsewhere is overtaken, and what may have come there is owed to be removed.
+pub fn send(tx: &Tx, goal: &Home, id: AssetId, revision: u32) -> Result<()> {
+    let Some(object) = find(tx, id, revision)? else { return Ok(()) };
+    if object.goal.as_ref().unwrap_or(&object.home) == goal {
+        return Ok(());
+    }
+    if let Some(old) = object.goal.as_ref().filter(|_| object.tries > 0) {
+        leave(tx, old, (id, revision), Duration::ZERO)?;
+        leave_once_sent(tx, &object, old)?;
+    }
+    let is_there = object.home == *goal;
+    let elsewhere = Some(goal).filter(|_| !is_there);
     tx.prepare_cached(
-        "UPDATE object SET goal = NULL, goal_bucket = '', by_hand = 0 WHERE by_hand = 1 AND goal = home AND goal_bucket = bucket",
+        "UPDATE object SET goal = :goal, goal_bucket = :bucket, by_hand = :by_hand, held = 0, turn = turn + 1, tries = 0, \
+                error = NULL, next_at = :now \
+          WHERE asset_id = :id AND revision = :revision",
     )?
-    .execute([])?;
-    tx.prepare_cached("DELETE FROM object WHERE home = 'fs' AND goal IS NULL")?.execute([])?;
-    Ok(())
+    .execute(named_params! {
+        ":goal": elsewhere.map(|goal| goal.backend), ":bucket": elsewhere.map_or("", |goal| &*goal.bucket),
+        ":by_hand": !is_there, ":now": tx.now(), ":id": id, ":revision": revision,
+    })?;
+    settle(tx, id, revision)
 }
 
-/// The same for one.
-pub fn settle_one(tx: &Tx, id: AssetId, revision: u32) -> Result<()> {
+/// An original that is on this disk and stays there needs no row.
+pub fn settle(tx: &Tx, id: AssetId, revision: u32) -> Result<()> {
     tx.prepare_cached("DELETE FROM object WHERE asset_id = ?1 AND revision = ?2 AND home = 'fs' AND goal IS NULL")?
         .execute(params![id, revision])?;
     Ok(())
@@ -225,16 +272,16 @@ fn leave_once_sent(tx: &Tx, object: &Object, goal: &Home) -> Result<()> {
 
 /// Whether an original is still to be removed there.
 pub fn is_left(c: &Connection, home: &Home, id: AssetId, revision: u32) -> Result<bool> {
-    let mut found = c.prepare_cached(
-        "SELECT 1 FROM leftover WHERE asset_id = ?1 AND revision = ?2 AND home = ?3 AND bucket = ?4",
-    )?;
+    let mut found =
+        c.prepare_cached("SELECT 1 FROM leftover WHERE asset_id = ?1 AND revision = ?2 AND home = ?3 AND bucket = ?4")?;
     Ok(found.exists(params![id, revision, home.backend, home.bucket])?)
 }
 
 /// What has to be removed from buckets by now.
 pub fn leftovers(c: &Connection, now: Instant, limit: u32) -> Result<Vec<Leftover>> {
-    let mut rows =
-        c.prepare_cached("SELECT id, home, bucket, asset_id, revision FROM leftover WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2")?;
+    let mut rows = c.prepare_cached(
+        "SELECT id, home, bucket, asset_id, revision FROM leftover WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2",
+    )?;
     let found = rows
         .query_map(params![now, limit], |r| {
             Ok(Leftover {
@@ -263,6 +310,17 @@ pub fn cleared(tx: &Tx, left: &Leftover, wait: Option<Duration>) -> Result<()> {
     )?
     .execute(params![left.asset_id, left.revision, left.home.backend, left.home.bucket])?;
     Ok(())
+}
+
+/// Brings removals that are due later than that from now to then, so many at most. How many.
+pub fn hasten_leftovers(tx: &Tx, wait: Duration, limit: u32) -> Result<u32> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE leftover SET next_at = ?1 \
+              WHERE id IN (SELECT id FROM leftover INDEXED BY leftover_due WHERE next_at > ?1 LIMIT ?2)",
+        )?
+        .execute(params![tx.now().plus(wait), limit])?;
+    Ok(changed as u32)
 }
 
 /// How many removals are owed.
