@@ -240,24 +240,70 @@ CREATE TABLE object (
     by_hand     INTEGER NOT NULL DEFAULT 0,     -- moved by the command line, not by the server
     here        INTEGER NOT NULL,               -- a copy on this disk: 0 none, 1 one that may go, 2 one that stays
     since       INTEGER NOT NULL,               -- of that copy
-    tries       INTEGER NOT NULL DEFAULT 0,
+    held        INTEGER NOT NULL DEFAULT 0,     -- 1: a mover is at it; 2: in vain, for it was removed there meanwhile
+    turn        INTEGER NOT NULL DEFAULT 0,     -- whose move it is: grows when it is taken, and when it is taken over
+    tries       INTEGER NOT NULL DEFAULT 0,     -- to bring it to this goal; without any nothing can lie there
     next_at     INTEGER NOT NULL DEFAULT 0,     -- with a goal: not before this instant
     error       TEXT,                           -- what went wrong last
     PRIMARY KEY (asset_id, revision)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX object_goal ON object (by_hand, next_at) WHERE goal IS NOT NULL;
-CREATE INDEX object_copy ON object (since) WHERE here = 1 AND home <> 'fs';
+CREATE INDEX object_goal ON object (by_hand, held, next_at) WHERE goal IS NOT NULL;
+CREATE INDEX object_copy ON object (since) WHERE here = 1 AND home <> 'fs' AND goal IS NULL;
+CREATE INDEX object_failed ON object (next_at) WHERE goal IS NOT NULL AND error IS NOT NULL;
 
 -- What lies in buckets and nobody needs any more (homes). An object is not sent where it still is to be removed.
 CREATE TABLE leftover (
-    id      INTEGER PRIMARY KEY,
-    home    TEXT NOT NULL,
-    bucket  TEXT NOT NULL,
-    key     TEXT NOT NULL,
-    next_at INTEGER NOT NULL
+    id       INTEGER PRIMARY KEY,
+    home     TEXT NOT NULL,
+    bucket   TEXT NOT NULL,
+    asset_id TEXT NOT NULL,                     -- with the revision: its name
+    revision INTEGER NOT NULL,
+    next_at  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX leftover_due ON leftover (next_at);
-CREATE INDEX leftover_key ON leftover (key);
+CREATE INDEX leftover_name ON leftover (asset_id, revision);
+
+-- How many objects and leftovers there are of each sort, and their bytes (homes): what is asked for at every start
+-- and at every look at how the box is. The triggers below keep it.
+CREATE TABLE object_tally (
+    home    TEXT NOT NULL,
+    bucket  TEXT NOT NULL,
+    what    TEXT NOT NULL,                      -- stays; waits, for the server; by_hand: waits for the command line; left
+    here    INTEGER NOT NULL,                   -- as object has it
+    objects INTEGER NOT NULL,
+    bytes   INTEGER NOT NULL,
+    PRIMARY KEY (home, bucket, what, here)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER object_came AFTER INSERT ON object BEGIN
+    INSERT INTO object_tally
+    VALUES (new.home, new.bucket, CASE WHEN new.goal IS NULL THEN 'stays' WHEN new.by_hand THEN 'by_hand' ELSE 'waits' END,
+            new.here, 1, new.size_bytes)
+    ON CONFLICT DO UPDATE SET objects = objects + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER object_went AFTER DELETE ON object BEGIN
+    UPDATE object_tally SET objects = objects - 1, bytes = bytes - old.size_bytes
+     WHERE home = old.home AND bucket = old.bucket AND here = old.here
+       AND what = CASE WHEN old.goal IS NULL THEN 'stays' WHEN old.by_hand THEN 'by_hand' ELSE 'waits' END;
+END;
+CREATE TRIGGER object_moved AFTER UPDATE OF home, bucket, goal, by_hand, here, size_bytes ON object
+WHEN (old.home, old.bucket, old.goal IS NULL, old.by_hand, old.here, old.size_bytes)
+  <> (new.home, new.bucket, new.goal IS NULL, new.by_hand, new.here, new.size_bytes) BEGIN
+    UPDATE object_tally SET objects = objects - 1, bytes = bytes - old.size_bytes
+     WHERE home = old.home AND bucket = old.bucket AND here = old.here
+       AND what = CASE WHEN old.goal IS NULL THEN 'stays' WHEN old.by_hand THEN 'by_hand' ELSE 'waits' END;
+    INSERT INTO object_tally
+    VALUES (new.home, new.bucket, CASE WHEN new.goal IS NULL THEN 'stays' WHEN new.by_hand THEN 'by_hand' ELSE 'waits' END,
+            new.here, 1, new.size_bytes)
+    ON CONFLICT DO UPDATE SET objects = objects + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER leftover_came AFTER INSERT ON leftover BEGIN
+    INSERT INTO object_tally VALUES (new.home, new.bucket, 'left', 0, 1, 0)
+    ON CONFLICT DO UPDATE SET objects = objects + 1;
+END;
+CREATE TRIGGER leftover_went AFTER DELETE ON leftover BEGIN
+    UPDATE object_tally SET objects = objects - 1
+     WHERE home = old.home AND bucket = old.bucket AND what = 'left' AND here = 0;
+END;
 
 -- What happened to assets, in order (journal). Consumers keep a cursor on seq.
 CREATE TABLE journal (

@@ -30,7 +30,7 @@ use crate::infra::storage::staging;
 use crate::support::id;
 
 /// How many copies are looked at in one transaction.
-const AT_ONCE: u32 = 64;
+const AT_ONCE: u32 = if cfg!(test) { 3 } else { 64 };
 
 /// While this lives, the file of an original stays.
 pub struct Pin {
@@ -93,7 +93,8 @@ impl Homes {
         if !is_wanted && !self.0.db.read(move |c| crate::assets::store::is_kept(c, id, revision)).await? {
             self.0.storage.delete(&object.place()?).await?;
         }
-        self.make_room().await
+        self.make_room().await;
+        Ok(())
     }
 
     /// Brings the bytes of an original to its place here, verified and flushed. What is there
@@ -173,46 +174,73 @@ impl Homes {
         };
         let received = received.await;
         if let Err(e) = received {
-            self.0.storage.unstage(&name);
+            self.unstage(name).await?;
             return Err(e);
         }
         Ok(name)
     }
 
-    /// Removes the oldest copies until the rest take no more than they may.
-    pub(super) async fn make_room(&self) -> Result<()> {
+    /// Removes the oldest copies until the rest take no more than they may. That it could not is no
+    /// failure of whoever comes by: there will be another time.
+    pub(super) async fn make_room(&self) {
         if self.0.leaves_copies.load(Ordering::Relaxed) {
-            return Ok(());
+            return;
         }
+        if let Err(error) = self.drop_oldest().await {
+            tracing::warn!(%error, "copies of what lies in a bucket could not be removed");
+        }
+    }
+
+    async fn drop_oldest(&self) -> Result<()> {
+        let mut after = None;
         loop {
-            let (mut taken, oldest) =
-                self.0.db.read(|c| Ok((store::copies_bytes(c)?, store::oldest_copies(c, AT_ONCE)?))).await?;
-            let mut going = Vec::new();
-            for object in oldest {
-                if taken <= self.0.config.local_copies_bytes {
-                    break;
+            let most = self.0.config.local_copies_bytes;
+            let oldest = self.0.db.read(move |c| {
+                let taken = store::copies_bytes(c)?;
+                // Those that are brought elsewhere count, and stay.
+                if taken <= most {
+                    Ok((taken, Vec::new()))
+                } else {
+                    Ok((taken, store::oldest_copies(c, after.as_ref(), AT_ONCE)?))
                 }
-                if !self.is_pinned((object.id, object.revision)) && object.goal.is_none() {
+            });
+            let (mut taken, oldest) = oldest.await?;
+            let Some((last, _)) = oldest.last() else { return Ok(()) };
+            after = Some(*last);
+            let mut going = Vec::new();
+            for (_, object) in oldest {
+                if taken > most && !self.is_pinned((object.id, object.revision)) {
                     taken -= object.size_bytes.min(taken);
                     going.push(object);
                 }
             }
             if going.is_empty() {
-                return Ok(());
+                continue;
             }
             let this = self.clone();
-            self.0
-                .db
-                .write(move |tx| {
-                    for object in &going {
-                        if !this.is_pinned((object.id, object.revision)) && store::drop_copy(tx, object)? {
-                            this.0.storage.uncommit(&object.place()?);
-                        }
+            let aside = self.0.db.write(move |tx| {
+                let mut aside = Vec::new();
+                for object in &going {
+                    if !this.is_pinned((object.id, object.revision)) && store::drop_copy(tx, object)? {
+                        aside.extend(this.0.storage.set_aside(&object.place()?)?);
                     }
-                    Ok(())
-                })
-                .await?;
+                }
+                Ok(aside)
+            });
+            for name in aside.await? {
+                self.unstage(name).await?;
+            }
         }
+    }
+
+    /// Removes a staged file where that may take its time: a large one has much to give back.
+    pub(super) async fn unstage(&self, name: String) -> Result<()> {
+        let storage = self.0.storage.clone();
+        let removing = self.0.cpu.run(move || {
+            storage.unstage(&name);
+            Ok(())
+        });
+        removing.await
     }
 
     fn is_pinned(&self, at: (AssetId, u32)) -> bool {

@@ -35,8 +35,10 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -63,7 +65,6 @@ use crate::infra::storage::Backend;
 use crate::infra::storage::Bucket;
 use crate::infra::storage::Config;
 use crate::infra::storage::Storage;
-use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
 use crate::support::single_flight::SingleFlight;
 
@@ -87,6 +88,9 @@ struct Inner {
     /// Originals whose file must not go now, and for how many.
     pins: Mutex<HashMap<(AssetId, u32), u32>>,
     state: Mutex<State>,
+    /// The latest time, in milliseconds, by which anything was told how long to wait. Before it was looked:
+    /// later than any.
+    latest: AtomicI64,
     owed: Notify,
     /// Another process may be reading the copies, and sees to them.
     leaves_copies: AtomicBool,
@@ -99,7 +103,7 @@ struct Inner {
 struct State {
     failures: u32,
     last_error: Option<(Instant, String)>,
-    /// Until then nobody tries.
+    /// Until then nobody tries, whatever becomes of the clock on the wall.
     not_before: Option<Instant>,
     moved: u64,
     moved_bytes: u64,
@@ -137,6 +141,7 @@ impl Homes {
             assets,
             pins: Mutex::default(),
             state: Mutex::default(),
+            latest: AtomicI64::new(i64::MAX),
             owed: Notify::new(),
             leaves_copies: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
@@ -148,6 +153,7 @@ impl Homes {
     pub fn owe(&self, tx: &Tx, asset: &Asset) -> Result<()> {
         let Some(goal) = &self.0.goal else { return Ok(()) };
         store::owe(tx, (asset.id, asset.revision), asset.size_bytes, &asset.sha256, goal)?;
+        self.told_to_wait(tx);
         let this = self.clone();
         tx.after_commit(move || this.0.owed.notify_waiters());
         Ok(())
@@ -161,12 +167,10 @@ impl Homes {
             self.0
                 .db
                 .write(move |tx| {
-                    let Some(object) = store::forget(tx, id, revision)? else { return Ok(()) };
-                    let key = object.place()?;
-                    for home in [Some(&object.home), object.goal.as_ref()].into_iter().flatten() {
-                        store::leave(tx, home, key.as_str(), Duration::ZERO)?;
+                    this.told_to_wait(tx);
+                    if store::forget(tx, id, revision)? {
+                        tx.after_commit(move || this.0.owed.notify_waiters());
                     }
-                    tx.after_commit(move || this.0.owed.notify_waiters());
                     Ok(())
                 })
                 .await?;
@@ -194,7 +198,6 @@ impl Homes {
         let ((waiting, waiting_bytes), leftovers, copies_bytes) =
             self.0.db.read(|c| Ok((store::waiting(c)?, store::count_leftovers(c)?, store::copies_bytes(c)?))).await?;
         let state = self.state().clone();
-        let now = self.0.db.clock().now();
         Ok(Counts {
             waiting,
             waiting_bytes,
@@ -203,7 +206,7 @@ impl Homes {
             moved: state.moved,
             moved_bytes: state.moved_bytes,
             failed: state.failed,
-            last_error: state.last_error.map(|(at, what)| (now.since(at), what)),
+            last_error: state.last_error.map(|(at, what)| (at.elapsed(), what)),
         })
     }
 
@@ -219,6 +222,11 @@ impl Homes {
             found.push((format!("{} {}", bucket.backend().word(), bucket.name()), bucket.check().await));
         }
         found
+    }
+
+    /// Something waits from now on, by the clock as it is.
+    fn told_to_wait(&self, tx: &Tx) {
+        self.0.latest.fetch_max(tx.now().0, Ordering::Relaxed);
     }
 
     fn bucket(&self, home: &Home) -> Result<&Bucket> {

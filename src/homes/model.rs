@@ -43,6 +43,10 @@ pub struct Object {
     pub goal: Option<Home>,
     pub here: Copy,
     pub tries: u32,
+    /// A mover is at it.
+    pub held: bool,
+    /// Whose move it is: who finds another number has been overtaken.
+    pub turn: i64,
 }
 
 impl Object {
@@ -57,7 +61,15 @@ impl Object {
 pub struct Leftover {
     pub id: i64,
     pub home: Home,
-    pub key: String,
+    pub asset_id: AssetId,
+    pub revision: u32,
+}
+
+impl Leftover {
+    /// Its name in the bucket.
+    pub fn place(&self) -> Result<ObjectPath> {
+        place::original(self.asset_id, self.revision)
+    }
 }
 
 /// What lies in a home.

@@ -11,7 +11,9 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use crate::assets::store as asset_store;
 use crate::error::Code;
@@ -25,6 +27,7 @@ use crate::homes::model::Home;
 use crate::homes::model::Object;
 use crate::homes::model::Tally;
 use crate::homes::store;
+use crate::infra::db::Tx;
 use crate::infra::storage::Backend;
 use crate::infra::storage::bucket::Pace;
 
@@ -36,21 +39,15 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// For a single original that cannot be moved, whatever the bucket does.
 const LONGEST_ALONE: Duration = Duration::from_hours(1);
+/// Rows brought to now in one transaction.
+const AT_ONCE: u32 = 500;
 /// Removals at a time.
 const SWEPT_AT_ONCE: u32 = 32;
 
 impl Homes {
     /// Takes up what the last run left, and moves from now on.
     pub async fn start(&self) -> Result<()> {
-        for Tally { home, objects, .. } in self.survey().await?.0 {
-            if home.backend != Backend::Fs && self.bucket(&home).is_err() {
-                tracing::error!(
-                    bucket = home.bucket,
-                    objects,
-                    "originals lie in a bucket that the configuration does not name: they cannot be read"
-                );
-            }
-        }
+        self.look_for_unknown().await;
         if !self.has_bucket() {
             return Ok(());
         }
@@ -61,6 +58,26 @@ impl Homes {
             running.push(handle.spawn(self.clone().mover(n == 0)));
         }
         Ok(())
+    }
+
+    /// Complains of originals that lie where nobody can get at them. The rest can be served all the same.
+    async fn look_for_unknown(&self) {
+        let tallies = match self.0.db.read(store::tallies).await {
+            Ok(tallies) => tallies,
+            Err(error) => {
+                tracing::error!(%error, "it could not be looked up in which buckets originals lie");
+                return;
+            }
+        };
+        for Tally { home, objects, .. } in tallies {
+            if home.backend != Backend::Fs && self.bucket(&home).is_err() {
+                tracing::error!(
+                    bucket = home.bucket,
+                    objects,
+                    "originals lie in a bucket that the configuration does not name: they cannot be read"
+                );
+            }
+        }
     }
 
     /// Ends moving; what is under way will be begun anew.
@@ -98,10 +115,11 @@ impl Homes {
     }
 
     /// Does what is due; or says how long nothing will be.
-    async fn next(&self, sweeps: bool) -> Result<Option<Duration>> {
-        let now = self.0.db.clock().now();
-        if let Some(until) = self.state().not_before.filter(|until| *until > now) {
-            return Ok(Some(until.since(now).max(Duration::from_millis(50))));
+    pub(super) async fn next(&self, sweeps: bool) -> Result<Option<Duration>> {
+        self.mind_the_clock(false).await?;
+        let until = self.state().not_before;
+        if let Some(wait) = until.and_then(|until| until.checked_duration_since(Instant::now())) {
+            return Ok(Some(wait.max(Duration::from_millis(50))));
         }
         let swept = if sweeps { self.sweep().await? } else { 0 };
         let Some(object) = self.0.db.write_relaxed(|tx| store::claim(tx, false)).await? else {
@@ -109,13 +127,11 @@ impl Homes {
                 return Ok(None);
             }
             if sweeps {
-                self.make_room().await?;
+                self.make_room().await;
             }
-            let due = self.0.db.read(|c| store::next_due(c, false)).await?;
-            let wait = due.map_or(LONGEST_IDLE, |due| due.since(self.0.db.clock().now()).min(LONGEST_IDLE));
-            // What is to be removed waits for a few seconds, too.
-            let wait =
-                if sweeps && self.0.db.read(store::count_leftovers).await? > 0 { wait.min(LINGER / 3) } else { wait };
+            let (due, left) = self.0.db.read(|c| Ok((store::next_due(c, false)?, store::next_leftover(c)?))).await?;
+            let first = due.into_iter().chain(left.filter(|_| sweeps)).min();
+            let wait = first.map_or(LONGEST_IDLE, |due| due.since(self.0.db.clock().now()).min(LONGEST_IDLE));
             return Ok(Some(wait.max(Duration::from_millis(20))));
         };
         let moved = self.relocate(&object, &Pace::default(), Copy::MayGo).await;
@@ -123,9 +139,26 @@ impl Homes {
         Ok(None)
     }
 
-    /// Writes down how a move went; only the database can make this fail.
-    pub(super) async fn note(&self, object: &Object, moved: Result<()>) -> Result<()> {
+    /// What waits was told for how long by the clock. If that once was later than it is now, it was set
+    /// back, and what it said then is not waited for. A process that begins knows nothing of what was.
+    pub(super) async fn mind_the_clock(&self, by_hand: bool) -> Result<()> {
+        let latest = self.0.latest.load(Ordering::Relaxed);
         let now = self.0.db.clock().now();
+        if now.0 >= latest {
+            self.0.latest.fetch_max(now.0, Ordering::Relaxed);
+            return Ok(());
+        }
+        while self.0.db.write_relaxed(move |tx| store::hasten(tx, by_hand, AT_ONCE)).await? == AT_ONCE {}
+        // Beside the command line a server may be sending what is to be removed only afterwards.
+        let leftovers = |tx: &Tx| store::hasten_leftovers(tx, LINGER, AT_ONCE);
+        while !by_hand && self.0.db.write_relaxed(leftovers).await? == AT_ONCE {}
+        self.0.latest.store(now.0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes down how a move went. What could not be done is let go in any case, however long it takes to
+    /// write that down: nobody else would look at it. This fails when moving ends.
+    pub(super) async fn note(&self, object: &Object, moved: Result<()>) -> Result<()> {
         let error = match moved {
             Ok(()) => {
                 let mut state = self.state();
@@ -146,18 +179,35 @@ impl Homes {
             let mut state = self.state();
             state.failures += 1;
             let wait = doubled(FIRST_WAIT, state.failures).min(LONGEST_WAIT);
-            state.not_before = Some(now.plus(wait));
+            state.not_before = Some(Instant::now() + wait);
             wait
         };
         let text = error.to_string();
         {
             let mut state = self.state();
             state.failed += 1;
-            state.last_error = Some((now, text.clone()));
+            state.last_error = Some((Instant::now(), text.clone()));
         }
         tracing::warn!(asset.id = %object.id, %error, wait_ms = wait.as_millis() as u64, "an original could not be moved to where it belongs; it will be tried again");
-        let object = object.clone();
-        self.0.db.write_relaxed(move |tx| store::put_off(tx, &object, wait, &text)).await
+        let mut stopping = self.0.stopping.subscribe();
+        let mut failures = 0;
+        loop {
+            let (this, object, text) = (self.clone(), object.clone(), text.clone());
+            let put_off = self.0.db.write_relaxed(move |tx| {
+                this.told_to_wait(tx);
+                store::put_off(tx, &object, wait, &text)
+            });
+            let Err(error) = put_off.await else { return Ok(()) };
+            if *stopping.borrow_and_update() {
+                return Err(error);
+            }
+            failures += 1;
+            tracing::error!(%error, "that an original could not be moved could not be written down");
+            tokio::select! {
+                () = tokio::time::sleep(doubled(FIRST_WAIT, failures).min(LONGEST_WAIT)) => {}
+                _ = stopping.changed() => {}
+            }
+        }
     }
 
     /// Brings an original to its goal and says so.
@@ -168,10 +218,10 @@ impl Homes {
             self.download(object, &object.home, pace).await?;
             return self.switch(object, &goal, Copy::MayGo, old == Copy::Stays).await;
         }
-        let (at, name) = (goal.clone(), key.clone());
-        if self.0.db.read(move |c| store::is_left(c, &at, name.as_str())).await? {
+        let (at, id, revision) = (goal.clone(), object.id, object.revision);
+        if self.0.db.read(move |c| store::is_left(c, &at, id, revision)).await? {
             self.0.owed.notify_waiters();
-            return Err(Code::Conflict.because("what lay there under this name is still to be removed"));
+            return Err(removed_first());
         }
         let (storage, at) = (self.0.storage.clone(), key.clone());
         let opened = self.0.cpu.run(move || storage.open_file(&at)).await;
@@ -186,7 +236,7 @@ impl Homes {
         let has_copy = staged.is_none();
         let sent = self.send(object, &goal, file, pace).await;
         if let Some(name) = staged {
-            self.0.storage.unstage(&name);
+            self.unstage(name).await?;
         }
         sent?;
         let here = match (has_copy, object.home.backend, old) {
@@ -198,7 +248,7 @@ impl Homes {
         self.switch(object, &goal, here, old == Copy::Stays).await
     }
 
-    async fn send(&self, object: &Object, goal: &Home, file: std::fs::File, pace: &Pace) -> Result<()> {
+    pub(super) async fn send(&self, object: &Object, goal: &Home, file: std::fs::File, pace: &Pace) -> Result<()> {
         let (bucket, key) = (self.bucket(goal)?, object.place()?);
         let sent = bucket.send(&self.0.cpu, &key, Arc::new(file), pace).await?;
         if sent.sha256 != object.sha256 {
@@ -216,7 +266,7 @@ impl Homes {
         }
         if !sent.tag_fits {
             let name = self.fetch(object, goal, pace).await?;
-            self.0.storage.unstage(&name);
+            self.unstage(name).await?;
         }
         Ok(())
     }
@@ -228,30 +278,34 @@ impl Homes {
             .0
             .db
             .write(move |tx| {
-                let key = moved.place()?;
-                if store::arrived(tx, &moved, here)? {
+                let at = (moved.id, moved.revision);
+                let is_left = store::is_left(tx, &to, moved.id, moved.revision)?;
+                if !is_left && store::arrived(tx, &moved, here)? {
                     asset_store::set_home(tx, moved.id, moved.revision, to.backend, &to.bucket)?;
                     this.0.assets.forget_after(tx, moved.id);
+                    this.told_to_wait(tx);
                     if !keep_source {
-                        store::leave(tx, &moved.home, key.as_str(), LINGER)?;
+                        store::leave(tx, &moved.home, at, LINGER)?;
                     }
-                    store::settle_one(tx, moved.id, moved.revision)?;
+                    store::settle(tx, moved.id, moved.revision)?;
                     return Ok(true);
                 }
-                // Deleted, or sent elsewhere meanwhile: what was brought there is of no use, unless
-                // somebody else brought it there, too.
                 let now = store::find(tx, moved.id, moved.revision)?;
-                let is_known = now.is_some();
-                if now.is_none_or(|now| now.home != to) {
-                    store::leave(tx, &to, key.as_str(), Duration::ZERO)?;
+                if now.as_ref().is_some_and(|now| now.turn == moved.turn) {
+                    return Err(removed_first());
                 }
-                Ok(is_known || asset_store::is_kept(tx, moved.id, moved.revision)?)
+                // Deleted, or sent elsewhere meanwhile.
+                store::overtaken(tx, &moved)?;
+                Ok(now.is_some() || asset_store::is_kept(tx, moved.id, moved.revision)?)
             })
             .await?;
         if !is_there {
             self.0.storage.delete(&object.place()?).await?;
         }
-        if goal.backend == Backend::Fs { Ok(()) } else { self.make_room().await }
+        if goal.backend != Backend::Fs {
+            self.make_room().await;
+        }
+        Ok(())
     }
 
     /// Removes from buckets what is due; how many.
@@ -261,7 +315,7 @@ impl Homes {
         let mut swept = 0;
         for left in due {
             let removed = match self.bucket(&left.home) {
-                Ok(bucket) => bucket.delete(&crate::infra::storage::ObjectPath::new(left.key.clone())?).await,
+                Ok(bucket) => bucket.delete(&left.place()?).await,
                 Err(e) => Err(e),
             };
             let wait = match removed {
@@ -270,18 +324,22 @@ impl Homes {
                     None
                 }
                 Err(error) => {
-                    tracing::warn!(%error, key = left.key, "something in a bucket could not be removed; it will be tried again");
+                    tracing::warn!(%error, asset.id = %left.asset_id, "an original could not be removed from a bucket; it will be tried again");
                     Some(LONGEST_WAIT)
                 }
             };
-            let id = left.id;
-            self.0.db.write(move |tx| store::cleared(tx, id, wait)).await?;
+            self.0.db.write(move |tx| store::cleared(tx, &left, wait)).await?;
             if wait.is_some() {
                 break;
             }
         }
         Ok(swept)
     }
+}
+
+/// An object that is taken for the original must not be the one that is about to go.
+fn removed_first() -> Error {
+    Code::Conflict.because("what lay there under this name is still to be removed, or was while it was sent again")
 }
 
 /// Whether the bucket has nothing to do with it.

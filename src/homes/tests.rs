@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::io::Write;
+use std::sync::atomic::AtomicU64;
 
 use tempfile::TempDir;
 
@@ -13,6 +14,7 @@ use crate::infra::storage::double::Double;
 use crate::infra::storage::double::Manner;
 use crate::support::checksum;
 use crate::support::clock::Clock;
+use crate::support::clock::Instant as At;
 use crate::support::id;
 
 const SCHEMA: &str = include_str!("../../schema.sql");
@@ -37,10 +39,30 @@ fn config(backend: &str, endpoint: &str) -> Config {
     }
 }
 
+/// Two buckets: one is s3, the other r2.
+fn both(backend: &str, one: &Double, two: &Double) -> Config {
+    Config {
+        local_copies_bytes: 0,
+        other: crate::infra::storage::OtherConfig {
+            backend: "r2".to_owned(),
+            endpoint: two.endpoint.clone(),
+            bucket: "elsewhere".to_owned(),
+            access_key: crate::support::secret::Secret::new("us"),
+            secret_key: crate::support::secret::Secret::new("hush"),
+            ..crate::infra::storage::OtherConfig::default()
+        },
+        ..config(backend, &one.endpoint)
+    }
+}
+
 impl Bench {
     fn new(config: Config) -> Bench {
+        Bench::by(config, Clock::system())
+    }
+
+    fn by(config: Config, clock: Clock) -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::temporary(SCHEMA, Clock::system()).unwrap();
+        let db = Db::temporary(SCHEMA, clock).unwrap();
         let homes = Bench::open(config, &db, &dir);
         Bench { homes, db, dir }
     }
@@ -80,8 +102,8 @@ impl Bench {
             on_demand: false,
             creator_id: 1,
             updater_id: 1,
-            uploaded_at: Instant(0),
-            updated_at: Instant(0),
+            uploaded_at: At(0),
+            updated_at: At(0),
             trashed_at: None,
             upload_source: None,
             home: Backend::Fs,
@@ -104,7 +126,8 @@ impl Bench {
 
     /// Moves what is due, once; what went wrong.
     async fn drain(&self) -> Vec<String> {
-        self.db.write(|tx| store::let_go(tx, false)).await.unwrap();
+        let due = |tx: &Tx| store::let_go(tx, false).and_then(|()| store::hasten(tx, false, 1000));
+        self.db.write(due).await.unwrap();
         let mut wrong = Vec::new();
         while let Some(object) = self.db.write(|tx| store::claim(tx, false)).await.unwrap() {
             let moved = self.homes.relocate(&object, &Pace::default(), Copy::MayGo).await;
@@ -144,6 +167,33 @@ impl Bench {
         format!("{BUCKET}/{}", place::original(id, 1).unwrap().as_str())
     }
 
+    /// Compares the tally with what there is.
+    async fn counts_are_right(&self) {
+        let all = |sql: &'static str| {
+            self.db.read(move |c| {
+                let mut rows = c.prepare(sql)?;
+                let read = |r: &rusqlite::Row<'_>| {
+                    Ok(format!(
+                        "{} {} {} {}: {} with {} bytes",
+                        r.get::<_, String>(0)?,
+                        r.get::<_, String>(1)?,
+                        r.get::<_, String>(2)?,
+                        r.get::<_, i64>(3)?,
+                        r.get::<_, i64>(4)?,
+                        r.get::<_, i64>(5)?
+                    ))
+                };
+                Ok(rows.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()?)
+            })
+        };
+        let kept =
+            all("SELECT * FROM object_tally WHERE objects <> 0 OR bytes <> 0 ORDER BY 1, 2, 3, 4").await.unwrap();
+        let counted = all("SELECT home, bucket, iif(goal IS NULL, 'stays', iif(by_hand, 'by_hand', 'waits')), here, \
+                    count(*), sum(size_bytes) FROM object GROUP BY 1, 2, 3, 4 \
+             UNION ALL SELECT home, bucket, 'left', 0, count(*), 0 FROM leftover GROUP BY 1, 2 ORDER BY 1, 2, 3, 4");
+        assert_eq!(kept, counted.await.unwrap());
+    }
+
     fn staging_is_empty(&self) -> bool {
         self.homes.0.storage.staged().unwrap().is_empty()
     }
@@ -167,6 +217,7 @@ async fn conforms(config: Config) {
         let wanted = &body[middle.start as usize..middle.end as usize];
         assert!(bench.read(id, middle).await.unwrap() == wanted, "a part of {size}");
         assert_eq!(bench.homes.open(id, 1).await.unwrap().1, size as u64);
+        bench.counts_are_right().await;
 
         let pin = bench.homes.bring(id, 1).await.unwrap();
         let mut file = bench.homes.0.storage.open_file(&place::original(id, 1).unwrap()).unwrap();
@@ -187,6 +238,7 @@ async fn conforms(config: Config) {
     while bench.homes.sweep().await.unwrap() > 0 {}
     assert!(bench.staging_is_empty());
     assert_eq!(bench.homes.counts().await.unwrap().leftovers, 0);
+    bench.counts_are_right().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -342,22 +394,11 @@ async fn everything_moves_there_and_on_and_back() {
     }
     assert_eq!(bench.homes.migrate(&plan(Backend::S3), |_| {}).await.unwrap_err().code, Code::InvalidRequest);
 
-    let both = Config {
-        local_copies_bytes: 0,
-        other: crate::infra::storage::OtherConfig {
-            backend: "r2".to_owned(),
-            endpoint: two.endpoint.clone(),
-            bucket: "elsewhere".to_owned(),
-            access_key: crate::support::secret::Secret::new("us"),
-            secret_key: crate::support::secret::Secret::new("hush"),
-            ..crate::infra::storage::OtherConfig::default()
-        },
-        ..config("fs", &one.endpoint)
-    };
-    let bench = bench.reopen(both);
+    let bench = bench.reopen(both("fs", &one, &two));
     one.behave(Manner::Unavailable);
     assert!(bench.homes.migrate(&plan(Backend::S3), |_| {}).await.is_err(), "it ends, and loses nothing");
     assert!(kept.iter().all(|(id, _)| bench.is_here(*id)));
+    bench.counts_are_right().await;
     one.behave(Manner::Well);
     // As if it was killed in the middle: some are there, some are held.
     let held = bench.db.write(|tx| {
@@ -372,6 +413,7 @@ async fn everything_moves_there_and_on_and_back() {
 
     let done = bench.homes.migrate(&plan(Backend::R2), |_| {}).await.unwrap();
     assert_eq!((done.moved, done.failed), (20, 0));
+    bench.counts_are_right().await;
     assert_eq!((one.names().len(), two.names().len()), (0, 20));
     assert_eq!(bench.home(kept[0].0).await, (Backend::R2, "elsewhere".to_owned()));
     for (id, body) in &kept {
@@ -386,6 +428,7 @@ async fn everything_moves_there_and_on_and_back() {
         assert!(bench.read(*id, 0..body.len() as u64).await.unwrap() == *body);
     }
     assert!(bench.homes.survey().await.unwrap().0.is_empty(), "no rows are left");
+    bench.counts_are_right().await;
     assert_eq!(bench.homes.migrate(&plan(Backend::Fs), |_| {}).await.unwrap().moved, 0);
 }
 
@@ -413,4 +456,258 @@ async fn links_into_a_bucket_are_signed_for_a_week_at_most() {
     assert!(url.starts_with(&format!("{}/{}?", double.endpoint, Bench::key(id))), "{url}");
     assert!(url.contains("X-Amz-Expires=604800") && url.contains("X-Amz-Signature="), "{url}");
     assert!(url.contains("response-content-disposition=") && !url.contains("hush"), "{url}");
+}
+
+/// How many steps SQLite takes for it.
+fn steps<T>(tx: &Tx, doing: impl FnOnce(&Tx) -> Result<T>) -> u64 {
+    let taken = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&taken);
+    let count = move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    tx.progress_handler(1, Some(count)).unwrap();
+    doing(tx).unwrap();
+    tx.progress_handler(0, None::<fn() -> bool>).unwrap();
+    taken.load(Ordering::Relaxed)
+}
+
+/// So many rows of each sort.
+fn fill(tx: &Tx, count: u32) {
+    let ids = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)";
+    for (home, bucket, goal, by_hand, error) in [
+        ("fs", "", Some("s3"), 0, None),
+        ("fs", "", Some("s3"), 0, Some("it did not answer")),
+        ("fs", "", Some("s3"), 1, None),
+        ("s3", BUCKET, None, 0, None),
+        ("s3", BUCKET, Some("r2"), 1, None),
+    ] {
+        tx.execute(
+            &format!(
+                "{ids} INSERT INTO object (asset_id, revision, size_bytes, sha256, home, bucket, goal, by_hand, here, since, \
+                                           next_at, error) \
+                 SELECT lower(hex(randomblob(16))), 1, 10, '', ?2, ?3, ?4, ?5, 1, i, i, ?6 FROM n"
+            ),
+            rusqlite::params![count, home, bucket, goal, by_hand, error],
+        )
+        .unwrap();
+    }
+    let leftovers = format!(
+        "{ids} INSERT INTO leftover (home, bucket, asset_id, revision, next_at) \
+         SELECT 's3', ?2, lower(hex(randomblob(16))), 1, i FROM n"
+    );
+    tx.execute(&leftovers, rusqlite::params![count, BUCKET]).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_asked_while_the_box_runs_takes_no_longer_for_millions() {
+    let bench = Bench::new(config("fs", ""));
+    let middle = ("80000000000000000000000000000000".parse::<AssetId>().unwrap(), 1);
+    let measure = |count: u32| {
+        bench.db.write(move |tx| {
+            fill(tx, count);
+            Ok([
+                ("tallies", steps(tx, |tx| store::tallies(tx))),
+                ("waiting", steps(tx, |tx| store::waiting(tx))),
+                ("planned", steps(tx, |tx| store::planned(tx))),
+                ("copies_bytes", steps(tx, |tx| store::copies_bytes(tx))),
+                ("count_leftovers", steps(tx, |tx| store::count_leftovers(tx))),
+                ("next_leftover", steps(tx, |tx| store::next_leftover(tx))),
+                ("leftovers", steps(tx, |tx| store::leftovers(tx, tx.now(), 32))),
+                ("failures", steps(tx, |tx| store::failures(tx, 5))),
+                ("page", steps(tx, |tx| store::page(tx, &Home::here(), Some(middle), 7))),
+                ("next_due", steps(tx, |tx| store::next_due(tx, false))),
+                ("claim", steps(tx, |tx| store::claim(tx, true))),
+                ("let_go", steps(tx, |tx| store::let_go(tx, true))),
+                ("hasten", steps(tx, |tx| store::hasten(tx, true, 32))),
+                ("hasten_leftovers", steps(tx, |tx| store::hasten_leftovers(tx, LINGER, 32))),
+                ("oldest_copies", steps(tx, |tx| store::oldest_copies(tx, None, 64))),
+            ])
+        })
+    };
+    let few = measure(200).await.unwrap();
+    let many = measure(4000).await.unwrap();
+    for ((what, few), (_, many)) in few.into_iter().zip(many) {
+        assert!(few > 0 && many <= few + few / 2, "{what}: {few} steps with few, {many} with many");
+    }
+    bench.counts_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn purged_while_it_was_sent_by_a_process_that_ended() {
+    let (double, clock) = (Double::start(), Clock::by_hand(At(1_000_000)));
+    let bench = Bench::by(config("s3", &double.endpoint), clock.clone());
+    let id = bench.keep(&bytes(5000)).await;
+    let object = bench.db.write(|tx| store::claim(tx, false)).await.unwrap().unwrap();
+    let file = bench.homes.0.storage.open_file(&object.place().unwrap()).unwrap();
+    bench.homes.forget(id, 1).await.unwrap();
+    while bench.homes.sweep().await.unwrap() > 0 {}
+    let bucket = bench.homes.bucket(object.goal.as_ref().unwrap()).unwrap();
+    bucket.send(&bench.homes.0.cpu, &object.place().unwrap(), Arc::new(file), &Pace::default()).await.unwrap();
+    assert_eq!(double.names().len(), 1);
+
+    let bench = bench.reopen(config("s3", &double.endpoint));
+    assert!(bench.homes.next(true).await.unwrap().unwrap() <= LINGER);
+    clock.advance(LINGER);
+    assert_eq!(bench.homes.next(true).await.unwrap(), None);
+    assert_eq!(double.names(), Vec::<String>::new());
+    bench.counts_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_arrives_that_was_removed_behind_its_back() {
+    for is_removed_first in [true, false] {
+        let (one, two) = (Double::start(), Double::start());
+        let bench = Bench::new(both("s3", &one, &two));
+        let body = bytes(5000);
+        let id = bench.keep(&body).await;
+        let goal = bench.homes.goal_of(Backend::S3).unwrap();
+        let open = || bench.homes.0.storage.open_file(&place::original(id, 1).unwrap()).unwrap();
+        let plan = |to| Plan { to, keep_source: false, bytes_per_second: 0 };
+
+        // A slow mover has begun, and the original goes another way meanwhile.
+        let slow = bench.db.write(|tx| store::claim(tx, false)).await.unwrap().unwrap();
+        let (its_file, another) = (open(), open());
+        assert_eq!(bench.homes.migrate(&plan(Backend::R2), |_| {}).await.unwrap().moved, 1);
+        bench.homes.plan(&goal).await.unwrap();
+        let fast = bench.db.write(|tx| store::claim(tx, true)).await.unwrap().unwrap();
+        bench.homes.send(&fast, &goal, another, &Pace::default()).await.unwrap();
+        bench.homes.send(&slow, &goal, its_file, &Pace::default()).await.unwrap();
+        bench.homes.switch(&slow, &goal, Copy::MayGo, false).await.unwrap();
+        assert_eq!(bench.home(id).await.0, Backend::R2, "it was overtaken");
+        while is_removed_first && bench.homes.sweep().await.unwrap() > 0 {}
+        let late = bench.homes.switch(&fast, &goal, Copy::None, false).await;
+        assert_eq!(late.as_ref().unwrap_err().code, Code::Conflict);
+        assert_eq!(bench.home(id).await.0, Backend::R2);
+        bench.homes.note(&fast, late).await.unwrap();
+
+        let done = bench.homes.migrate(&plan(Backend::S3), |_| {}).await.unwrap();
+        assert_eq!((done.moved, done.failed), (1, 0));
+        while bench.homes.sweep().await.unwrap() > 0 {}
+        assert_eq!((one.names(), two.names()), (vec![Bench::key(id)], Vec::new()));
+        assert!(!bench.is_here(id) && bench.read(id, 0..5000).await.unwrap() == body);
+        bench.counts_are_right().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_stops_nobody() {
+    let (double, clock) = (Double::start(), Clock::by_hand(At(1_000_000_000_000)));
+    let days = Duration::from_hours(48);
+    let bench = Bench::by(config("s3", &double.endpoint), clock.clone());
+    let homes = &bench.homes;
+    assert!(homes.next(true).await.unwrap().is_some(), "nothing is there");
+    let first = bench.keep(&bytes(100)).await;
+    clock.set_back(days);
+    assert_eq!(homes.next(false).await.unwrap(), None);
+    assert_eq!(bench.home(first).await.0, Backend::S3);
+
+    let second = bench.keep(&bytes(200)).await;
+    double.behave(Manner::Unavailable);
+    assert_eq!(homes.next(true).await.unwrap(), None);
+    assert!(homes.state().not_before.is_some());
+    clock.set_back(days);
+    assert!(homes.next(true).await.unwrap().unwrap() <= Duration::from_secs(1));
+    double.behave(Manner::Well);
+    homes.state().not_before = None;
+    assert_eq!(homes.next(true).await.unwrap(), None);
+    assert_eq!(bench.home(second).await.0, Backend::S3);
+
+    homes.forget(second, 1).await.unwrap();
+    clock.set_back(days);
+    assert!(homes.next(true).await.unwrap().unwrap() <= LINGER);
+    clock.advance(LINGER);
+    assert_eq!(homes.next(true).await.unwrap(), None);
+    assert_eq!(double.names(), [Bench::key(first)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_moved_is_let_go_though_that_could_not_be_written_down_at_first() {
+    let double = Double::start();
+    let bench = Bench::new(config("s3", &double.endpoint));
+    let id = bench.keep(&bytes(100)).await;
+    let object = bench.db.write(|tx| store::claim(tx, false)).await.unwrap().unwrap();
+    let sql = "CREATE TRIGGER full BEFORE UPDATE OF error ON object BEGIN SELECT RAISE(ABORT, 'full'); END";
+    bench.db.write(|tx| Ok(tx.execute_batch(sql)?)).await.unwrap();
+    let (homes, before) = (bench.homes.clone(), bench.db.stats().writes);
+    let noted =
+        tokio::spawn(async move { homes.note(&object, Err(Code::StorageUnavailable.because("as told"))).await });
+    while bench.db.stats().writes == before {
+        tokio::task::yield_now().await;
+    }
+    bench.db.write(|tx| Ok(tx.execute_batch("DROP TRIGGER full")?)).await.unwrap();
+    noted.await.unwrap().unwrap();
+    let now = bench.db.read(move |c| store::find(c, id, 1)).await.unwrap().unwrap();
+    assert!(!now.held);
+    assert_eq!(bench.homes.survey().await.unwrap().1.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn goals_are_given_page_by_page_and_taken_back_wherever_that_ended() {
+    let (one, two) = (Double::start(), Double::start());
+    let bench = Bench::new(both("fs", &one, &two));
+    let homes = &bench.homes;
+    let mut kept = Vec::new();
+    for n in 0..20 {
+        kept.push(bench.keep(&bytes(1000 + n)).await);
+    }
+    let commits = || bench.db.stats().batches;
+    let (s3, r2) = (homes.goal_of(Backend::S3).unwrap(), homes.goal_of(Backend::R2).unwrap());
+    let before = commits();
+    homes.plan(&s3).await.unwrap();
+    assert_eq!((commits() - before, bench.db.read(store::planned).await.unwrap().0), (3, 20), "7 at a time");
+    let before = commits();
+    homes.plan(&s3).await.unwrap();
+    assert_eq!(commits() - before, 0, "nothing is left to be said");
+
+    // One page of another way was given, and an original has come to each bucket, unheard of, when it was killed.
+    let some = {
+        let r2 = r2.clone();
+        bench.db.read(move |c| store::page(c, &r2, None, 7)).await.unwrap()
+    };
+    let begun = bench.db.write(|tx| store::claim(tx, true)).await.unwrap().unwrap();
+    let (to, moving) = (r2.clone(), some.iter().find(|(id, ..)| *id != begun.id).unwrap().0);
+    let given =
+        bench.db.write(move |tx| some.iter().try_for_each(|(id, revision, _)| store::send(tx, &to, *id, *revision)));
+    given.await.unwrap();
+    let next = bench.db.write(move |tx| {
+        tx.execute("UPDATE object SET next_at = 0 WHERE asset_id = ?1", [moving])?;
+        store::claim(tx, true)
+    });
+    let next = next.await.unwrap().unwrap();
+    assert_eq!((next.id, next.goal.as_ref()), (moving, Some(&r2)));
+    for object in [&begun, &next] {
+        let file = homes.0.storage.open_file(&object.place().unwrap()).unwrap();
+        homes.send(object, object.goal.as_ref().unwrap(), file, &Pace::default()).await.unwrap();
+    }
+    assert_eq!((one.names().len(), two.names().len()), (1, 1));
+    bench.counts_are_right().await;
+
+    let back = Plan { to: Backend::Fs, keep_source: false, bytes_per_second: 0 };
+    assert_eq!(homes.migrate(&back, |_| {}).await.unwrap().moved, 0);
+    assert!(kept.iter().all(|id| bench.is_here(*id)));
+    assert!(homes.survey().await.unwrap().0.is_empty(), "no rows are left");
+    assert_eq!((one.names(), two.names()), (Vec::new(), Vec::new()));
+    bench.counts_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_copies_that_stay_keep_no_young_ones() {
+    let double = Double::start();
+    let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    let (mut old, mut pins) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let id = bench.keep(&bytes(1000)).await;
+        pins.push(bench.homes.bring(id, 1).await.unwrap());
+        bench.drain().await;
+        old.push(id);
+    }
+    let young = bench.keep(&bytes(1000)).await;
+    bench.drain().await;
+    assert!(!bench.is_here(young) && old.iter().all(|id| bench.is_here(*id)));
+    assert!(bench.staging_is_empty());
+    drop(pins);
+    bench.homes.make_room().await;
+    assert!(old.iter().all(|id| !bench.is_here(*id)));
+    bench.counts_are_right().await;
 }

@@ -93,6 +93,13 @@ impl Clock {
             at.fetch_add(by.as_millis() as i64, Ordering::Relaxed);
         }
     }
+
+    /// Moves a clock set by hand to an earlier time, as somebody may move the system's.
+    pub fn set_back(&self, by: Duration) {
+        if let Some(at) = &self.by_hand {
+            at.fetch_sub(by.as_millis() as i64, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Wall time that this process can vouch for: it does not run ahead of the process's own running time.
@@ -145,5 +152,7 @@ mod tests {
         clock.advance(Duration::from_secs(2));
         assert_eq!(clock.now(), Instant(3000));
         assert_eq!(clock.now().since(Instant(9000)), Duration::ZERO);
+        clock.set_back(Duration::from_secs(1));
+        assert_eq!(clock.now(), Instant(2000));
     }
 }

@@ -237,10 +237,8 @@ fn a_box_moves_while_it_runs_and_back_through_kills() {
     // The server knows the bucket, and keeps what arrives on its disk.
     let settings = bucket(&double, "fs", "0");
     let app = appliance(&settings);
-    let kept: Vec<_> = (0..10)
-        .map(|n| (0..400_000 + n).map(|m| (m * 31 + m / 97) as u8).collect::<Vec<u8>>())
-        .map(|body| (app.keep("b.bin", &body), body))
-        .collect();
+    let made = |n: u32| (0..400_000 + n).map(|m| (m * 31 + m / 97) as u8).collect::<Vec<u8>>();
+    let mut kept: Vec<_> = (0..10).map(made).map(|body| (app.keep("b.bin", &body), body)).collect();
     for (id, _) in &kept {
         app.settled(id);
     }
@@ -255,12 +253,17 @@ fn a_box_moves_while_it_runs_and_back_through_kills() {
     for wanted in [2, 5] {
         let mut migrating = slowly();
         until("some are there", || double.names().len() >= wanted);
+        let meanwhile = made(10 + wanted as u32);
+        kept.push((app.keep("b.bin", &meanwhile), meanwhile));
         migrating.kill().unwrap();
         migrating.wait().unwrap();
         for (id, body) in &kept {
             let path = format!("/api/v1/assets/{id}/content/original");
             assert!(app.call("GET", &path, &[AUTH], b"").body == *body, "half-way");
         }
+    }
+    for (id, _) in &kept {
+        app.settled(id);
     }
     let done = app.cli(&["storage", "migrate", "--to", "s3"]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
