@@ -100,6 +100,16 @@ fn what_is_uploaded_goes_to_the_bucket_and_is_served_from_there() {
         double.log()
     );
 
+    // While it does not answer, that is said; nobody is begun with and cut off.
+    double.behave(Manner::Unavailable);
+    for range in ["bytes=0-", "bytes=10-19"] {
+        let refused = app.call("GET", &path, &[AUTH, ("Range", range)], b"");
+        refused.refused(503, "STORAGE_UNAVAILABLE");
+        assert!(refused.header("content-range").is_empty() && !refused.header("retry-after").is_empty());
+    }
+    assert_eq!(app.call("HEAD", &path, &[AUTH], b"").status, 200);
+    double.behave(Manner::Well);
+
     // Workers are given files: it is fetched, and goes again.
     let big = app.call("GET", &format!("/api/v1/assets/{id}/conversions?resize=2000,1300"), &[AUTH], b"");
     assert_eq!(big.picture().1, 1950);

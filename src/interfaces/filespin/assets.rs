@@ -110,7 +110,7 @@ async fn download_by_query(
     let key = query.get("key").unwrap_or(ORIGINAL);
     let ground = links::ground(&delivery, &caller, &request).await?;
     let content = delivery.content(ground, id.0, key).await?;
-    Ok(respond::content(&request, &cpu, &content, Disposition::Download)?)
+    Ok(respond::content(&request, &cpu, &content, Disposition::Download).await?)
 }
 
 async fn send(
@@ -124,5 +124,5 @@ async fn send(
     let key = request.match_info().get("key").unwrap_or_default();
     let ground = links::ground(delivery, caller, request).await?;
     let content = delivery.content(ground, id.0, key).await?;
-    Ok(respond::content(request, cpu, &content, how)?)
+    Ok(respond::content(request, cpu, &content, how).await?)
 }

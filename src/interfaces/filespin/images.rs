@@ -124,7 +124,7 @@ async fn conversion(
     let recipe = recipe(&query)?;
     if recipe == Recipe::default() {
         let content = delivery.conversion(ground, id.0, key).await?;
-        return Ok(respond::content(&request, &cpu, &content, Disposition::asked(&query))?);
+        return Ok(respond::content(&request, &cpu, &content, Disposition::asked(&query)).await?);
     }
     let wanted = Wanted { id: id.0, of: Of::Conversion(key), recipe: &recipe, accept: accept(&request) };
     let shown = delivery.image(ground, wanted).await?;

@@ -76,7 +76,7 @@ async fn file(
         return Ok(respond::image(&request, &shown, None));
     }
     let content = delivery.content(ground, id, ORIGINAL).await?;
-    Ok(respond::content(&request, &cpu, &content, Disposition::asked(&query))?)
+    Ok(respond::content(&request, &cpu, &content, Disposition::asked(&query)).await?)
 }
 
 /// Id and extension.
