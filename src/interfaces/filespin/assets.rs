@@ -41,12 +41,14 @@ pub fn mount(r: &mut Routes) {
         .query(links::PARAMETERS)
         .answers(200, ANY)
         .answers(206, ANY)
-        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden]);
+        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden])
+        .refuses(&[Code::StorageUnavailable]);
     r.get("/api/v1/assets/{id}/content/{key}/download", Permission::Anyone, download, "A content, as a file to keep")
         .query(links::PARAMETERS)
         .answers(200, ANY)
         .answers(206, ANY)
-        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden]);
+        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden])
+        .refuses(&[Code::StorageUnavailable]);
 }
 
 fn mount_download(r: &mut Routes) {
@@ -55,7 +57,8 @@ fn mount_download(r: &mut Routes) {
         .query(links::PARAMETERS)
         .answers(200, ANY)
         .answers(206, ANY)
-        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden]);
+        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden])
+        .refuses(&[Code::StorageUnavailable]);
 }
 
 #[derive(Serialize, JsonSchema)]

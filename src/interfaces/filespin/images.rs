@@ -39,7 +39,7 @@ pub fn mount(r: &mut Routes) {
             .query(links::PARAMETERS)
             .answers(200, PICTURE)
             .refuses(&[Code::InvalidRequest, Code::AssetNotFound, Code::NoImage, Code::BadImage, Code::AssetNotReady])
-            .refuses(&[Code::Unauthorized, Code::Forbidden]);
+            .refuses(&[Code::Unauthorized, Code::Forbidden, Code::StorageUnavailable]);
     }
     r.get(
         "/api/v1/assets/{id}/conversions/{key}",

@@ -47,6 +47,7 @@ pub fn mount(r: &mut Routes) {
                 Code::AssetNotReady,
                 Code::Forbidden,
                 Code::RangeNotSatisfiable,
+                Code::StorageUnavailable,
             ]);
     }
 }
