@@ -335,7 +335,11 @@ impl Killable {
         let ended = running.wait().unwrap();
         assert!(ended.success(), "{way}: the browser's program ended with {ended}");
         let pages = orders.iter().filter(|order| !order.is_empty()).count();
-        assert_eq!((next, begun, resumed.len()), (orders.len(), 1, pages), "{way}: orders, beginnings, pages that went on");
+        assert_eq!(
+            (next, begun, resumed.len()),
+            (orders.len(), 1, pages),
+            "{way}: orders, beginnings, pages that went on"
+        );
         assert!(resumed.iter().all(|at| *at > 0), "{way}: went on at {resumed:?}");
         self.check(way, &asset.unwrap());
     }

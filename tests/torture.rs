@@ -1,6 +1,7 @@
 //! The real binary, treated badly: what `tests/torture/README.md` lists, in the sizes that suit every run.
 //!
-//! `killloop.py --rounds 500` and `outage.py --minutes 10` are for a night. Slow clients meet short limits here, so that nobody waits long.
+//! `killloop.py --rounds 500` and `outage.py --minutes 10` are for a night. Slow clients meet short limits here, so
+//! that nobody waits long.
 
 #![expect(clippy::expect_used, reason = "the steps that the tests share fail by panicking, too")]
 

@@ -240,15 +240,17 @@ impl Double {
             }
             ("GET" | "HEAD", _) => match shared.objects.get(&name) {
                 None => (404, None, b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>".to_vec()),
-                Some((bytes, tag)) => match range.filter(|_| manner != Manner::HeedsNoRange).and_then(|range| range.split_once('-')) {
-                    None => (200, Some((tag.clone(), String::new())), bytes.clone()),
-                    Some((first, last)) => {
-                        let first: usize = first.parse().unwrap();
-                        let last = last.parse().unwrap_or(usize::MAX).min(bytes.len() - 1);
-                        let more = format!("Content-Range: bytes {first}-{last}/{}\r\n", bytes.len());
-                        (206, Some((tag.clone(), more)), bytes[first..=last].to_vec())
+                Some((bytes, tag)) => {
+                    match range.filter(|_| manner != Manner::HeedsNoRange).and_then(|range| range.split_once('-')) {
+                        None => (200, Some((tag.clone(), String::new())), bytes.clone()),
+                        Some((first, last)) => {
+                            let first: usize = first.parse().unwrap();
+                            let last = last.parse().unwrap_or(usize::MAX).min(bytes.len() - 1);
+                            let more = format!("Content-Range: bytes {first}-{last}/{}\r\n", bytes.len());
+                            (206, Some((tag.clone(), more)), bytes[first..=last].to_vec())
+                        }
                     }
-                },
+                }
             },
             _ => (405, None, Vec::new()),
         }

@@ -84,7 +84,9 @@ impl Transport {
     ) {
         let range = request.headers().get(header::RANGE).cloned();
         let asked = self.ask(request).await.and_then(|asked| match range {
-            Some(range) if !keeps_to(&asked.2, &range) => Err(late("the answer is not of the range that was asked for")),
+            Some(range) if !keeps_to(&asked.2, &range) => {
+                Err(late("the answer is not of the range that was asked for"))
+            }
             _ => Ok(asked),
         });
         let (to, mut line, mut answer) = match asked {
