@@ -190,9 +190,8 @@ impl Engine {
                     wait = wait.max(OUTAGE);
                 }
                 tracing::warn!(error = %e, wait_ms = wait.as_millis() as u64, "the attempt failed and will be repeated");
-                let counts = !at.last_attempt();
-                let run_at = self.db.clock().now().plus(wait);
-                self.db.write_relaxed(move |tx| store::fail(tx, id, number, counts, run_at, &e)).await.map(drop)
+                let put_back = if at.last_attempt() { store::excuse } else { store::fail };
+                self.db.write_relaxed(move |tx| put_back(tx, id, number, tx.now().plus(wait), &e)).await.map(drop)
             }
         }
     }
@@ -280,8 +279,7 @@ impl Engine {
         let error = Code::Internal.because(format!("no runner is registered for {}", held.kind));
         tracing::error!(error = %error, "the job cannot be run");
         let wait = Backoff::USUAL.after(number, id);
-        let run_at = self.db.clock().now().plus(wait);
-        self.db.write_relaxed(move |tx| store::fail(tx, id, number, true, run_at, &error)).await.map(drop)
+        self.db.write_relaxed(move |tx| store::fail(tx, id, number, tx.now().plus(wait), &error)).await.map(drop)
     }
 
     async fn beat(&self, at: &Attempt, percent: u8) -> Result<bool> {
