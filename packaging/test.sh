@@ -27,6 +27,7 @@ need_packages \
     'libavif-bin=command -v avifdec' \
     'libimage-exiftool-perl=command -v exiftool' \
     'ffmpeg=command -v ffmpeg' \
+    'chromium=command -v chromium' \
     'gstreamer1.0-tools=command -v gst-launch-1.0'
 need_webhook_verifiers
 need_schemathesis

@@ -16,6 +16,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 use std::path::PathBuf;
@@ -212,6 +213,17 @@ fn uppy_survives_kills_of_the_server() {
 }
 
 #[test]
+fn browsers_go_on_after_kills_of_the_server_and_of_the_page() {
+    needs("sh", &["-c", "command -v chromium"], "chromium");
+    let app = Killable::start();
+    for (way, package) in [("tus-js", "tus-js-client"), ("uppy", "@uppy/tus")] {
+        needs_package(package);
+        needs_package("esbuild");
+        app.browse(way, &["", "reload", "", "restart", "", "reload", ""]);
+    }
+}
+
+#[test]
 fn tuspy_survives_kills() {
     let packages = foreign("tuspy");
     let there = packages.join("tusclient").exists();
@@ -285,6 +297,56 @@ impl Killable {
             assert!(ended.code().is_none(), "{way}: the client gave up with {ended}");
         };
         assert_eq!((killed, resumed), (kills, kills / 2), "{way}: kills, and starts that went on");
+        self.check(way, &asset);
+    }
+
+    /// Has a page upload the file. At even distances it is given the next of the orders, or the server is killed
+    /// where there is none.
+    fn browse(&self, way: &str, orders: &[&str]) {
+        let mut running = Command::new("node")
+            .arg(script("tus_browser.mjs"))
+            .args([&*self.base, KEY])
+            .arg(self.file())
+            .arg(way)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = running.stdin.take().unwrap();
+        let (mut next, mut begun, mut resumed, mut asset) = (0, 0, Vec::new(), None);
+        let lines = BufReader::new(running.stdout.take().unwrap()).lines();
+        for line in lines.map(Result::unwrap) {
+            let (word, value) = line.split_once(' ').unwrap_or((&line, ""));
+            match word {
+                "asset" => asset = Some(value.to_owned()),
+                "begins" => begun += 1,
+                "resumes" => resumed.push(value.parse::<usize>().unwrap()),
+                _ => {}
+            }
+            let next_bytes = Killable::SIZE_BYTES / (orders.len() + 1) * (next + 1);
+            if word == "progress" && next < orders.len() && value.parse::<usize>().unwrap() >= next_bytes {
+                if orders[next].is_empty() {
+                    self.app.borrow_mut().crash(|_| {});
+                } else {
+                    writeln!(told, "{}", orders[next]).unwrap();
+                }
+                next += 1;
+            }
+        }
+        let ended = running.wait().unwrap();
+        assert!(ended.success(), "{way}: the browser's program ended with {ended}");
+        let pages = orders.iter().filter(|order| !order.is_empty()).count();
+        assert_eq!(
+            (next, begun, resumed.len()),
+            (orders.len(), 1, pages),
+            "{way}: orders, beginnings, pages that went on"
+        );
+        assert!(resumed.iter().all(|at| *at > 0), "{way}: went on at {resumed:?}");
+        self.check(way, &asset.unwrap());
+    }
+
+    /// What arrived is the file, and its name and data are what was said of it.
+    fn check(&self, way: &str, asset: &str) {
         let app = self.app.borrow();
         let path = format!("/api/v1/assets/{asset}/content/original/download");
         let kept = app.call("GET", &path, &[("X-FileSpin-Api-Key", KEY)], b"").body;

@@ -1,6 +1,7 @@
 //! The real binary, treated badly: what `tests/torture/README.md` lists, in the sizes that suit every run.
 //!
-//! `killloop.py --rounds 500` is for a night. Slow clients meet short limits here, so that nobody waits long.
+//! `killloop.py --rounds 500` and `outage.py --minutes 10` are for a night. Slow clients meet short limits here, so
+//! that nobody waits long.
 
 #![expect(clippy::expect_used, reason = "the steps that the tests share fail by panicking, too")]
 
@@ -20,6 +21,13 @@ fn assets_are_what_their_clients_were_told() {
 #[test]
 fn slow_clients_are_sent_away() {
     run("slow.py", &[]);
+}
+
+#[test]
+fn a_bucket_may_be_away_and_lie() {
+    // Beside the build: packaging/test.sh puts it there.
+    let moto = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("foreign/moto");
+    run("outage.py", &["--moto", moto.to_str().expect("a path that can be spelt")]);
 }
 
 fn run(script: &str, arguments: &[&str]) {

@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::homes::Homes;
 use crate::homes::model::Home;
 use crate::homes::model::Object;
+use crate::homes::source::on_record;
 use crate::homes::store;
 use crate::infra::storage::Backend;
 use crate::infra::storage::bucket::Pace;
@@ -88,7 +89,7 @@ impl Homes {
         let Some(object) = found.filter(|object| object.home.backend != Backend::Fs) else {
             return Err(Code::ContentNotFound.because(format!("revision {revision} of asset {id} is kept nowhere")));
         };
-        self.download(&object, &object.home, &Pace::default()).await?;
+        self.download(&object, &object.home, &Pace::default()).await.map_err(on_record)?;
         let is_wanted = self.0.db.write(move |tx| store::copied(tx, id, revision)).await?;
         if !is_wanted && !self.0.db.read(move |c| crate::assets::store::is_kept(c, id, revision)).await? {
             self.0.storage.delete(&object.place()?).await?;

@@ -6,7 +6,8 @@
 //! longer each time up to a minute, and the first success sends them on. It is tried for ever.
 //!
 //! Verified means: the file was read whole and is the original (SHA-256), and the server's entity
-//! tag is the one of these bytes, or the object was read back and is the original.
+//! tag, as it was answered and as the object is found with it, is the one of these bytes, or the
+//! object was read back and is the original.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::homes::model::Copy;
 use crate::homes::model::Home;
 use crate::homes::model::Object;
 use crate::homes::model::Tally;
+use crate::homes::source::on_record;
 use crate::homes::store;
 use crate::infra::db::Tx;
 use crate::infra::storage::Backend;
@@ -257,15 +259,14 @@ impl Homes {
                 Code::Internal.because(format!("the original at {key:?} on this disk is not what was taken in"))
             );
         }
-        let size_bytes = bucket.size_of(&key).await?;
-        if size_bytes != Some(object.size_bytes) {
+        let Some(told) = bucket.find(&key).await?.filter(|told| told.size_bytes == object.size_bytes) else {
             return Err(Code::StorageUnavailable.because(format!(
-                "the bucket `{}` has {size_bytes:?} bytes of {key:?} instead of {}",
+                "the bucket `{}` has not {key:?} with its {} bytes, though it was sent there",
                 goal.bucket, object.size_bytes
             )));
-        }
-        if !sent.tag_fits {
-            let name = self.fetch(object, goal, pace).await?;
+        };
+        if sent.tag.is_none() || sent.tag != told.tag {
+            let name = self.fetch(object, goal, pace).await.map_err(on_record)?;
             self.unstage(name).await?;
         }
         Ok(())

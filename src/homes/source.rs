@@ -5,9 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::assets::AssetId;
 use crate::assets::place;
 use crate::error::Code;
+use crate::error::Error;
 use crate::error::Result;
 use crate::homes::Homes;
 use crate::homes::store;
@@ -44,6 +47,21 @@ impl Away {
     /// Some of its bytes, as they come.
     pub fn read(&self, bytes: Range<u64>) -> Incoming {
         self.bucket.read(&self.key, bytes)
+    }
+
+    /// The same, and the first of them, so that it is known whether the bucket answers.
+    pub async fn begin(&self, bytes: Range<u64>) -> Result<(Incoming, Option<Bytes>)> {
+        let mut incoming = self.read(bytes);
+        let first = incoming.next().await.map_err(on_record)?;
+        Ok((incoming, first))
+    }
+}
+
+/// A bucket that does not find what is on record is not itself: nobody has removed it.
+pub(super) fn on_record(error: Error) -> Error {
+    match error.code {
+        Code::ContentNotFound => Code::StorageUnavailable.from("the bucket does not find what was sent there", error),
+        _ => error,
     }
 }
 

@@ -312,6 +312,51 @@ async fn a_strange_tag_is_settled_by_reading_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_tagged_rightly_and_was_not_kept_is_found_out() {
+    let double = Double::start();
+    let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    let id = bench.keep(&bytes(5000)).await;
+    for manner in [Manner::Forgets, Manner::Corrupts, Manner::Forgets] {
+        double.behave(manner);
+        assert_eq!(bench.drain().await.len(), 1, "{manner:?}");
+        assert!(bench.is_here(id) && bench.home(id).await.0 == Backend::Fs, "{manner:?}");
+    }
+    double.behave(Manner::Well);
+    assert_eq!(bench.drain().await, Vec::<String>::new());
+    assert!(double.object(&Bench::key(id)).unwrap() == bytes(5000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_is_not_found_is_away_and_no_object_is_at_fault() {
+    let double = Double::start();
+    let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    let there = bench.keep(&bytes(5000)).await;
+    bench.drain().await;
+    double.behave(Manner::Misses);
+    bench.keep(b"small").await;
+    bench.keep(&bytes(9 << 20)).await;
+    for wrong in bench.drain().await {
+        assert!(wrong.starts_with(Code::StorageUnavailable.wire()), "{wrong}");
+    }
+    assert_eq!(bench.homes.bring(there, 1).await.err().unwrap().code, Code::StorageUnavailable);
+    assert!(bench.homes.state().not_before.is_some(), "all wait");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_bytes_are_not_taken_for_a_range() {
+    let double = Double::start();
+    let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    let body = bytes(5000);
+    let id = bench.keep(&body).await;
+    bench.drain().await;
+    double.behave(Manner::HeedsNoRange);
+    assert!(bench.read(id, 0..5000).await.unwrap() == body, "that is the whole");
+    for range in [0..4999, 1..5000, 100..200] {
+        assert_eq!(bench.read(id, range.clone()).await.unwrap_err().code, Code::StorageUnavailable, "{range:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reading_goes_on_where_a_connection_broke() {
     let double = Double::start();
     let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });

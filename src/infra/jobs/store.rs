@@ -103,14 +103,24 @@ pub(super) fn finish(tx: &Tx, id: JobId, attempt: u32) -> Result<bool> {
 
 /// Puts a failed job back until `run_at`; false if it is no longer ours.
 pub(super) fn fail(tx: &Tx, id: JobId, attempt: u32, run_at: Instant, error: &Error) -> Result<bool> {
+    put_back(tx, (id, attempt), attempt, run_at, error)
+}
+
+/// The same, as if this attempt had not been.
+pub(super) fn excuse(tx: &Tx, id: JobId, attempt: u32, run_at: Instant, error: &Error) -> Result<bool> {
+    put_back(tx, (id, attempt), attempt.saturating_sub(1), run_at, error)
+}
+
+fn put_back(tx: &Tx, (id, attempt): (JobId, u32), made: u32, run_at: Instant, error: &Error) -> Result<bool> {
     if yield_to_twin(tx, id)? {
         return Ok(true);
     }
     let mut fail = tx.prepare_cached(
-        "UPDATE job SET state = 'scheduled', run_at = ?3, lease_until = NULL, error_code = ?4, error = ?5
+        "UPDATE job SET state = 'scheduled', run_at = ?3, lease_until = NULL, error_code = ?4, error = ?5,
+                attempt = ?6
           WHERE id = ?1 AND attempt = ?2 AND state = 'running'",
     )?;
-    Ok(fail.execute(params![id, attempt, run_at, error.code.wire(), text_of(error)])? == 1)
+    Ok(fail.execute(params![id, attempt, run_at, error.code.wire(), text_of(error), made])? == 1)
 }
 
 /// Gives a job up; false if it is no longer ours.

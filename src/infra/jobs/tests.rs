@@ -32,6 +32,7 @@ enum Do {
     Complete,
     CompleteThenRollBack,
     Fail,
+    FailWithTheDisk,
     FailForGood,
     Panic,
     HangUntilCancelled,
@@ -98,7 +99,8 @@ impl Run<Task> for Room {
         let _ = self.ran.send((job.n, at.clone()));
         match job.act {
             Do::Succeed => Ok(()),
-            Do::Fail => Err(Code::StorageUnavailable.because("the disk is away")),
+            Do::Fail => Err(Code::Unreachable.because("nobody is there")),
+            Do::FailWithTheDisk => Err(Code::StorageUnavailable.because("the disk is away")),
             Do::FailForGood => Err(Code::BadImage.because("torn")),
             Do::Panic => panic!("deliberately"),
             Do::HangUntilCancelled => {
@@ -203,7 +205,7 @@ async fn effect_and_completion_are_one() {
 #[tokio::test]
 async fn failures_are_repeated_after_growing_waits_and_then_given_up() {
     let db = db();
-    for (act, code) in [(Do::Fail, Code::StorageUnavailable), (Do::Panic, Code::Internal)] {
+    for (act, code) in [(Do::Fail, Code::Unreachable), (Do::Panic, Code::Internal)] {
         let (jobs, (room, mut seen)) = (jobs(&db), Room::new(&db));
         jobs.register::<Task>(Arc::clone(&room));
         let id = owe(&db, &jobs, 1, act.clone()).await;
@@ -223,6 +225,23 @@ async fn failures_are_repeated_after_growing_waits_and_then_given_up() {
         assert_eq!((job.state, job.attempt), (State::Discarded, 3));
         assert!(job.error.unwrap().starts_with(code.wire()));
     }
+}
+
+#[tokio::test]
+async fn nothing_is_given_up_while_the_storage_is_away() {
+    let db = db();
+    let (jobs, (room, mut seen)) = (jobs(&db), Room::new(&db));
+    jobs.register::<Task>(Arc::clone(&room));
+    let id = owe(&db, &jobs, 1, Do::FailWithTheDisk).await;
+    for attempt in [1, 2, 3, 3, 3] {
+        assert_eq!(jobs.run_due_until_quiet().await.unwrap(), 1);
+        assert_eq!(seen.recv().await.unwrap().1.number(), attempt);
+        assert_eq!(state(&db, id).await, Some(State::Scheduled));
+        db.clock().advance(Duration::from_mins(2));
+    }
+    assert!(room.given_up().is_empty());
+    let job = db.read(move |c| Ok(store::get(c, id)?.unwrap())).await.unwrap();
+    assert!(job.error.unwrap().starts_with(Code::StorageUnavailable.wire()));
 }
 
 #[tokio::test]

@@ -5,6 +5,9 @@
 //! over before the work begins. The work is a task of its own, inside a boundary of panic
 //! and time, while the slot renews the lease and writes the progress down.
 //!
+//! An outage of the storage is no fault of the job: its last attempt is then repeated until
+//! the storage answers, however long that takes.
+//!
 //! Invariant: a slot ends an attempt in exactly one way: completed, put back, discarded,
 //! handed back, or left alone because it is no longer its own.
 //!
@@ -37,6 +40,8 @@ use crate::infra::jobs::store;
 
 /// Longest sleep of an idle slot: how late a job can be after the clock jumped.
 const LONGEST_IDLE: Duration = Duration::from_secs(30);
+/// Shortest wait before a last attempt is repeated because the storage, or the bucket, was away.
+const OUTAGE: Duration = Duration::from_mins(1);
 /// How often a paused slot asks again.
 const PAUSED: Duration = Duration::from_millis(500);
 /// What a runner has to end by itself after it was cancelled.
@@ -174,13 +179,19 @@ impl Engine {
                 tracing::warn!(error = %e, "a runner failed after it had completed its job");
                 Ok(())
             }
-            Outcome::Ended(Err(e)) if e.code.retry() == Retry::Never || at.last_attempt() => {
+            Outcome::Ended(Err(e))
+                if e.code.retry() == Retry::Never || (at.last_attempt() && e.code != Code::StorageUnavailable) =>
+            {
                 self.give_up(entry, held, e).await
             }
             Outcome::Ended(Err(e)) => {
-                let wait = at.wanted_wait().unwrap_or_else(|| entry.backoff.after(number, id));
+                let mut wait = at.wanted_wait().unwrap_or_else(|| entry.backoff.after(number, id));
+                if at.last_attempt() {
+                    wait = wait.max(OUTAGE);
+                }
                 tracing::warn!(error = %e, wait_ms = wait.as_millis() as u64, "the attempt failed and will be repeated");
-                self.db.write_relaxed(move |tx| store::fail(tx, id, number, tx.now().plus(wait), &e)).await.map(drop)
+                let put_back = if at.last_attempt() { store::excuse } else { store::fail };
+                self.db.write_relaxed(move |tx| put_back(tx, id, number, tx.now().plus(wait), &e)).await.map(drop)
             }
         }
     }

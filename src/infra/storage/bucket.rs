@@ -72,8 +72,14 @@ pub struct Bucket {
 pub struct Sent {
     /// Of the bytes as they were read from the file, in hex.
     pub sha256: String,
-    /// The server's entity tag is what S3 gives to these bytes.
-    pub tag_fits: bool,
+    /// The entity tag that S3 gives to these bytes, if it is the one that the server gave.
+    pub tag: Option<String>,
+}
+
+/// An object as the server tells of it.
+pub struct Told {
+    pub size_bytes: u64,
+    pub tag: Option<String>,
 }
 
 impl Bucket {
@@ -117,13 +123,13 @@ impl Bucket {
 
     /// Whether it answers and lets us in; the object asked for need not be there.
     pub async fn check(&self) -> Result<()> {
-        self.size_of(&ObjectPath::new("cloakroom-looks-whether-it-may-read")?).await.map(|_| ())
+        self.find(&ObjectPath::new("cloakroom-looks-whether-it-may-read")?).await.map(|_| ())
     }
 
-    /// How large an object is; `None` when it is not there.
-    pub async fn size_of(&self, key: &ObjectPath) -> Result<Option<u64>> {
+    /// Asks for an object; `None` when it is not there.
+    pub async fn find(&self, key: &ObjectPath) -> Result<Option<Told>> {
         match self.operator.stat(key.as_str()).await {
-            Ok(meta) => Ok(Some(meta.content_length())),
+            Ok(meta) => Ok(Some(Told { size_bytes: meta.content_length(), tag: bare(meta.etag()) })),
             Err(e) if e.kind() == opendal::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.failed("asking for an object", e)),
         }
@@ -134,7 +140,7 @@ impl Bucket {
         let size_bytes = file.metadata()?.len();
         let part_bytes = PART_BYTES.max(size_bytes.div_ceil(MOST_PARTS).next_multiple_of(1 << 20));
         let writer = self.operator.writer_with(key.as_str()).chunk(part_bytes as usize).concurrent(PARTS_AT_ONCE);
-        let mut writer = writer.await.map_err(|e| self.failed("beginning an upload", e))?;
+        let mut writer = writer.await.map_err(|e| self.unsent("beginning an upload", e))?;
         let sent = async {
             let (mut sha256, mut tags, mut at) = (digest::Context::new(&digest::SHA256), Vec::new(), 0);
             while at < size_bytes {
@@ -149,13 +155,13 @@ impl Bucket {
                 let (digested, tag, part) = read.await?;
                 sha256 = digested;
                 tags.push(tag);
-                writer.write(part).await.map_err(|e| self.failed("sending an object", e))?;
+                writer.write(part).await.map_err(|e| self.unsent("sending an object", e))?;
                 at += wanted;
                 pace.spent(wanted).await;
             }
-            let told = writer.close().await.map_err(|e| self.failed("ending an upload", e))?;
-            let tag = told.etag().map(|tag| tag.trim_matches('"').to_ascii_lowercase());
-            Ok(Sent { sha256: id::hex(sha256.finish().as_ref()), tag_fits: tag == Some(expected(&tags)) })
+            let told = writer.close().await.map_err(|e| self.unsent("ending an upload", e))?;
+            let tag = bare(told.etag()).filter(|tag| *tag == expected(&tags));
+            Ok(Sent { sha256: id::hex(sha256.finish().as_ref()), tag })
         };
         let sent = sent.await;
         if sent.is_err() {
@@ -193,6 +199,11 @@ impl Bucket {
         Ok(signed.await.map_err(|e| self.failed("signing a link", e))?.uri().to_string())
     }
 
+    /// What is not found when something is sent is the bucket, or the upload that was begun: never the object.
+    fn unsent(&self, doing: &str, e: opendal::Error) -> Error {
+        Code::StorageUnavailable.from(format!("bucket {}: {doing}", self.name), e)
+    }
+
     fn failed(&self, doing: &str, e: opendal::Error) -> Error {
         let what = format!("bucket {}: {doing}", self.name);
         match e.kind() {
@@ -200,6 +211,11 @@ impl Bucket {
             _ => Code::StorageUnavailable.from(what, e),
         }
     }
+}
+
+/// An entity tag without what HTTP puts around it.
+fn bare(tag: Option<&str>) -> Option<String> {
+    tag.map(|tag| tag.trim_matches('"').to_ascii_lowercase())
 }
 
 /// S3's entity tag of an upload in these parts.

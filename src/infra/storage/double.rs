@@ -42,6 +42,12 @@ pub enum Manner {
     TagsOddly,
     /// Keeps other bytes than it is sent, and tags them as they are kept.
     Corrupts,
+    /// Tags what it is sent in one piece, and keeps what it had.
+    Forgets,
+    /// Answers with the whole object, whichever range is asked for.
+    HeedsNoRange,
+    /// Has no such bucket.
+    Misses,
     /// Reads the request and never answers.
     Silent,
 }
@@ -147,6 +153,7 @@ impl Double {
             }
             Manner::Forbids => (403, None, refused("AccessDenied")),
             Manner::Unavailable => (503, None, refused("ServiceUnavailable")),
+            Manner::Misses => (404, None, refused("NoSuchBucket")),
             _ => self.act(&method, &target, range.as_deref(), body, manner),
         };
         let mut head = format!("HTTP/1.1 {status} -\r\nContent-Length: {}\r\n", body.len());
@@ -219,7 +226,9 @@ impl Double {
             }
             ("PUT", None) => {
                 let tag = tagged(&body);
-                shared.objects.insert(name, (body, tag.clone()));
+                if manner != Manner::Forgets {
+                    shared.objects.insert(name, (body, tag.clone()));
+                }
                 (200, Some((tag, String::new())), Vec::new())
             }
             ("DELETE", upload) => {
@@ -231,15 +240,17 @@ impl Double {
             }
             ("GET" | "HEAD", _) => match shared.objects.get(&name) {
                 None => (404, None, b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>".to_vec()),
-                Some((bytes, tag)) => match range.and_then(|range| range.split_once('-')) {
-                    None => (200, Some((tag.clone(), String::new())), bytes.clone()),
-                    Some((first, last)) => {
-                        let first: usize = first.parse().unwrap();
-                        let last = last.parse().unwrap_or(usize::MAX).min(bytes.len() - 1);
-                        let more = format!("Content-Range: bytes {first}-{last}/{}\r\n", bytes.len());
-                        (206, Some((tag.clone(), more)), bytes[first..=last].to_vec())
+                Some((bytes, tag)) => {
+                    match range.filter(|_| manner != Manner::HeedsNoRange).and_then(|range| range.split_once('-')) {
+                        None => (200, Some((tag.clone(), String::new())), bytes.clone()),
+                        Some((first, last)) => {
+                            let first: usize = first.parse().unwrap();
+                            let last = last.parse().unwrap_or(usize::MAX).min(bytes.len() - 1);
+                            let more = format!("Content-Range: bytes {first}-{last}/{}\r\n", bytes.len());
+                            (206, Some((tag.clone(), more)), bytes[first..=last].to_vec())
+                        }
                     }
-                },
+                }
             },
             _ => (405, None, Vec::new()),
         }

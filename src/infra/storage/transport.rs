@@ -82,7 +82,14 @@ impl Transport {
         head: oneshot::Sender<Result<Head, opendal::Error>>,
         body: mpsc::Sender<Result<Buffer, opendal::Error>>,
     ) {
-        let (to, mut line, mut answer) = match self.ask(request).await {
+        let range = request.headers().get(header::RANGE).cloned();
+        let asked = self.ask(request).await.and_then(|asked| match range {
+            Some(range) if !keeps_to(&asked.2, &range) => {
+                Err(late("the answer is not of the range that was asked for"))
+            }
+            _ => Ok(asked),
+        });
+        let (to, mut line, mut answer) = match asked {
             Ok(asked) => asked,
             Err(e) => {
                 let _ = head.send(Err(e));
@@ -172,6 +179,21 @@ fn told(answer: &Answer) -> Result<Head, opendal::Error> {
     }
     let length = answer.header("content-length").and_then(|length| length.parse().ok());
     head.body(length).map_err(|e| opendal::Error::new(ErrorKind::Unexpected, "the head of an answer").set_source(e))
+}
+
+/// Whether an answer that brings bytes brings those of `range`, as it is asked for. Somebody in between who has a page
+/// of his own for everybody, or heeds no ranges, would else have it taken for the object.
+fn keeps_to(answer: &Answer, range: &HeaderValue) -> bool {
+    let asked = range.to_str().ok().and_then(|range| range.strip_prefix("bytes=")).unwrap_or_default();
+    let is_whole = |length: u64| length.checked_sub(1).is_some_and(|last| asked == format!("0-{last}"));
+    match answer.status {
+        206 => {
+            let told = answer.header("content-range").and_then(|told| told.strip_prefix("bytes "));
+            told.and_then(|told| told.split_once('/')).is_some_and(|(told, _)| told == asked)
+        }
+        200..300 => answer.header("content-length").and_then(|length| length.parse().ok()).is_some_and(is_whole),
+        _ => true,
+    }
 }
 
 fn wrong_head(e: &impl std::fmt::Display) -> opendal::Error {

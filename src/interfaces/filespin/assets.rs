@@ -41,12 +41,14 @@ pub fn mount(r: &mut Routes) {
         .query(links::PARAMETERS)
         .answers(200, ANY)
         .answers(206, ANY)
-        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden]);
+        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden])
+        .refuses(&[Code::StorageUnavailable]);
     r.get("/api/v1/assets/{id}/content/{key}/download", Permission::Anyone, download, "A content, as a file to keep")
         .query(links::PARAMETERS)
         .answers(200, ANY)
         .answers(206, ANY)
-        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden]);
+        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden])
+        .refuses(&[Code::StorageUnavailable]);
 }
 
 fn mount_download(r: &mut Routes) {
@@ -55,7 +57,8 @@ fn mount_download(r: &mut Routes) {
         .query(links::PARAMETERS)
         .answers(200, ANY)
         .answers(206, ANY)
-        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden]);
+        .refuses(&[Code::AssetNotFound, Code::ContentNotFound, Code::RangeNotSatisfiable, Code::Forbidden])
+        .refuses(&[Code::StorageUnavailable]);
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -110,7 +113,7 @@ async fn download_by_query(
     let key = query.get("key").unwrap_or(ORIGINAL);
     let ground = links::ground(&delivery, &caller, &request).await?;
     let content = delivery.content(ground, id.0, key).await?;
-    Ok(respond::content(&request, &cpu, &content, Disposition::Download)?)
+    Ok(respond::content(&request, &cpu, &content, Disposition::Download).await?)
 }
 
 async fn send(
@@ -124,5 +127,5 @@ async fn send(
     let key = request.match_info().get("key").unwrap_or_default();
     let ground = links::ground(delivery, caller, request).await?;
     let content = delivery.content(ground, id.0, key).await?;
-    Ok(respond::content(request, cpu, &content, how)?)
+    Ok(respond::content(request, cpu, &content, how).await?)
 }

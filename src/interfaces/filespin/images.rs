@@ -39,7 +39,7 @@ pub fn mount(r: &mut Routes) {
             .query(links::PARAMETERS)
             .answers(200, PICTURE)
             .refuses(&[Code::InvalidRequest, Code::AssetNotFound, Code::NoImage, Code::BadImage, Code::AssetNotReady])
-            .refuses(&[Code::Unauthorized, Code::Forbidden]);
+            .refuses(&[Code::Unauthorized, Code::Forbidden, Code::StorageUnavailable]);
     }
     r.get(
         "/api/v1/assets/{id}/conversions/{key}",
@@ -124,7 +124,7 @@ async fn conversion(
     let recipe = recipe(&query)?;
     if recipe == Recipe::default() {
         let content = delivery.conversion(ground, id.0, key).await?;
-        return Ok(respond::content(&request, &cpu, &content, Disposition::asked(&query))?);
+        return Ok(respond::content(&request, &cpu, &content, Disposition::asked(&query)).await?);
     }
     let wanted = Wanted { id: id.0, of: Of::Conversion(key), recipe: &recipe, accept: accept(&request) };
     let shown = delivery.image(ground, wanted).await?;

@@ -127,7 +127,7 @@ async fn transcode(
 ) -> Reply<HttpResponse> {
     let ground = links::ground(delivery, caller, request).await?;
     let content = delivery.transcode(ground, id.0, named(request, "key"), extension).await?;
-    Ok(respond::content(request, cpu, &content, Disposition::asked(query))?)
+    Ok(respond::content(request, cpu, &content, Disposition::asked(query)).await?)
 }
 
 async fn master(caller: Caller, delivery: Data<Delivery>, request: HttpRequest, id: Id) -> Reply<HttpResponse> {
@@ -149,7 +149,7 @@ async fn part(
         return Ok(respond::text(&request, delivery.playlist(&standing, id.0, &file).await?));
     }
     let part = delivery.segment(standing.ground, id.0, &file, query.get("v")).await?;
-    Ok(respond::part(&request, &cpu, &part, Disposition::Display)?)
+    Ok(respond::part(&request, &cpu, &part, Disposition::Display).await?)
 }
 
 async fn storyboard(
@@ -168,7 +168,7 @@ async fn storyboard(
     let recipe = images::recipe(&query)?;
     if recipe == Recipe::default() {
         let part = delivery.frame(standing.ground, id.0, file, query.get("v")).await?;
-        return Ok(respond::part(&request, &cpu, &part, Disposition::asked(&query))?);
+        return Ok(respond::part(&request, &cpu, &part, Disposition::asked(&query)).await?);
     }
     let wanted = Wanted { id: id.0, of: Of::Frame(file), recipe: &recipe, accept: images::accept(&request) };
     let shown = delivery.image(standing.ground, wanted).await?;

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
+use std::future::ready;
 use std::io::IoSliceMut;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -133,17 +134,17 @@ fn written(
 }
 
 /// A stored content, whole or in ranges.
-pub fn content(request: &HttpRequest, cpu: &Cpu, content: &Content, how: Disposition) -> Result<HttpResponse> {
-    sent(request, cpu, content, how, PUBLIC)
+pub async fn content(request: &HttpRequest, cpu: &Cpu, content: &Content, how: Disposition) -> Result<HttpResponse> {
+    sent(request, cpu, content, how, PUBLIC).await
 }
 
 /// A file of a conversion that has many.
-pub fn part(request: &HttpRequest, cpu: &Cpu, part: &Part, how: Disposition) -> Result<HttpResponse> {
-    sent(request, cpu, &part.content, how, if part.is_settled { SETTLED } else { PUBLIC })
+pub async fn part(request: &HttpRequest, cpu: &Cpu, part: &Part, how: Disposition) -> Result<HttpResponse> {
+    sent(request, cpu, &part.content, how, if part.is_settled { SETTLED } else { PUBLIC }).await
 }
 
 /// `cache` is for what everybody may see.
-fn sent(
+async fn sent(
     request: &HttpRequest,
     cpu: &Cpu,
     content: &Content,
@@ -167,8 +168,9 @@ fn sent(
     let kind = if inline { "inline" } else { "attachment" };
     answer.insert_header((header::CONTENT_DISPOSITION, disposition(kind, &content.name)));
 
+    let is_read = *request.method() == Method::GET;
     match asked_ranges(request, &content.etag, &modified, size) {
-        Ranges::Full => Ok(answer.body(FileBody::new(content, cpu, 0..size))),
+        Ranges::Full => Ok(answer.body(FileBody::new(content, cpu, 0..size).begun(is_read).await?)),
         Ranges::Unsatisfiable => {
             answer.insert_header((header::CONTENT_RANGE, range::unsatisfied(size)));
             answer.insert_header((header::CACHE_CONTROL, "no-store"));
@@ -178,7 +180,7 @@ fn sent(
             answer.status(StatusCode::PARTIAL_CONTENT);
             if let [only] = &*ranges {
                 answer.insert_header((header::CONTENT_RANGE, range::content_range(only, size)));
-                return Ok(answer.body(FileBody::new(content, cpu, only.clone())));
+                return Ok(answer.body(FileBody::new(content, cpu, only.clone()).begun(is_read).await?));
             }
             let boundary = id::hex(&id::random::<16>()?);
             let parts = range::Multipart::new(ranges, size, content_type, boundary);
@@ -318,6 +320,17 @@ impl FileBody {
         let mut slices: Vec<_> = slices.into_iter().collect();
         slices.reverse();
         FileBody { cpu: cpu.clone(), slices, left, reading: None, incoming: None, arriving: None }
+    }
+
+    /// Waits for the first bytes of what comes from a bucket: a refusal can be told now, and later the
+    /// answer can only be cut off. Nobody waits where nothing is read.
+    async fn begun(mut self, is_read: bool) -> Result<FileBody> {
+        let is_away = |slice: &mut Slice| is_read && matches!(slice, Slice::Of(Source::Away(_), _));
+        if let Some(Slice::Of(Source::Away(away), bytes)) = self.slices.pop_if(is_away) {
+            let (incoming, first) = away.begin(bytes).await?;
+            self.arriving = Some(Box::pin(ready((incoming, Ok(first)))));
+        }
+        Ok(self)
     }
 }
 

@@ -47,6 +47,7 @@ pub fn mount(r: &mut Routes) {
                 Code::AssetNotReady,
                 Code::Forbidden,
                 Code::RangeNotSatisfiable,
+                Code::StorageUnavailable,
             ]);
     }
 }
@@ -76,7 +77,7 @@ async fn file(
         return Ok(respond::image(&request, &shown, None));
     }
     let content = delivery.content(ground, id, ORIGINAL).await?;
-    Ok(respond::content(&request, &cpu, &content, Disposition::asked(&query))?)
+    Ok(respond::content(&request, &cpu, &content, Disposition::asked(&query)).await?)
 }
 
 /// Id and extension.
