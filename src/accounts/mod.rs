@@ -209,7 +209,7 @@ impl Accounts {
                 };
                 Holder { caller, epoch: user.token_epoch, enabled: user.enabled }
             });
-            self.remember(&self.by_key, (kind, lookup), holder.clone(), read_at);
+            self.remember(&self.by_key, &(kind, lookup), holder.clone(), read_at);
             holder
         };
         holder.map(let_in).transpose()
@@ -224,7 +224,7 @@ impl Accounts {
             let read_at = self.changes.load(Ordering::SeqCst);
             let user = self.db.read(move |c| store::find(c, claims.sub)).await?;
             let known = user.map(|u| Holder { caller: Caller::of(&u), epoch: u.token_epoch, enabled: u.enabled });
-            self.remember(&self.by_user, claims.sub, known.clone(), read_at);
+            self.remember(&self.by_user, &claims.sub, known.clone(), read_at);
             known
         };
         let holder = known.ok_or_else(unknown)?;
@@ -244,7 +244,7 @@ impl Accounts {
             caller: Caller::of(&user),
             api_keys: sealed.iter().filter_map(|s| self.master.open(s).ok()).collect(),
         });
-        self.remember(&self.by_access_id, access_id.to_owned(), signer.clone(), read_at);
+        self.remember(&self.by_access_id, &access_id.to_owned(), signer.clone(), read_at);
         Ok(signer)
     }
 
@@ -353,7 +353,7 @@ impl Accounts {
     }
 
     /// Believes what was read when there had been so many changes, unless there was another since.
-    fn remember<K, V>(&self, cache: &moka::sync::Cache<K, V>, key: K, value: V, read_at: u64)
+    fn remember<K, V>(&self, cache: &moka::sync::Cache<K, V>, key: &K, value: V, read_at: u64)
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
@@ -361,7 +361,7 @@ impl Accounts {
         // Looked at afterwards: a change that comes later yet forgets it itself.
         cache.insert(key.clone(), value);
         if self.changes.load(Ordering::SeqCst) != read_at {
-            cache.invalidate(&key);
+            cache.invalidate(key);
         }
     }
 

@@ -346,11 +346,11 @@ async fn what_was_read_before_a_revocation_is_not_believed_after_it() {
     let key = (CredentialKind::Api, accounts.master.lookup(&keys.api_key));
     let read_at = accounts.changes.load(Ordering::SeqCst);
     let holder = Holder { caller: Caller::of(&user), epoch: 0, enabled: true };
-    accounts.remember(&accounts.by_key, key, Some(holder.clone()), read_at);
+    accounts.remember(&accounts.by_key, &key, Some(holder.clone()), read_at);
     assert!(accounts.by_key.get(&key).is_some());
     accounts.log_out(user.id).await.unwrap();
     assert!(accounts.by_key.get(&key).is_none());
-    accounts.remember(&accounts.by_key, key, Some(holder), read_at);
+    accounts.remember(&accounts.by_key, &key, Some(holder), read_at);
     assert!(accounts.by_key.get(&key).is_none(), "read before, remembered after");
 }
 

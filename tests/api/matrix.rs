@@ -46,8 +46,8 @@ const TABLE: &[(&str, Answers)] = &[
     // One's own account
     ("GET /api/v1/login", OPEN),
     ("POST /api/v1/login", OPEN),
-    ("GET /api/v1/auth/validate", KNOWN),
-    ("POST /api/v1/auth/validate", KNOWN),
+    ("GET /api/v1/auth/validate", READ),
+    ("POST /api/v1/auth/validate", READ),
     ("GET /api/v1/user", KNOWN),
     ("PATCH /api/v1/user", KNOWN),
     ("PUT /api/v1/user", KNOWN),

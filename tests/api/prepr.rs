@@ -482,7 +482,10 @@ fn a_crash_costs_a_chunk_and_not_the_upload() {
 
 #[test]
 fn what_nobody_goes_on_with_is_given_up() {
-    let app = Appliance::with(&[("CLOAKROOM_INGEST__PHASED_SECONDS", "1")]);
+    let app = Appliance::with(&[
+        ("CLOAKROOM_INGEST__PHASED_SECONDS", "1"),
+        ("CLOAKROOM_INGEST__RESUMABLE_DOUBT_SECONDS", "1"),
+    ]);
     let id = start(&app, 3000);
     app.staging_empties();
     let deadline = std::time::Instant::now() + Duration::from_mins(1);

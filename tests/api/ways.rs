@@ -616,7 +616,10 @@ fn announcing_and_registering_are_refused_clearly() {
 
 #[test]
 fn what_nobody_registers_goes() {
-    let mut app = Appliance::with(&[("CLOAKROOM_INGEST__DIRECT_SECONDS", "3")]);
+    let mut app = Appliance::with(&[
+        ("CLOAKROOM_INGEST__DIRECT_SECONDS", "3"),
+        ("CLOAKROOM_INGEST__RESUMABLE_DOUBT_SECONDS", "1"),
+    ]);
     let body = b"text".as_slice();
     let said = app.json(&format!("{ANNOUNCE}?filename=a.txt"));
     let id = said["asset_id"].as_str().unwrap().to_owned();
