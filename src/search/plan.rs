@@ -91,12 +91,15 @@ impl Plan {
             if creator < 0 { "facets : \"cnone\"".to_owned() } else { format!("facets : \"c{creator}\"") }
         }));
         if let Some(asked) = &criteria.schema {
-            legs.push(format!("facets : \"s{}\"", asked.schema.max(0)));
             let known = schemas::store::fields(c, asked.schema)?;
             if schemas::store::version(c, asked.schema)?.is_none() {
                 return Err(wrong(format!("schema_criteria: there is no schema {}", asked.schema)));
             }
             fields(&asked.fields, &known, asked.schema, &mut legs, &mut plan.numbers)?;
+            // A number is of one schema's field anyway, and a word looked up for each of a few is dear.
+            if plan.numbers.is_empty() {
+                legs.push(format!("facets : \"s{}\"", asked.schema.max(0)));
+            }
         }
         plan.uploaded = criteria.uploaded.map(|(from, to)| {
             // The contract counts in whole seconds: the last one is in it to its end.
