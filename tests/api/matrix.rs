@@ -46,8 +46,9 @@ const TABLE: &[(&str, Answers)] = &[
     // One's own account
     ("GET /api/v1/login", OPEN),
     ("POST /api/v1/login", OPEN),
-    ("GET /api/v1/auth/validate", READ),
-    ("POST /api/v1/auth/validate", READ),
+    // A key is no token that could be valid.
+    ("GET /api/v1/auth/validate", "???????+"),
+    ("POST /api/v1/auth/validate", "???????+"),
     ("GET /api/v1/user", KNOWN),
     ("PATCH /api/v1/user", KNOWN),
     ("PUT /api/v1/user", KNOWN),
