@@ -194,22 +194,23 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let body: Vec<u8> = (0..5 * BLOCK_BYTES + 7).map(|n| (n % 251) as u8).collect();
         file.write_all(&body).unwrap();
+        // While the only slot is taken everybody queues: the sum, then three others.
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        cpu.spawn(move || gate.recv().unwrap_or_default());
+        tokio::task::yield_now().await;
         let done = Arc::new(AtomicUsize::new(0));
         let (counted, pool) = (Arc::clone(&done), cpu.clone());
         let summing = tokio::spawn(async move {
             let crc32 = sum(&pool, &Arc::new(file)).await.unwrap();
             (crc32, counted.load(Ordering::SeqCst))
         });
-        // It has the only slot, and gives it back after each block.
-        tokio::task::yield_now().await;
         for _ in 0..3 {
             let done = Arc::clone(&done);
-            let step = move || {
-                done.fetch_add(1, Ordering::SeqCst);
-                Ok(())
-            };
-            cpu.run(step).await.unwrap();
+            cpu.spawn(move || drop(done.fetch_add(1, Ordering::SeqCst)));
         }
+        tokio::task::yield_now().await;
+        // The sum gives the slot back after its first block, and queues behind them for the second.
+        go.send(()).unwrap();
         let (crc32, meanwhile) = summing.await.unwrap();
         assert_eq!((crc32, meanwhile), (crc32fast::hash(&body), 3));
     }
