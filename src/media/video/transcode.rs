@@ -41,6 +41,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Less than this, in nanoseconds, is not worth keeping of a damaged film.
 const WORTHWHILE: u64 = 1_000_000_000;
 
+/// Frames are repeated until the next one is due: two that lie a year apart would be a year of work.
+const MOST_SECONDS: f64 = 86_400.0;
+
 /// A film that ends so much before its time, in seconds, has lost its end.
 const TOO_EARLY: f64 = 2.0;
 
@@ -52,6 +55,11 @@ pub fn transcode(order: &Transcode, tell: &mut dyn FnMut(Report)) -> Result<Tran
     let plan = ladder::plan(film.upright(), &order.renditions, order.hls.as_ref());
     if plan.encodes.is_empty() {
         return Err(open::internal("an order asks for nothing"));
+    }
+    if order.clip.is_none() && facts.duration_seconds.is_some_and(|seconds| seconds > MOST_SECONDS) {
+        return Err(open::invalid(
+            "The film says that it lasts longer than a day, and no more than that is made of one.",
+        ));
     }
     let rate = ladder::rate(film.fps);
     let stretch = order.clip.map(|clip| stretch(clip, facts.duration_seconds));
