@@ -251,7 +251,8 @@ def expect_quiet(report, words, who):
     report.expect(done.returncode == 0 and "ERROR" not in said and "CRITICAL" not in said, f"{who} says: {said.strip()[-300:]}")
 
 
-def run(words, environment=None, timeout_s=30):
+def run(words, environment=None, timeout_s=60, again=True):
+    """Runs a player; one that does not end gets a second chance, as those of others hang now and then."""
     try:
         return subprocess.run(
             words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False, timeout=timeout_s,
@@ -260,6 +261,8 @@ def run(words, environment=None, timeout_s=30):
     except FileNotFoundError:
         sys.exit(f"{words[0]} is needed: install ffmpeg and gstreamer1.0-tools")
     except subprocess.TimeoutExpired:
+        if again:
+            return run(words, environment, timeout_s, again=False)
         return subprocess.CompletedProcess(words, 1, "", f"no end after {timeout_s} s")
 
 
