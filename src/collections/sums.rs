@@ -206,7 +206,9 @@ mod tests {
         });
         for _ in 0..3 {
             let done = Arc::clone(&done);
-            cpu.spawn(move || drop(done.fetch_add(1, Ordering::SeqCst)));
+            cpu.spawn(move || {
+                done.fetch_add(1, Ordering::SeqCst);
+            });
         }
         tokio::task::yield_now().await;
         // The sum gives the slot back after its first block, and queues behind them for the second.

@@ -97,8 +97,8 @@ mod tests {
         is_cut_off(&path)
     }
 
-    fn riff(kind: &[u8; 4], said: u32, rest: &[u8]) -> Vec<u8> {
-        [b"RIFF", &said.to_le_bytes(), &kind[..], rest].concat()
+    fn riff(kind: &[u8], said: u32, rest: &[u8]) -> Vec<u8> {
+        [b"RIFF", &said.to_le_bytes()[..], kind, rest].concat()
     }
 
     #[test]
