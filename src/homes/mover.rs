@@ -3,7 +3,7 @@
 //! The rows are the owed work, written with the fact that caused them; a few movers take the next
 //! that is due. They are not jobs: while a bucket does not answer, thousands would each fail by
 //! themselves and hold the slots of everybody's queue. Here one failure makes all movers wait,
-//! longer each time up to a minute, and the first success sends them on. It is tried for ever.
+//! longer each time up to a quarter of a minute, and the first success sends them on. It is tried for ever.
 //!
 //! Verified means: the file was read whole and is the original (SHA-256), and the server's entity
 //! tag, as it was answered and as the object is found with it, is the one of these bytes, or the
@@ -38,7 +38,7 @@ use crate::infra::storage::bucket::Pace;
 const LONGEST_IDLE: Duration = Duration::from_secs(5);
 /// After the first failure in a row; doubled by each.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// For a single original that cannot be moved, whatever the bucket does.
 const LONGEST_ALONE: Duration = Duration::from_hours(1);
 /// Rows brought to now in one transaction.

@@ -19,6 +19,9 @@ use crate::infra::storage::Bucket;
 use crate::infra::storage::ObjectPath;
 use crate::infra::storage::bucket::Incoming;
 
+/// How long somebody who waits for an answer is left without one, until it is said that the bucket does not answer.
+const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(10);
+
 /// Bytes that can be read in ranges.
 #[derive(Clone)]
 pub enum Source {
@@ -52,8 +55,10 @@ impl Away {
     /// The same, and the first of them, so that it is known whether the bucket answers.
     pub async fn begin(&self, bytes: Range<u64>) -> Result<(Incoming, Option<Bytes>)> {
         let mut incoming = self.read(bytes);
-        let first = incoming.next().await.map_err(on_record)?;
-        Ok((incoming, first))
+        match tokio::time::timeout(FIRST_BYTES_WITHIN, incoming.next()).await {
+            Ok(first) => Ok((incoming, first.map_err(on_record)?)),
+            Err(_) => Err(Code::StorageUnavailable.because("the bucket does not answer")),
+        }
     }
 }
 

@@ -18,23 +18,32 @@
 //! follow one asks [`Fetch::redirect`], which checks again. How long anything may take is the
 //! caller's to say, but for connecting.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::OnceLock;
+use std::sync::PoisonError;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use http_body_util::Full;
 use hyper::Method;
 use hyper::Request;
 use hyper::Response;
+use hyper::body::Body;
+use hyper::body::Frame;
 use hyper::body::Incoming;
+use hyper::body::SizeHint;
 use hyper::client::conn::http1;
 use hyper::header;
 use hyper::header::HeaderMap;
@@ -46,11 +55,13 @@ use rustls::RootCertStore;
 use rustls_pki_types::ServerName;
 use serde::Deserialize;
 use serde::Serialize;
+use socket2::SockRef;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use url::Host;
 use url::Url;
@@ -67,6 +78,12 @@ const MOST_HEAD_BYTES: usize = 64 * 1024;
 
 /// How many of a name's addresses are tried.
 const MOST_ADDRESSES: usize = 4;
+
+/// What is sent goes out in pieces of this size.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// How much the system takes that it has not sent yet. Beyond that, what went out is on its way.
+const UNSENT_BYTES: u32 = 512 * 1024;
 
 /// Who we say we are.
 const AGENT: &str = concat!("Cloakroom/", env!("CARGO_PKG_VERSION"));
@@ -232,6 +249,7 @@ impl Fetch {
         }
         let socket = tried?;
         socket.set_nodelay(true).map_err(|e| failed("connecting", e))?;
+        SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES).map_err(|e| failed("connecting", e))?;
         let stream: Box<dyn Stream> = if url.scheme() == "https" {
             let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
             let name = ServerName::try_from(bare)
@@ -241,16 +259,7 @@ impl Fetch {
         } else {
             Box::new(socket)
         };
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MOST_HEAD_BYTES)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| unreachable(url, format!("http: {e}")))?;
-        // What it ends with is told to whoever waits for the answer.
-        let driver = Driver(tokio::spawn(async move {
-            let _ = connection.await;
-        }));
-        Ok(Line { sender, _driver: driver })
+        Line::open(stream).await.map_err(|e| unreachable(url, format!("http: {e}")))
     }
 
     /// Trusts whom the system trusts.
@@ -278,11 +287,21 @@ pub struct Ask<'a> {
 
 /// A connection. One request at a time; a second one may follow when the answer was read to its end.
 pub struct Line {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: http1::SendRequest<Outgoing>,
     _driver: Driver,
 }
 
 impl Line {
+    async fn open(stream: impl Stream + 'static) -> Result<Line, hyper::Error> {
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(MOST_HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
+        // What it ends with is told to whoever waits for the answer.
+        let driver = Driver(tokio::spawn(async move {
+            let _ = connection.await;
+        }));
+        Ok(Line { sender, _driver: driver })
+    }
+
     /// Whether another request can be sent.
     pub async fn is_ready(&mut self) -> bool {
         self.sender.ready().await.is_ok()
@@ -303,13 +322,29 @@ impl Line {
             request = request.header(*name, value);
         }
         let request = request
-            .body(Full::new(ask.body.clone()))
+            .body(Outgoing::new(ask.body.clone()))
             .map_err(|e| Code::InvalidRequest.from(format!("{host}: the request cannot be written"), e))?;
-        self.forward(request).await
+        self.exchange(request).await
     }
 
-    /// The same for a request that is whole: its target is a path, and it says its host.
-    pub async fn forward(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
+    /// The same for a request that is whole: its target is a path, and it says its host. However long it takes to
+    /// send, it goes on for as long as it moves; `None` when for so long nothing went out and no answer came.
+    pub async fn forward(&mut self, request: Request<Bytes>, stall: Duration) -> Option<Result<Answer>> {
+        let request = request.map(Outgoing::new);
+        let moved = Arc::clone(&request.body().moved);
+        let until = || *moved.lock().unwrap_or_else(PoisonError::into_inner) + stall;
+        let mut answer = pin!(self.exchange(request));
+        loop {
+            let stalls = until();
+            match tokio::time::timeout_at(stalls, &mut answer).await {
+                Ok(answer) => return Some(answer),
+                Err(_) if until() > stalls => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    async fn exchange(&mut self, request: Request<Outgoing>) -> Result<Answer> {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let port = |(_, port): &(&str, &str)| port.bytes().all(|byte| byte.is_ascii_digit());
         let host = host.rsplit_once(':').filter(port).map_or(host, |(name, _)| name).to_owned();
@@ -317,6 +352,38 @@ impl Line {
         let answer = answer.map_err(|e| not_reached(&host, format!("no answer: {}", causes(&e))))?;
         let (head, body) = Response::into_parts(answer);
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+}
+
+/// What is sent: whole, and handed over piece by piece, so that it is seen whether it goes anywhere.
+struct Outgoing {
+    left: Bytes,
+    /// When a piece was last asked for.
+    moved: Arc<Mutex<Instant>>,
+}
+
+impl Outgoing {
+    fn new(bytes: Bytes) -> Outgoing {
+        Outgoing { left: bytes, moved: Arc::new(Mutex::new(Instant::now())) }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let piece_bytes = self.left.len().min(PIECE_BYTES);
+        Poll::Ready((piece_bytes > 0).then(|| Ok(Frame::data(self.left.split_to(piece_bytes)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left.len() as u64)
     }
 }
 
@@ -742,6 +809,38 @@ mod tests {
         assert!(head.starts_with("post /in?a=b http/1.1\r\n"), "{head}");
         assert!(head.contains(&format!("host: localhost:{}\r\n", url.port().unwrap())), "{head}");
         assert!(head.contains("content-length: 2\r\n") && head.contains("accept-encoding: identity"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn sending_ends_where_nothing_moves() {
+        let body = Bytes::from(vec![b'x'; 5 * PIECE_BYTES + 1]);
+        for read_bytes in [0, 3 * PIECE_BYTES, 6 * PIECE_BYTES] {
+            let (ours, mut theirs) = tokio::io::duplex(PIECE_BYTES);
+            let mut line = Line::open(ours).await.unwrap();
+            let reader = tokio::spawn(async move {
+                let mut read = Vec::new();
+                // What is there at the end is dropped with the connection.
+                let _ = (&mut theirs).take(read_bytes as u64).read_to_end(&mut read).await;
+                std::future::pending::<()>().await;
+            });
+            let request = Request::put("/").header("host", "a").body(body.clone()).unwrap();
+            assert!(line.forward(request, Duration::from_millis(100)).await.is_none(), "{read_bytes}");
+            reader.abort();
+        }
+    }
+
+    #[test]
+    fn a_piece_that_goes_out_is_progress() {
+        let mut body = Outgoing::new(Bytes::from(vec![b'x'; 2 * PIECE_BYTES + 1]));
+        let (mut pieces, mut context) = (Vec::new(), Context::from_waker(std::task::Waker::noop()));
+        loop {
+            let before = *body.moved.lock().unwrap();
+            let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(&mut context) else { unreachable!() };
+            let Some(frame) = frame else { break };
+            assert!(*body.moved.lock().unwrap() > before);
+            pieces.push(frame.unwrap().into_data().unwrap().len());
+        }
+        assert_eq!(pieces, [PIECE_BYTES, PIECE_BYTES, 1]);
     }
 
     #[tokio::test]

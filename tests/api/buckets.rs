@@ -103,25 +103,34 @@ fn what_is_uploaded_goes_to_the_bucket_and_is_served_from_there() {
         double.log()
     );
 
+    // An archive reads it from there, too.
+    let made = app.post_json("/api/v1/assetcollection", &format!("{{\"name\":\"c\",\"assets\":[\"{id}\"]}}")).json();
+    let archive = format!("/api/v1/assetcollection/{}/download", made["id"]);
+    let packed = app.call("GET", &archive, &[AUTH], b"");
+    assert!(packed.status == 200 && packed.body.windows(64).any(|w| w == &body[5000..5064]), "{made}");
+
     // While it does not answer, that is said; nobody is begun with and cut off.
     double.behave(Manner::Unavailable);
-    for range in ["bytes=0-", "bytes=10-19"] {
-        let refused = app.call("GET", &path, &[AUTH, ("Range", range)], b"");
+    for (of, range) in [
+        (&path, "bytes=0-"),
+        (&path, "bytes=10-19"),
+        (&path, "bytes=0-4,100-104"),
+        (&archive, "bytes=0-"),
+        (&archive, "bytes=1000-"),
+    ] {
+        let refused = app.call("GET", of, &[AUTH, ("Range", range)], b"");
         refused.refused(503, "STORAGE_UNAVAILABLE");
         assert!(refused.header("content-range").is_empty() && !refused.header("retry-after").is_empty());
     }
-    assert_eq!(app.call("HEAD", &path, &[AUTH], b"").status, 200);
+    for of in [&path, &archive] {
+        assert_eq!(app.call("HEAD", of, &[AUTH], b"").status, 200);
+    }
     double.behave(Manner::Well);
 
     // Workers are given files: it is fetched, and goes again.
     let big = app.call("GET", &format!("/api/v1/assets/{id}/conversions?resize=2000,1300"), &[AUTH], b"");
     assert_eq!(big.picture().1, 1950);
     app.until_there(&key(&id), false);
-
-    // An archive reads it from there, too.
-    let made = app.post_json("/api/v1/assetcollection", &format!("{{\"name\":\"c\",\"assets\":[\"{id}\"]}}")).json();
-    let archive = app.call("GET", &format!("/api/v1/assetcollection/{}/download", made["id"]), &[AUTH], b"");
-    assert!(archive.status == 200 && archive.body.windows(64).any(|w| w == &body[5000..5064]), "{made}");
 }
 
 #[test]

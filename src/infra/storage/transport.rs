@@ -21,7 +21,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use futures_util::Stream;
-use http_body_util::Full;
 use hyper::Method;
 use hyper::Request;
 use hyper::Response;
@@ -44,9 +43,8 @@ use crate::support::fetch::Fetch;
 use crate::support::fetch::Line;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Until the head of the answer; longer by what it takes to send a body slowly.
+/// Until the head of the answer, from when the last of the request went out; and until the next of it goes.
 const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(20) };
-const SLOW_BYTES_PER_SECOND: u64 = 64 * 1024;
 /// A body may pause this long.
 const STALL: Duration = Duration::from_secs(30);
 /// Servers close what is idle; a little before that it is thrown away here.
@@ -125,30 +123,29 @@ impl Transport {
         let to = url[..url::Position::BeforePath].to_owned();
         let (mut parts, body) = request.into_parts();
         let body = body.to_bytes();
-        let patience = ANSWER_WITHIN + Duration::from_secs(body.len() as u64 / SLOW_BYTES_PER_SECOND);
         let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
         parts.headers.insert(header::HOST, HeaderValue::from_str(host).map_err(|e| wrong_head(&e))?);
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         parts.uri = target.parse::<Uri>().map_err(|e| wrong_head(&e))?;
         let again = || {
-            let mut copy = Request::new(Full::new(body.clone()));
+            let mut copy = Request::new(body.clone());
             copy.method_mut().clone_from(&parts.method);
             copy.uri_mut().clone_from(&parts.uri);
             copy.headers_mut().clone_from(&parts.headers);
             copy
         };
         if let Some(mut line) = self.take(&to) {
-            match tokio::time::timeout(patience, line.forward(again())).await {
-                Ok(Ok(answer)) => return Ok((to, line, answer)),
+            match line.forward(again(), ANSWER_WITHIN).await {
+                Some(Ok(answer)) => return Ok((to, line, answer)),
                 // Closed meanwhile, most likely.
-                Ok(Err(_)) => {}
-                Err(_) => return Err(late("no answer came")),
+                Some(Err(_)) => {}
+                None => return Err(late("no answer came")),
             }
         }
         let mut line = self.fetch.connect(&url, CONNECT_WITHIN).await.map_err(|e| failed("connecting", e))?;
-        match tokio::time::timeout(patience, line.forward(again())).await {
-            Ok(answer) => Ok((to, line, answer.map_err(|e| failed("asking", e))?)),
-            Err(_) => Err(late("no answer came")),
+        match line.forward(again(), ANSWER_WITHIN).await {
+            Some(answer) => Ok((to, line, answer.map_err(|e| failed("asking", e))?)),
+            None => Err(late("no answer came")),
         }
     }
 

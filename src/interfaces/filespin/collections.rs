@@ -392,7 +392,7 @@ async fn download(
         let signed = delivery.sign(&caller, &path, &[], Life::For(LINK_LIFE)).await?;
         return Ok(HttpResponse::Ok().json(Address { url: format!("{}/api/v1/{signed}", origin.0) }));
     }
-    Ok(respond::archive(&request, &cpu, &archive, "download.zip"))
+    Ok(respond::archive(&request, &cpu, &archive, "download.zip").await?)
 }
 
 fn ids(texts: Vec<String>) -> Result<Vec<AssetId>> {

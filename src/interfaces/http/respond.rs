@@ -7,7 +7,6 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::future::ready;
 use std::io::IoSliceMut;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -185,7 +184,7 @@ async fn sent(
             let boundary = id::hex(&id::random::<16>()?);
             let parts = range::Multipart::new(ranges, size, content_type, boundary);
             answer.insert_header((header::CONTENT_TYPE, parts.content_type()));
-            Ok(answer.body(FileBody::pieces(content, cpu, &parts)))
+            Ok(answer.body(FileBody::pieces(content, cpu, &parts).begun(is_read).await?))
         }
     }
 }
@@ -201,7 +200,7 @@ fn asked_ranges(request: &HttpRequest, etag: &str, modified: &str, size_bytes: u
 
 /// An archive, whole or from where a download broke off. Several ranges at once are answered
 /// with the whole.
-pub fn archive(request: &HttpRequest, cpu: &Cpu, archive: &Archive, name: &str) -> HttpResponse {
+pub async fn archive(request: &HttpRequest, cpu: &Cpu, archive: &Archive, name: &str) -> Result<HttpResponse> {
     let size = archive.layout.size_bytes;
     let modified = http_date(archive.modified_at.unix_seconds());
     let mut answer = HttpResponse::Ok();
@@ -211,22 +210,26 @@ pub fn archive(request: &HttpRequest, cpu: &Cpu, archive: &Archive, name: &str) 
         .insert_header((header::ACCEPT_RANGES, "bytes"))
         .insert_header((header::CACHE_CONTROL, PRIVATE));
     if not_modified(request, &archive.etag) {
-        return answer.status(StatusCode::NOT_MODIFIED).finish();
+        return Ok(answer.status(StatusCode::NOT_MODIFIED).finish());
     }
     content_headers(&mut answer, "application/zip");
     answer.insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")));
+    let is_read = *request.method() == Method::GET;
     match asked_ranges(request, &archive.etag, &modified, size) {
         Ranges::Unsatisfiable => {
             answer.insert_header((header::CONTENT_RANGE, range::unsatisfied(size)));
             answer.insert_header((header::CACHE_CONTROL, "no-store"));
-            answer.status(StatusCode::RANGE_NOT_SATISFIABLE).finish()
+            Ok(answer.status(StatusCode::RANGE_NOT_SATISFIABLE).finish())
         }
         Ranges::Satisfiable(ranges) if ranges.len() == 1 => {
             let only = ranges.into_iter().next().unwrap_or_default();
             answer.insert_header((header::CONTENT_RANGE, range::content_range(&only, size)));
-            answer.status(StatusCode::PARTIAL_CONTENT).body(FileBody::archive(archive, cpu, only))
+            answer.status(StatusCode::PARTIAL_CONTENT);
+            Ok(answer.body(FileBody::archive(archive, cpu, only).begun(is_read).await?))
         }
-        Ranges::Full | Ranges::Satisfiable(_) => answer.body(FileBody::archive(archive, cpu, 0..size)),
+        Ranges::Full | Ranges::Satisfiable(_) => {
+            Ok(answer.body(FileBody::archive(archive, cpu, 0..size).begun(is_read).await?))
+        }
     }
 }
 
@@ -291,6 +294,8 @@ struct FileBody {
 enum Slice {
     Ready(Bytes),
     Of(Source, Range<u64>),
+    /// From a bucket, with the first bytes of it.
+    Begun(Incoming, Option<Bytes>),
 }
 
 impl FileBody {
@@ -322,13 +327,16 @@ impl FileBody {
         FileBody { cpu: cpu.clone(), slices, left, reading: None, incoming: None, arriving: None }
     }
 
-    /// Waits for the first bytes of what comes from a bucket: a refusal can be told now, and later the
-    /// answer can only be cut off. Nobody waits where nothing is read.
+    /// Waits for the first bytes that come from a bucket: a refusal can be told now, and later the answer can
+    /// only be cut off. Nobody waits where nothing is read.
     async fn begun(mut self, is_read: bool) -> Result<FileBody> {
-        let is_away = |slice: &mut Slice| is_read && matches!(slice, Slice::Of(Source::Away(_), _));
-        if let Some(Slice::Of(Source::Away(away), bytes)) = self.slices.pop_if(is_away) {
+        let away = self.slices.iter_mut().rev().find_map(|slice| match slice {
+            Slice::Of(Source::Away(away), bytes) if is_read => Some((away.clone(), bytes.clone(), slice)),
+            _ => None,
+        });
+        if let Some((away, bytes, slice)) = away {
             let (incoming, first) = away.begin(bytes).await?;
-            self.arriving = Some(Box::pin(ready((incoming, Ok(first)))));
+            *slice = Slice::Begun(incoming, first);
         }
         Ok(self)
     }
@@ -372,6 +380,11 @@ impl MessageBody for FileBody {
                 None => return Poll::Ready(None),
                 Some(Slice::Ready(bytes)) => return Poll::Ready(Some(Ok(bytes))),
                 Some(Slice::Of(Source::Away(away), bytes)) => this.incoming = Some(away.read(bytes)),
+                Some(Slice::Begun(incoming, Some(first))) => {
+                    this.incoming = Some(incoming);
+                    return Poll::Ready(Some(Ok(first)));
+                }
+                Some(Slice::Begun(_, None)) => {}
                 Some(Slice::Of(Source::Here(file), bytes)) => {
                     let end = bytes.end.min(bytes.start + READ_BYTES);
                     if end < bytes.end {
