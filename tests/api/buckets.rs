@@ -30,6 +30,7 @@ fn bucket(double: &Double, backend: &'static str, copies: &'static str) -> Vec<(
         ("CLOAKROOM_STORAGE__ACCESS_KEY", "us".to_owned()),
         ("CLOAKROOM_STORAGE__SECRET_KEY", "hush-hush".to_owned()),
         ("CLOAKROOM_STORAGE__LOCAL_COPIES_BYTES", copies.to_owned()),
+        ("CLOAKROOM_STORAGE__DIRECT_TO_BUCKET", "true".to_owned()),
     ]
 }
 
