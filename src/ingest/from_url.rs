@@ -72,7 +72,7 @@ const MOST_REDIRECTS: usize = 3;
 const MARK_EVERY_BYTES: u64 = 16 << 20;
 
 /// How often is told how far it is.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a source may make us wait before the next attempt.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
@@ -114,10 +114,14 @@ pub struct Bucket {
     pub secret_key: Secret,
 }
 
+/// The source of what was sent straight into the bucket: its voucher says where it lies. Nobody can name it, for it is
+/// no address.
+pub(super) const SENT: &str = "sent";
+
 /// Fetches the file of an asset that is QUEUED.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FetchOriginal {
-    id: AssetId,
+    pub(super) id: AssetId,
 }
 
 impl FetchOriginal {
@@ -134,7 +138,7 @@ impl Job for FetchOriginal {
 }
 
 /// Why an attempt did not bring the file.
-enum Stop {
+pub(super) enum Stop {
     /// Trying again would not help.
     Final(String),
     /// It might, after this time if the source says one.
@@ -235,7 +239,10 @@ impl Run<FetchOriginal> for Ingest {
             () = at.cancelled() => return Ok(()),
         };
         let (code, why, wait) = match fetched {
-            Ok(taken) => return self.arrived(taken, at.clone()).await,
+            Ok(taken) => {
+                self.arrived(taken, at.clone()).await?;
+                return self.collected(id).await;
+            }
             Err(Stop::Ours(e)) => return Err(e),
             Err(Stop::Final(why)) => return self.failed(id, why, Some(at.clone())).await,
             Err(Stop::Later(why, wait)) => (Code::Unreachable, why, wait),
@@ -288,6 +295,9 @@ impl Ingest {
 
     /// One attempt at getting the whole file into staging.
     async fn bring(&self, id: AssetId, name: &str, mut order: Order, at: &Attempt) -> Result<Taken, Stop> {
+        if order.source == SENT {
+            return self.collect(id, name, at).await;
+        }
         let began = Moment::now();
         let place = self.locate(&order.source)?;
         let (source, start) = loop {
@@ -442,7 +452,7 @@ impl Ingest {
     }
 
     /// Shows how far it is.
-    async fn tell(&self, id: AssetId, received: u64, total: Option<u64>, at: &Attempt) -> Result<()> {
+    pub(super) async fn tell(&self, id: AssetId, received: u64, total: Option<u64>, at: &Attempt) -> Result<()> {
         let mut facts = Map::from_iter([("received_bytes".to_owned(), received.into())]);
         if let Some(total) = total.filter(|total| *total > 0) {
             facts.insert("total_bytes".to_owned(), total.into());
@@ -605,7 +615,13 @@ impl Source {
     }
 }
 
-fn queued(id: AssetId, user: i64, named: &str, host: Option<&str>, now: crate::support::clock::Instant) -> Asset {
+pub(super) fn queued(
+    id: AssetId,
+    user: i64,
+    named: &str,
+    host: Option<&str>,
+    now: crate::support::clock::Instant,
+) -> Asset {
     let named = name::clean(named);
     let guess = mime::from_name(&named).map_or("application/octet-stream", |kind| kind.content_type);
     Asset {

@@ -21,6 +21,7 @@
 //! The files of a row of which is not known whether it was written stay under both their names, and
 //! recovery decides by the row.
 
+mod collect;
 mod direct;
 mod from_url;
 mod hand_in;

@@ -29,8 +29,12 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::infra::storage::Backend;
 use crate::infra::storage::ObjectPath;
+use crate::infra::storage::post_policy;
+use crate::infra::storage::post_policy::Terms;
+use crate::infra::storage::sigv4::Signer;
 use crate::infra::storage::transport::Transport;
 use crate::support::checksum;
+use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
 use crate::support::id;
 use crate::support::secret::Secret;
@@ -45,6 +49,9 @@ const MOST_PARTS: u64 = 9_000;
 const PARTS_AT_ONCE: usize = 2;
 /// How often reading goes on after it broke, without a byte in between.
 const TRIES: u32 = 4;
+
+/// The most that S3 takes in one request, and so by a form.
+const MOST_FORM_BYTES: u64 = 5 << 30;
 
 /// The longest that S3 signs for.
 pub const LONGEST_LINK: Duration = Duration::from_hours(7 * 24);
@@ -66,6 +73,16 @@ pub struct Bucket {
     backend: Backend,
     name: Arc<str>,
     operator: Operator,
+    /// Who signs forms for it, and where they are POSTed to.
+    signer: Arc<Signer>,
+    door: Arc<str>,
+}
+
+/// What sends one file straight into a bucket, without us.
+pub struct Form {
+    pub url: String,
+    /// The file comes behind them.
+    pub fields: Vec<(&'static str, String)>,
 }
 
 /// What was sent.
@@ -110,7 +127,19 @@ impl Bucket {
             .disable_ec2_metadata();
         let context = OperationContext::new().with_http_transport(HttpTransporter::new(Transport::open()?));
         let operator = Operator::new(service)?.with_context(context);
-        Ok(Bucket { backend: at.backend, name: at.bucket.as_str().into(), operator })
+        // A certificate for `*.s3.…` does not hold for a name with dots.
+        let door = if at.endpoint.is_empty() && !at.bucket.contains('.') {
+            endpoint.replacen("://", &format!("://{}.", at.bucket), 1)
+        } else {
+            format!("{}/{}", endpoint.trim_end_matches('/'), at.bucket)
+        };
+        let signer = Signer {
+            access_key: at.access_key.expose().to_owned(),
+            secret: at.secret_key.clone(),
+            region: region.to_owned(),
+        };
+        let name = at.bucket.as_str().into();
+        Ok(Bucket { backend: at.backend, name, operator, signer: Arc::new(signer), door: door.into() })
     }
 
     pub fn backend(&self) -> Backend {
@@ -181,6 +210,13 @@ impl Bucket {
             Err(e) if e.kind() != opendal::ErrorKind::NotFound => Err(self.failed("removing an object", e)),
             _ => Ok(()),
         }
+    }
+
+    /// A form that sends a file to this key, until then. <https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html>
+    pub fn form(&self, key: &ObjectPath, most_bytes: u64, expires_at: Instant, now: Instant) -> Result<Form> {
+        let sizes = 1..=most_bytes.min(MOST_FORM_BYTES);
+        let terms = Terms { bucket: &self.name, key: key.as_str(), sizes, expires_at, free: &[] };
+        Ok(Form { url: self.door.to_string(), fields: post_policy::form(&self.signer, &terms, now)? })
     }
 
     /// An address that shows an object to whoever has it, for a while.

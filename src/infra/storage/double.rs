@@ -107,6 +107,16 @@ impl Double {
         self.shared.lock().unwrap().objects.get_mut(name).unwrap().0[0] ^= 1;
     }
 
+    /// Sends it a form, as anybody may; the status it answers.
+    pub fn post(&self, path: &str, form: &[u8]) -> u16 {
+        let mut stream = TcpStream::connect(self.endpoint.trim_start_matches("http://")).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: double\r\nContent-Length: {}\r\n\r\n", form.len());
+        stream.write_all(&[head.as_bytes(), form].concat()).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
     /// What was asked, as `METHOD target range`.
     pub fn log(&self) -> Vec<String> {
         self.shared.lock().unwrap().log.clone()
@@ -206,6 +216,16 @@ impl Double {
                 );
                 (200, None, answer.into_bytes())
             }
+            ("POST", None) => {
+                let (fields, file) = form(&body);
+                let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
+                let Some((key, _)) = field("key").zip(field("x-amz-signature")) else {
+                    return (403, None, Vec::new());
+                };
+                let tag = tagged(&file);
+                shared.objects.insert(format!("{name}/{key}"), (file, tag.clone()));
+                (204, Some((tag, String::new())), Vec::new())
+            }
             ("PUT", Some(upload)) => {
                 let number = asked("partNumber").unwrap().parse().unwrap();
                 let tag = tagged(&body);
@@ -257,12 +277,30 @@ impl Double {
     }
 }
 
+/// The fields of a form, and the file behind them.
+fn form(body: &[u8]) -> (Vec<(String, String)>, Vec<u8>) {
+    let find = |from: usize, what: &[u8]| (from..body.len()).find(|at| body[*at..].starts_with(what)).unwrap();
+    let boundary = [b"\r\n", &body[..find(0, b"\r\n")]].concat();
+    let (mut fields, mut at) = (Vec::new(), boundary.len());
+    loop {
+        let text = find(at, b"\r\n\r\n") + 4;
+        let head = String::from_utf8_lossy(&body[at..text]).into_owned();
+        let end = find(text, &boundary);
+        if head.contains("filename=") {
+            return (fields, body[text..end].to_vec());
+        }
+        let name = head.split("name=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        fields.push((name, String::from_utf8_lossy(&body[text..end]).into_owned()));
+        at = end + boundary.len() + 2;
+    }
+}
+
 fn md5_raw(bytes: &[u8]) -> Vec<u8> {
     use md5::Digest;
     md5::Md5::digest(bytes).to_vec()
 }
 
-fn md5_hex(bytes: &[u8]) -> String {
+pub fn md5_hex(bytes: &[u8]) -> String {
     md5_raw(bytes).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

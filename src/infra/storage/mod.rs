@@ -120,6 +120,8 @@ pub struct Config {
     pub local_copies_bytes: u64,
     /// Uploads to the bucket at once.
     pub uploads_at_once: usize,
+    /// With `s3`: forms that send files straight to storage lead into the bucket, while it answers.
+    pub direct_to_bucket: bool,
     /// Uploads are refused while less than this is free.
     pub free_floor_bytes: u64,
     /// A second bucket, while what lies there moves to the first one or comes from it.
@@ -150,6 +152,7 @@ impl Default for Config {
             secret_key: Secret::default(),
             local_copies_bytes: 10 << 30,
             uploads_at_once: 2,
+            direct_to_bucket: true,
             free_floor_bytes: 2 << 30,
             other: OtherConfig::default(),
         }

@@ -1,6 +1,7 @@
 //! Straight to storage: announce, send, register.
 //!
-//! The form is S3's, and so is what is checked of it; the box is the store. Whoever sends needs no key:
+//! The form is S3's, and so is what is checked of it; the box is the store, unless originals go to a bucket on S3:
+//! then the form leads there. Whoever sends needs no key:
 //! the form is signed. It answers 204 like S3, or 200 or 201 when `success_action_status` asks for
 //! that; refusals are this dialect's JSON with S3's statuses where it matters (403 for a form that
 //! does not fit its policy), because the programs that send look at the status alone.
@@ -123,7 +124,7 @@ struct Target {
     /// Seconds.
     expiry: u64,
     key: String,
-    bucket: &'static str,
+    bucket: String,
     storage_type: &'static str,
 }
 
@@ -137,17 +138,18 @@ async fn announce(caller: Caller, ingest: Data<Ingest>, origin: Origin, query: P
     }
     let id = query.get("asset_id").filter(|text| !text.is_empty()).map(asset_id).transpose()?;
     let permit = ingest.announce(&caller, filename, id).await?;
+    let storage_type = if permit.url.is_some() { "AMAZON_S3" } else { "FILESPIN" };
     let announced = Announced {
         asset_id: permit.id.to_string(),
         storage: Target {
             name: permit.name,
-            url: format!("{}{STORAGE}", origin.0),
+            url: permit.url.unwrap_or_else(|| format!("{}{STORAGE}", origin.0)),
             fields: permit.fields.into_iter().collect(),
             protocol: "POST",
             expiry: permit.expires_in.as_secs(),
             key: format!("/{}", permit.key),
             bucket: permit.bucket,
-            storage_type: "FILESPIN",
+            storage_type,
         },
     };
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(announced))

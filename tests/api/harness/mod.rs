@@ -269,6 +269,8 @@ fn elsewhere() -> Vec<(&'static str, String)> {
         ("CLOAKROOM_STORAGE__BUCKET", "things".to_owned()),
         ("CLOAKROOM_STORAGE__ACCESS_KEY", "us".to_owned()),
         ("CLOAKROOM_STORAGE__SECRET_KEY", "hush".to_owned()),
+        // Most tests of forms are about those for this box; `buckets` has the others.
+        ("CLOAKROOM_STORAGE__DIRECT_TO_BUCKET", "false".to_owned()),
     ]
 }
 
