@@ -32,7 +32,6 @@ use gstreamer_pbutils as pbutils;
 use gstreamer_video as gst_video;
 use gstreamer_video::VideoOrientationMethod;
 
-use super::Missing;
 use super::VideoError;
 use super::allowed::CONTAINERS;
 use super::allowed::DECODERS;
@@ -41,6 +40,11 @@ use super::allowed::MOST_ELEMENTS;
 use super::allowed::MOST_PIXELS;
 use super::allowed::MOST_SIDE;
 use super::allowed::OPENERS;
+use super::elements;
+use super::elements::element;
+use super::elements::internal;
+use super::elements::invalid;
+use super::elements::seconds;
 use super::plugins;
 
 /// A file that brings nothing for so long will never bring anything.
@@ -470,17 +474,6 @@ pub fn decode(
     Ok(Notes { moves, ..notes })
 }
 
-/// An element by its factory's name, or what is missing.
-pub fn element(factory: &str) -> Result<gst::Element, VideoError> {
-    gst::ElementFactory::make(factory).build().map_err(|_| {
-        VideoError::Missing(Missing {
-            element: factory.to_owned(),
-            package: package(factory).to_owned(),
-            without: "Films and recordings cannot be read.".to_owned(),
-        })
-    })
-}
-
 /// `filesrc ! decodebin`, with everything that is not listed above kept out.
 fn open(
     pipeline: &gst::Pipeline,
@@ -549,8 +542,8 @@ fn open(
     });
     decodebin.connect_pad_added(move |_, pad| take(pad));
 
-    pipeline.add_many([&filesrc, &decodebin]).map_err(|error| internal(&error.to_string()))?;
-    filesrc.link(&decodebin).map_err(|error| internal(&error.to_string()))?;
+    pipeline.add_many([&filesrc, &decodebin]).map_err(|error| internal(&error))?;
+    filesrc.link(&decodebin).map_err(|error| internal(&error))?;
     Ok(notes)
 }
 
@@ -752,10 +745,10 @@ fn sink_away(pipeline: &gst::Pipeline, pad: &gst::Pad, preroll: bool) -> Result<
     sink.set_property("sync", false);
     sink.set_property("async", preroll);
     sink.set_property("enable-last-sample", false);
-    pipeline.add(&sink).map_err(|error| internal(&error.to_string()))?;
-    sink.sync_state_with_parent().map_err(|error| internal(&error.to_string()))?;
-    let inlet = sink.static_pad("sink").ok_or_else(|| internal("a sink has no pad"))?;
-    pad.link(&inlet).map_err(|error| internal(&error.to_string()))?;
+    pipeline.add(&sink).map_err(|error| internal(&error))?;
+    sink.sync_state_with_parent().map_err(|error| internal(&error))?;
+    let inlet = elements::pad(&sink, "sink")?;
+    pad.link(&inlet).map_err(|error| internal(&error))?;
     Ok(())
 }
 
@@ -822,28 +815,6 @@ fn unreadable(sentence: String) -> VideoError {
 fn said(error: &gst::message::Error) -> String {
     let from = error.src().map(|source| source.path_string().to_string()).unwrap_or_default();
     format!("{from}: {} ({})", error.error(), error.debug().unwrap_or_default())
-}
-
-/// Debian's package of an element that this capability cannot do without.
-fn package(factory: &str) -> &'static str {
-    match factory {
-        "filesrc" | "fakesink" | "tee" | "queue" | "capsfilter" | "filesink" => "libgstreamer1.0-0",
-        "videoflip" | "deinterlace" | "jpegenc" | "mp4mux" => "gstreamer1.0-plugins-good",
-        "avenc_aac" => "gstreamer1.0-libav",
-        _ => "gstreamer1.0-plugins-base",
-    }
-}
-
-pub(super) fn seconds(time: gst::ClockTime) -> f64 {
-    time.nseconds() as f64 / 1e9
-}
-
-pub(super) fn invalid(sentence: &str) -> VideoError {
-    VideoError::Invalid(sentence.to_owned())
-}
-
-pub(super) fn internal(what: &str) -> VideoError {
-    VideoError::Internal(what.to_owned())
 }
 
 /// Films and recordings for tests, made by GStreamer itself.

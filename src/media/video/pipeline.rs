@@ -33,12 +33,18 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_audio as gst_audio;
-use gstreamer_video::VideoOrientationMethod;
 
 use super::Mark;
-use super::Missing;
 use super::Transcode;
 use super::VideoError;
+use super::elements::branch;
+use super::elements::caps_filter;
+use super::elements::element;
+use super::elements::internal;
+use super::elements::join;
+use super::elements::pad;
+use super::elements::queue;
+use super::elements::queue_named;
 use super::h264;
 use super::hls;
 use super::ladder::Encode;
@@ -186,7 +192,7 @@ impl Reel {
                 open::Kind::Picture => Some(&inlets.0),
                 open::Kind::Sound => inlets.1.as_ref(),
             };
-            let inlet = inlet.ok_or_else(|| open::internal("a stream came that nobody wanted"))?;
+            let inlet = inlet.ok_or_else(|| internal("a stream came that nobody wanted"))?;
             if let Some(gate) = &held {
                 gate.hold(pad);
             }
@@ -374,18 +380,17 @@ fn pictures(
 ) -> Result<(gst::Pad, gst::Element), VideoError> {
     let mut chain = vec![queue(4)?];
     if work.film.interlaced {
-        let deinterlace = make("deinterlace")?;
+        let deinterlace = element("deinterlace")?;
         deinterlace.set_property_from_str("mode", "auto");
         deinterlace.set_property_from_str("method", "yadif");
         deinterlace.set_property_from_str("fields", "top");
-        chain.extend([make("videoconvert")?, deinterlace]);
+        chain.extend([element("videoconvert")?, deinterlace]);
     }
-    let rated = make("capsfilter")?;
     let fraction = gst::Fraction::new(work.rate.frames as i32, work.rate.seconds as i32);
-    rated.set_property("caps", gst::Caps::builder("video/x-raw").field("framerate", fraction).build());
-    let tee = make("tee")?;
+    let rated = caps_filter(&gst::Caps::builder("video/x-raw").field("framerate", fraction).build())?;
+    let tee = element("tee")?;
     // Converts the few kinds of pixels that shaping does not take, and lets all others by.
-    chain.extend([make("videorate")?, rated.clone(), make("videoconvert")?, tee.clone()]);
+    chain.extend([element("videorate")?, rated.clone(), element("videoconvert")?, tee.clone()]);
     join(pipeline, &chain)?;
 
     let outlet = pad(&rated, "src")?;
@@ -403,18 +408,17 @@ fn pictures(
         }
         gst::PadProbeReturn::Ok
     });
-    let first = chain.first().ok_or_else(|| open::internal("a chain has no elements"))?;
+    let first = chain.first().ok_or_else(|| internal("a chain has no elements"))?;
     Ok((pad(first, "sink")?, tee))
 }
 
 /// The sound's part. Where it comes in, and the tee that AAC comes out of.
 fn sounds(pipeline: &gst::Pipeline, work: &Work<'_>, lead: &Arc<Lead>) -> Result<(gst::Pad, gst::Element), VideoError> {
-    let queue = make("queue")?;
+    let queue = element("queue")?;
     queue.set_property("max-size-buffers", 0u32);
     queue.set_property("max-size-bytes", 0u32);
     queue.set_property("max-size-time", 2_000_000_000u64);
-    let convert = make("audioconvert")?;
-    let wanted = make("capsfilter")?;
+    let convert = element("audioconvert")?;
     let caps = gst::Caps::builder("audio/x-raw")
         .field("format", "F32LE")
         .field("layout", "interleaved")
@@ -422,18 +426,18 @@ fn sounds(pipeline: &gst::Pipeline, work: &Work<'_>, lead: &Arc<Lead>) -> Result
         .field("channels", sound::CHANNELS as i32)
         .field("channel-mask", gst::Bitmask::new(3))
         .build();
-    wanted.set_property("caps", caps);
-    let encoder = make("avenc_aac")?;
+    let wanted = caps_filter(&caps)?;
+    let encoder = element("avenc_aac")?;
     encoder.set_property("bitrate", SOUND_BITS);
-    let tee = make("tee")?;
+    let tee = element("tee")?;
     let chain = [
         queue.clone(),
         convert.clone(),
-        make("audioresample")?,
+        element("audioresample")?,
         wanted,
         sound::element(Arc::clone(lead)),
         encoder.clone(),
-        make("aacparse")?,
+        element("aacparse")?,
         tee.clone(),
     ];
     join(pipeline, &chain)?;
@@ -496,14 +500,8 @@ fn encoding(
     frames: &gst::Element,
 ) -> Result<gst::Element, VideoError> {
     let job = h264::Job { picture: encode.picture, rate: work.rate, among_others: work.plan.encodes.len() > 1, number };
-    let queue = gst::ElementFactory::make("queue")
-        .name(format!("{BEFORE}-{number}"))
-        .property("max-size-buffers", 3u32)
-        .property("max-size-bytes", 0u32)
-        .property("max-size-time", 0u64)
-        .build()
-        .map_err(|_| missing("queue"))?;
-    let tee = make("tee")?;
+    let queue = queue_named(&format!("{BEFORE}-{number}"), 3)?;
+    let tee = element("tee")?;
     let mut chain = vec![queue.clone()];
     chain.push(shaped(work, encode)?);
     chain.extend(h264::chain(&work.order.encoder, &job)?);
@@ -516,16 +514,7 @@ fn encoding(
 /// What brings frames into the shape of an encoding.
 fn shaped(work: &Work<'_>, encode: &Encode) -> Result<gst::Element, VideoError> {
     let Picture { width, height, fit, padding, watermark } = encode.picture;
-    let turn = match work.film.orientation {
-        VideoOrientationMethod::_90r => Turn::RIGHT,
-        VideoOrientationMethod::_180 => Turn::HALF,
-        VideoOrientationMethod::_90l => Turn::LEFT,
-        VideoOrientationMethod::Horiz => Turn::MIRROR,
-        VideoOrientationMethod::Vert => Turn::FLIP,
-        VideoOrientationMethod::UlLr => Turn::DIAGONAL,
-        VideoOrientationMethod::UrLl => Turn::OTHER_DIAGONAL,
-        _ => Turn::NONE,
-    };
+    let turn = Turn::from(work.film.orientation);
     let mark = work.order.mark.as_ref().filter(|_| watermark).map(overlay).transpose()?;
     // The plan has made the box so small that nothing grows in it that should not.
     shape::element(shape::Work { width, height, fit, padding, upscale: true, turn, mark })
@@ -545,11 +534,11 @@ fn film(
     heard: Option<&gst::Element>,
     moves: &Arc<AtomicU64>,
 ) -> Result<(), VideoError> {
-    let text = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| open::internal("a path is not UTF-8"));
-    let muxer = make("mp4mux")?;
+    let text = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| internal("a path is not UTF-8"));
+    let muxer = element("mp4mux")?;
     muxer.set_property("faststart", true);
     muxer.set_property("faststart-file", text(&path.with_extension("part"))?);
-    let sink = make("filesink")?;
+    let sink = element("filesink")?;
     sink.set_property("location", text(path)?);
     sink.set_property("sync", false);
     sink.set_property("async", false);
@@ -558,7 +547,7 @@ fn film(
     for (tee, name) in streams.into_iter().flatten() {
         let queue = endless(pipeline)?;
         branch(tee, &queue)?;
-        let inlet = muxer.request_pad_simple(name).ok_or_else(|| open::internal("a muxer has no pad left"))?;
+        let inlet = muxer.request_pad_simple(name).ok_or_else(|| internal("a muxer has no pad left"))?;
         pad(&queue, "src")?.link(&inlet).map_err(|error| internal(&error))?;
     }
     watch(&muxer, moves)
@@ -573,7 +562,7 @@ fn segments(
     rate: Rate,
 ) -> Result<Arc<hls::Track>, VideoError> {
     let track = Arc::new(hls::Track::new(folder, name)?);
-    let muxer = make("cmafmux")?;
+    let muxer = element("cmafmux")?;
     muxer.set_property("manual-split", true);
     let taken = Arc::clone(&track);
     let sink = gst_app::AppSink::builder()
@@ -749,7 +738,7 @@ fn running(segment: Option<&gst::FormattedSegment<gst::ClockTime>>, pts: gst::Cl
 /// Counts what comes out of an element.
 fn watch(element: &gst::Element, moves: &Arc<AtomicU64>) -> Result<(), VideoError> {
     let inlet = element.static_pad("sink").or_else(|| element.static_pad("src"));
-    let inlet = inlet.ok_or_else(|| open::internal("an element has no pads"))?;
+    let inlet = inlet.ok_or_else(|| internal("an element has no pads"))?;
     let moves = Arc::clone(moves);
     inlet.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, _| {
         moves.fetch_add(1, Ordering::Relaxed);
@@ -758,55 +747,9 @@ fn watch(element: &gst::Element, moves: &Arc<AtomicU64>) -> Result<(), VideoErro
     Ok(())
 }
 
-fn join(pipeline: &gst::Pipeline, chain: &[gst::Element]) -> Result<(), VideoError> {
-    pipeline.add_many(chain).map_err(|error| internal(&error))?;
-    gst::Element::link_many(chain).map_err(|error| internal(&error))
-}
-
-/// Lets an element have what comes out of a tee.
-fn branch(tee: &gst::Element, element: &gst::Element) -> Result<(), VideoError> {
-    let outlet = tee.request_pad_simple("src_%u").ok_or_else(|| open::internal("a tee has no pad left"))?;
-    outlet.link(&pad(element, "sink")?).map(|_| ()).map_err(|error| internal(&error))
-}
-
-/// A queue of raw frames.
-fn queue(buffers: u32) -> Result<gst::Element, VideoError> {
-    let queue = make("queue")?;
-    queue.set_property("max-size-buffers", buffers);
-    queue.set_property("max-size-bytes", 0u32);
-    queue.set_property("max-size-time", 0u64);
-    Ok(queue)
-}
-
 /// A queue of encoded frames, in the pipeline.
 fn endless(pipeline: &gst::Pipeline) -> Result<gst::Element, VideoError> {
     let queue = queue(0)?;
     pipeline.add(&queue).map_err(|error| internal(&error))?;
     Ok(queue)
-}
-
-fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad, VideoError> {
-    element.static_pad(name).ok_or_else(|| open::internal("an element has no such pad"))
-}
-
-fn make(factory: &str) -> Result<gst::Element, VideoError> {
-    gst::ElementFactory::make(factory).build().map_err(|_| missing(factory))
-}
-
-fn missing(factory: &str) -> VideoError {
-    let package = match factory {
-        "queue" | "tee" | "capsfilter" | "filesink" => "libgstreamer1.0-0",
-        "mp4mux" | "deinterlace" | "videoflip" | "aacparse" => "gstreamer1.0-plugins-good",
-        "avenc_aac" => "gstreamer1.0-libav",
-        _ => "gstreamer1.0-plugins-base",
-    };
-    VideoError::Missing(Missing {
-        element: factory.to_owned(),
-        package: package.to_owned(),
-        without: "Films cannot be transcoded.".to_owned(),
-    })
-}
-
-fn internal(error: &impl std::fmt::Display) -> VideoError {
-    VideoError::Internal(error.to_string())
 }
