@@ -311,6 +311,19 @@ impl App {
         self.db.ping_write().await.is_ok()
     }
 
+    /// What is done for the database once a day: its statistics, and a look through the whole file for damage.
+    pub fn look_after(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (db, films) = (self.db.clone(), self.films.clone());
+        async move {
+            db.optimize().await?;
+            // A film needs the disk and the processor more.
+            while films.counts().running > 0 {
+                tokio::time::sleep(Duration::from_mins(1)).await;
+            }
+            db.quick_check().await
+        }
+    }
+
     /// Ends the answers that would go on for ever. The listeners can be stopped then.
     pub fn hang_up(&self) {
         self.news.hang_up();
@@ -452,6 +465,7 @@ fn open_master(data_dir: &Path) -> Result<MasterKey> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::FileExt;
     use std::os::unix::fs::MetadataExt;
     use std::process::Command;
 
@@ -741,6 +755,27 @@ mod tests {
         for key in ["first", "second"] {
             assert!(matches!(app.ingest.repeat(&ME, key).await.unwrap(), Repeat::Again(_)), "{key}");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_daily_look_finds_a_database_that_has_gone_bad() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = open(dir.path()).await;
+        for i in 0..100 {
+            let taken = take(app.ingest.begin(&format!("{i:0>200}.txt"), 5).await.unwrap(), b"bytes").await;
+            app.ingest.keep(&ME, vec![taken], Note::default()).await.unwrap();
+        }
+        app.stop().await.unwrap();
+        let app = open(dir.path()).await;
+        app.look_after().await.unwrap();
+        let pages: i64 = app.db.read(|c| Ok(c.query_row("PRAGMA page_count", [], |r| r.get(0))?)).await.unwrap();
+        let file = fs::File::options().write(true).open(database(dir.path())).unwrap();
+        // The first page holds the tables' names; all others have gone bad.
+        for page in 1..pages {
+            file.write_all_at(&[0x5a; 64], page as u64 * 8192).unwrap();
+        }
+        let error = app.look_after().await.unwrap_err();
+        assert!(error.to_string().contains("damaged") || error.to_string().contains("malformed"), "{error}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

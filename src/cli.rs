@@ -279,10 +279,21 @@ async fn serve(config: Config) -> Result<()> {
                 // Told only when a write commits, so that a stuck box is restarted.
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             },
-            _ = daily.tick() => if let Some((certificates, source)) = &renewals
-                && let Err(error) = certificates.refresh(source)
-            {
-                tracing::error!(%error, "the box's own certificate could not be renewed");
+            _ = daily.tick() => {
+                if let Some((certificates, source)) = &renewals
+                    && let Err(error) = certificates.refresh(source)
+                {
+                    tracing::error!(%error, "the box's own certificate could not be renewed");
+                }
+                let looking = app.look_after();
+                tokio::spawn(async move {
+                    // Busy: it was stopped meanwhile.
+                    if let Err(error) = looking.await
+                        && error.code != Code::Busy
+                    {
+                        tracing::error!(%error, "the daily look after the database failed");
+                    }
+                });
             },
         }
     }

@@ -13,7 +13,8 @@
 //! A file whose last run did not end cleanly is checked before it is used. SQLite itself
 //! leaves the sign: the last connection to close empties the log, so a log with bytes in it
 //! at the start is a crash. Above [`Config::check_up_to_bytes`] the check would hold the
-//! start for seconds and is left to the timetable ([`Db::quick_check`]).
+//! start for seconds and is left to [`Db::quick_check`], which the server runs behind its
+//! start and then once a day.
 //!
 //! Where the disk fails beneath a commit, nothing is written until a restart ([`Db::is_degraded`]).
 //!
@@ -63,6 +64,9 @@ pub use crate::infra::db::writer::is_in_doubt;
 
 /// A connection, as store functions that only read take it. A [`Tx`] can be given instead.
 pub type Conn = rusqlite::Connection;
+
+/// Pages and rows between two looks whether a check is to end.
+const STEPS_OF_A_CHECK: i32 = 1000;
 
 /// Writes that may queue before `write` itself waits.
 const QUEUED_WRITES: usize = 1024;
@@ -145,7 +149,7 @@ impl Db {
     }
 
     /// As [`Db::read`], on a thread that may block.
-    pub fn read_now<T>(&self, f: impl FnOnce(&Conn) -> Result<T>) -> Result<T> {
+    fn read_now<T>(&self, f: impl FnOnce(&Conn) -> Result<T>) -> Result<T> {
         f(&*pool::reader(&self.0.readers, self.0.read_limit)?)
     }
 
@@ -166,14 +170,6 @@ impl Db {
         self.hand_over(Sync::Normal, f).await
     }
 
-    /// As [`Db::write`], on a thread that may block (never one of the runtime's own).
-    pub fn write_now<T: Send + 'static>(&self, f: impl FnOnce(&Tx) -> Result<T> + Send + 'static) -> Result<T> {
-        let (answer, answered) = oneshot::channel();
-        let request = Request::new(Sync::Full, f, |done| drop(answer.send(done)));
-        self.inbox()?.blocking_send(Message::Write(request)).map_err(|_| closed())?;
-        answered.blocking_recv().map_err(|_| unanswered())?
-    }
-
     /// The disk has failed beneath a commit since the start; nothing is written until a restart.
     pub fn is_degraded(&self) -> bool {
         self.0.counters.degraded.load(Ordering::Relaxed)
@@ -188,31 +184,29 @@ impl Db {
         .await
     }
 
-    /// Empties the log into the database as far as readers let it, and refreshes statistics.
-    pub async fn checkpoint(&self) -> Result<()> {
-        self.command(Message::Checkpoint).await
+    /// Refreshes the statistics by which SQLite plans its searches, where they have become old.
+    pub async fn optimize(&self) -> Result<()> {
+        self.command(Message::Optimize).await
     }
 
     /// Serves the writes in the queue, empties the log and stops the writer. Later writes are
     /// refused with [`Code::Busy`]; reads go on until the last clone is dropped.
     pub async fn close(&self) -> Result<()> {
+        self.0.counters.closing.store(true, Ordering::Relaxed);
         self.command(Message::Close).await
     }
 
-    /// Looks through the whole file for damage; takes about a second per gigabyte in memory.
+    /// Looks through the whole file for damage; takes about a second per gigabyte in memory. Ends
+    /// with [`Code::Busy`] when the database is closed meanwhile.
     pub async fn quick_check(&self) -> Result<()> {
-        let path = self.0.path.clone();
-        // Runs once a day; it must not take a reader's turn.
-        let running = self.0.handle.spawn_blocking(move || quick_check(&pool::look_only(&path)?));
+        let (path, counters) = (self.0.path.clone(), Arc::clone(&self.0.counters));
+        // It must not take a reader's turn, nor hold up a stop.
+        let running = self.0.handle.spawn_blocking(move || {
+            let conn = pool::look_only(&path)?;
+            pool::interrupt_when(&conn, STEPS_OF_A_CHECK, move || counters.closing.load(Ordering::Relaxed))?;
+            quick_check(&conn)
+        });
         running.await.map_err(|e| Code::Internal.from("checking the database", e))?
-    }
-
-    /// Copies the database as it is now into a new file, complete and flushed.
-    pub async fn copy_to(&self, path: PathBuf) -> Result<()> {
-        let from = self.0.path.clone();
-        // Runs once per backup; it must not take a reader's turn.
-        let running = self.0.handle.spawn_blocking(move || pool::copy(&pool::look_only(&from)?, &path));
-        running.await.map_err(|e| Code::Internal.from("copying the database", e))?
     }
 
     pub fn stats(&self) -> Stats {
@@ -500,7 +494,7 @@ mod tests {
             }
             assert_eq!(db.write_relaxed(|tx| hang(tx, "late")).await.unwrap_err().code, Code::StorageUnavailable);
             assert_eq!(db.ping_write().await.unwrap_err().code, Code::StorageUnavailable);
-            assert_eq!(db.checkpoint().await.unwrap_err().code, Code::StorageUnavailable);
+            assert_eq!(db.optimize().await.unwrap_err().code, Code::StorageUnavailable);
             assert_eq!(db.read(owners).await.unwrap(), ["before", "lease"]);
             assert_eq!(db.close().await.unwrap_err().code, Code::StorageUnavailable);
             drop(db);
@@ -539,14 +533,6 @@ mod tests {
             db.write(move |tx| hang(tx, &format!("{i}{}", "x".repeat(5000 * 8192)))).await.unwrap();
         }
         assert!(db.stats().wal_bytes < 2 * 5100 * 8192, "{:?}", db.stats());
-    }
-
-    #[tokio::test]
-    async fn a_thread_that_may_block_writes_without_a_runtime() {
-        let db = db();
-        let writing = db.clone();
-        std::thread::spawn(move || writing.write_now(|tx| hang(tx, "ada"))).join().unwrap().unwrap();
-        assert_eq!(db.read(count).await.unwrap(), 1);
     }
 
     #[tokio::test]
@@ -621,11 +607,39 @@ mod tests {
     #[tokio::test]
     async fn a_ping_is_a_real_commit() {
         let db = db();
-        db.checkpoint().await.unwrap();
-        assert_eq!(db.stats().wal_bytes, 0);
+        let before = db.stats().wal_bytes;
         db.ping_write().await.unwrap();
-        assert!(db.stats().wal_bytes > 0);
+        assert!(db.stats().wal_bytes > before);
         db.quick_check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn statistics_are_refreshed_where_they_are_old() {
+        let db = db();
+        let rows = |tx: &Tx| {
+            let stat = "SELECT CAST(stat AS INTEGER) FROM sqlite_stat1 WHERE tbl = 'hat'";
+            Ok(tx.query_row(stat, [], |r| r.get::<_, i64>(0))?)
+        };
+        db.write_relaxed(|tx| hang(tx, "first")).await.unwrap();
+        db.optimize().await.unwrap();
+        assert_eq!(db.write(rows).await.unwrap(), 1);
+        for i in 0..100 {
+            db.write_relaxed(move |tx| hang(tx, &i.to_string())).await.unwrap();
+        }
+        assert_eq!(db.write(rows).await.unwrap(), 1);
+        db.optimize().await.unwrap();
+        assert_eq!(db.write(rows).await.unwrap(), 101);
+    }
+
+    #[tokio::test]
+    async fn a_check_ends_when_the_database_is_closed() {
+        let db = db();
+        for i in 0..500 {
+            db.write_relaxed(move |tx| hang(tx, &format!("{i:0>60}"))).await.unwrap();
+        }
+        db.quick_check().await.unwrap();
+        db.close().await.unwrap();
+        assert_eq!(db.quick_check().await.unwrap_err().code, Code::Busy);
     }
 
     #[tokio::test]
@@ -642,25 +656,6 @@ mod tests {
         assert_eq!(db.write(|tx| hang(tx, "late")).await.unwrap_err().code, Code::Busy);
         assert_eq!(db.close().await.unwrap_err().code, Code::Busy);
         assert_eq!(db.read(count).await.unwrap(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_copy_is_complete_while_writes_go_on() {
-        let db = db();
-        db.write(|tx| hang(tx, "ada")).await.unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let copy = dir.path().join("copy.db");
-        db.copy_to(copy.clone()).await.unwrap();
-        db.write(|tx| hang(tx, "late")).await.unwrap();
-        let opened = Db::open(&copy, SCHEMA, Clock::system(), &Config::default()).unwrap();
-        assert_eq!(opened.read(count).await.unwrap(), 1);
-        assert_eq!(
-            std::fs::read_dir(dir.path())
-                .unwrap()
-                .filter(|e| e.as_ref().unwrap().path().extension().unwrap() == "partial")
-                .count(),
-            0
-        );
     }
 
     #[tokio::test]
@@ -687,7 +682,8 @@ mod tests {
         for i in 0..2000 {
             db.write_relaxed(move |tx| hang(tx, &format!("{i:0>60}"))).await.unwrap();
         }
-        db.checkpoint().await.unwrap();
+        db.close().await.unwrap();
+        let db = Db::open(&path, SCHEMA, Clock::system(), &Config::default()).unwrap();
         db.ping_write().await.unwrap();
         // As after a crash, and then a page gone bad.
         let crashed = dir.path().join("crashed.db");
