@@ -54,6 +54,7 @@ use crate::ingest::store::Sent;
 use crate::ingest::store::Voucher;
 use crate::journal;
 use crate::support::checksum::Checksums;
+use crate::support::clock::Instant;
 use crate::support::id;
 
 /// What the store here is called.
@@ -115,17 +116,21 @@ pub(super) fn signer(master: &MasterKey) -> Signer {
 
 impl Ingest {
     /// Sets an id aside, the asked for one or a new one, and says how to send the file for it.
-    pub async fn announce(&self, caller: &Caller, filename: &str, id: Option<AssetId>) -> Result<Permit> {
+    pub async fn announce(
+        &self,
+        caller: &Caller,
+        filename: &str,
+        id: Option<AssetId>,
+        once: Option<Once>,
+    ) -> Result<Permit> {
         let id = id.map_or_else(AssetId::random, Ok)?;
         let name = name::clean(filename);
         let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
         let key = format!("originals/{id}/original/original__{last}");
         let (lasts, now) = (Duration::from_secs(self.config.direct_seconds), self.db.clock().now());
         let expires_at = now.plus(lasts);
-        let terms = Terms { bucket: BUCKET, key: &key, sizes: 1..=self.config.max_file_bytes, expires_at };
-        let fields = post_policy::form(&self.signer, &terms, now)?;
-        let voucher =
-            Voucher { user_id: caller.user_id(), name: name.clone(), object_key: key.clone(), expires_at, sent: None };
+        let voucher = Voucher { user_id: caller.user_id(), name, object_key: key, expires_at, sent: None };
+        let permit = self.permit(id, &voucher, now)?;
         let (jobs, longest) = (self.jobs.clone(), self.longest_voucher());
         self.db
             .write(move |tx| {
@@ -137,10 +142,26 @@ impl Ingest {
                 }
                 let when = Enqueue { run_at: Some(expires_at), ..Enqueue::default() };
                 jobs.enqueue(tx, &ExpireVoucher { id }, when)?;
+                if let Some(once) = &once {
+                    once.note(tx, [id])?;
+                }
                 jobs.pull_forward::<ExpireVoucher>(tx, longest)
             })
             .await?;
-        Ok(Permit { id, name, key, bucket: BUCKET, fields, expires_in: lasts })
+        Ok(permit)
+    }
+
+    /// How to send a file that was announced before.
+    pub async fn announced(&self, id: AssetId) -> Result<Permit> {
+        let voucher = self.db.read(move |c| store::voucher(c, id)).await?.ok_or_else(not_expected)?;
+        self.permit(id, &voucher, self.db.clock().now())
+    }
+
+    fn permit(&self, id: AssetId, voucher: &Voucher, now: Instant) -> Result<Permit> {
+        let Voucher { name, object_key, expires_at, .. } = voucher.clone();
+        let terms = Terms { bucket: BUCKET, key: &object_key, sizes: 1..=self.config.max_file_bytes, expires_at };
+        let fields = post_policy::form(&self.signer, &terms, now)?;
+        Ok(Permit { id, name, key: object_key, bucket: BUCKET, fields, expires_in: expires_at.since(now) })
     }
 
     /// Starts to receive a file by its form; also says how large it may be.
