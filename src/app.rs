@@ -190,6 +190,7 @@ impl App {
             schemas.clone(),
             stills.clone(),
             fetch.clone(),
+            Fetch::of_the_operator()?,
             &master,
         );
         let delivery = Delivery::new(
@@ -657,7 +658,7 @@ mod tests {
     }
 
     async fn announce(app: &App, size_bytes: u64) -> AssetId {
-        app.ingest.begin_phased(&ME, size_bytes, None, None, Draft::default()).await.unwrap().id
+        app.ingest.begin_phased(&ME, size_bytes, None, None, Draft::default(), None).await.unwrap().id
     }
 
     async fn transfer(app: &App, id: AssetId, chunk: &'static [u8]) -> crate::error::Result<u64> {
@@ -704,7 +705,7 @@ mod tests {
         let app = open_at(dir.path(), clock.clone()).await;
         let id = announce(&app, 9).await;
         transfer(&app, id, b"text").await.unwrap();
-        let permit = app.ingest.announce(&ME, "a.txt", None).await.unwrap();
+        let permit = app.ingest.announce(&ME, "a.txt", None, None).await.unwrap();
         let fields = permit.fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         let (intake, _) = app.ingest.begin_sent(&fields, 4).await.unwrap();
         app.ingest.sent(take(intake, b"sent").await).await.unwrap();
@@ -732,7 +733,7 @@ mod tests {
         let began = Instant(1_800_000_000_000);
         let far = open_at(dir.path(), Clock::by_hand(began.plus(Duration::from_hours(400 * 24)))).await;
         announce(&far, 9).await;
-        far.ingest.announce(&ME, "a.txt", None).await.unwrap();
+        far.ingest.announce(&ME, "a.txt", None, None).await.unwrap();
         let left = copy(dir.path());
         let app = open_at(left.path(), Clock::by_hand(began)).await;
         let due = move |c: &Conn| {

@@ -24,7 +24,6 @@ use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Enqueue;
 use crate::infra::storage::Bucket;
 use crate::infra::storage::ObjectPath;
-use crate::infra::storage::bucket::Form;
 use crate::ingest::Ingest;
 use crate::ingest::Note;
 use crate::ingest::Taken;
@@ -37,7 +36,6 @@ use crate::ingest::from_url::queued;
 use crate::ingest::store;
 use crate::ingest::store::Voucher;
 use crate::support::checksum;
-use crate::support::clock::Instant;
 use crate::support::id;
 
 /// Of a file's name, in a key.
@@ -47,20 +45,13 @@ const MOST_NAME_BYTES: usize = 100;
 const MOST_READ_BYTES: u64 = 16 << 20;
 
 impl Ingest {
-    /// The bucket that a file may be sent straight into, under which key, and the form for it.
-    pub(super) fn form_of_bucket(
-        &self,
-        id: AssetId,
-        name: &str,
-        expires_at: Instant,
-        now: Instant,
-    ) -> Result<Option<(String, String, Form)>> {
+    /// The bucket that a file may be sent straight into, and under which key.
+    pub(super) fn place_in_bucket(&self, id: AssetId, name: &str) -> Result<Option<(String, String)>> {
         let Some(bucket) = self.homes.open_to_forms() else { return Ok(None) };
         let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
         let name: String = name.chars().map(plain).take(MOST_NAME_BYTES).collect();
         let key = ObjectPath::new(format!("originals/{id}/original/original__{name}"))?;
-        let form = bucket.form(&key, self.config.max_file_bytes, expires_at, now)?;
-        Ok(Some((bucket.name().to_owned(), key.as_str().to_owned(), form)))
+        Ok(Some((bucket.name().to_owned(), key.as_str().to_owned())))
     }
 
     /// Makes an asset, QUEUED, of what lies in the bucket, when it is what the sender says.

@@ -40,6 +40,7 @@ use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
+use crate::infra::storage::ObjectPath;
 use crate::infra::storage::post_policy;
 use crate::infra::storage::post_policy::Terms;
 use crate::infra::storage::sigv4::Signer;
@@ -56,6 +57,7 @@ use crate::ingest::store::Sent;
 use crate::ingest::store::Voucher;
 use crate::journal;
 use crate::support::checksum::Checksums;
+use crate::support::clock::Instant;
 use crate::support::id;
 
 /// What the store here is called.
@@ -119,33 +121,26 @@ pub(super) fn signer(master: &MasterKey) -> Signer {
 
 impl Ingest {
     /// Sets an id aside, the asked for one or a new one, and says how to send the file for it.
-    pub async fn announce(&self, caller: &Caller, filename: &str, id: Option<AssetId>) -> Result<Permit> {
+    pub async fn announce(
+        &self,
+        caller: &Caller,
+        filename: &str,
+        id: Option<AssetId>,
+        once: Option<Once>,
+    ) -> Result<Permit> {
         let id = id.map_or_else(AssetId::random, Ok)?;
         let name = name::clean(filename);
         let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
         let key = format!("originals/{id}/original/original__{last}");
         let (lasts, now) = (Duration::from_secs(self.config.direct_seconds), self.db.clock().now());
         let expires_at = now.plus(lasts);
-        let permit = match self.form_of_bucket(id, last, expires_at, now)? {
-            Some((bucket, key, form)) => {
-                Permit { id, name, key, bucket, url: Some(form.url), fields: form.fields, expires_in: lasts }
-            }
-            None => {
-                let sizes = 1..=self.config.max_file_bytes;
-                let terms = Terms { bucket: BUCKET, key: &key, sizes, expires_at, free: post_policy::FREE };
-                let fields = post_policy::form(&self.signer, &terms, now)?;
-                Permit { id, name, key, bucket: BUCKET.to_owned(), url: None, fields, expires_in: lasts }
-            }
+        let (key, bucket) = match self.place_in_bucket(id, last)? {
+            Some((bucket, key)) => (key, Some(bucket)),
+            None => (key, None),
         };
-        let voucher = Voucher {
-            user_id: caller.user_id(),
-            name: permit.name.clone(),
-            object_key: permit.key.clone(),
-            bucket: permit.url.as_ref().map(|_| permit.bucket.clone()),
-            expires_at,
-            sent: None,
-            registered: None,
-        };
+        let user_id = caller.user_id();
+        let voucher = Voucher { user_id, name, object_key: key, bucket, expires_at, sent: None, registered: None };
+        let permit = self.permit(id, &voucher, now)?;
         let (jobs, longest) = (self.jobs.clone(), self.longest_voucher());
         self.db
             .write(move |tx| {
@@ -157,10 +152,32 @@ impl Ingest {
                 }
                 let when = Enqueue { run_at: Some(expires_at), ..Enqueue::default() };
                 jobs.enqueue(tx, &ExpireVoucher { id }, when)?;
+                if let Some(once) = &once {
+                    once.note(tx, [id])?;
+                }
                 jobs.pull_forward::<ExpireVoucher>(tx, longest)
             })
             .await?;
         Ok(permit)
+    }
+
+    /// How to send a file that was announced before.
+    pub async fn announced(&self, id: AssetId) -> Result<Permit> {
+        let voucher = self.db.read(move |c| store::voucher(c, id)).await?.ok_or_else(not_expected)?;
+        self.permit(id, &voucher, self.db.clock().now())
+    }
+
+    fn permit(&self, id: AssetId, voucher: &Voucher, now: Instant) -> Result<Permit> {
+        let Voucher { name, object_key: key, bucket, expires_at, .. } = voucher.clone();
+        let (expires_in, most_bytes) = (expires_at.since(now), self.config.max_file_bytes);
+        if let Some(bucket) = bucket {
+            let form = self.homes.sent_into(&bucket)?.form(&ObjectPath::new(&*key)?, most_bytes, expires_at, now)?;
+            return Ok(Permit { id, name, key, bucket, url: Some(form.url), fields: form.fields, expires_in });
+        }
+        let terms =
+            Terms { bucket: BUCKET, key: &key, sizes: 1..=most_bytes, expires_at, free: post_policy::FREE };
+        let fields = post_policy::form(&self.signer, &terms, now)?;
+        Ok(Permit { id, name, key, bucket: BUCKET.to_owned(), url: None, fields, expires_in })
     }
 
     /// Starts to receive a file by its form; also says how large it may be.

@@ -59,6 +59,7 @@ use crate::infra::storage::Storage;
 use crate::ingest::Arrival;
 use crate::ingest::Ingest;
 use crate::ingest::Note;
+use crate::ingest::Once;
 use crate::ingest::Taken;
 use crate::ingest::name;
 use crate::journal::Event;
@@ -177,6 +178,7 @@ impl Ingest {
         name: Option<String>,
         label: Option<String>,
         draft: Draft,
+        once: Option<Once>,
     ) -> Result<Phased> {
         draft.check()?;
         if size_bytes == 0 {
@@ -202,11 +204,11 @@ impl Ingest {
             touched_at: now,
         };
         let (this, begun) = (self.clone(), row);
-        let beginning = self.cpu.handle().spawn(async move { this.record_phased(begun).await });
+        let beginning = self.cpu.handle().spawn(async move { this.record_phased(begun, once).await });
         beginning.await.map_err(|e| Code::Internal.from("beginning an upload", e))?
     }
 
-    async fn record_phased(&self, row: Phased) -> Result<Phased> {
+    async fn record_phased(&self, row: Phased, once: Option<Once>) -> Result<Phased> {
         let (storage, staged, size_bytes) = (self.storage.clone(), row.staged_name(), row.size_bytes);
         let reserved = self
             .cpu
@@ -222,6 +224,9 @@ impl Ingest {
             .db
             .write(move |tx| {
                 store::insert(tx, &begun)?;
+                if let Some(once) = &once {
+                    once.note(tx, [begun.id])?;
+                }
                 let job = GiveUpPhased { id: begun.id };
                 let run_at = Some(begun.touched_at.plus(this.phased_life()));
                 this.jobs.enqueue(tx, &job, Enqueue { run_at, ..Enqueue::default() })?;
