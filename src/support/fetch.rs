@@ -907,9 +907,10 @@ mod tests {
             let bytes = [b'x'; 700];
             let before = moved.last();
             let written = std::future::poll_fn(|cx| {
-                let written = match vectored {
-                    true => Pin::new(&mut watched).poll_write_vectored(cx, &[IoSlice::new(&bytes)]),
-                    false => Pin::new(&mut watched).poll_write(cx, &bytes),
+                let written = if vectored {
+                    Pin::new(&mut watched).poll_write_vectored(cx, &[IoSlice::new(&bytes)])
+                } else {
+                    Pin::new(&mut watched).poll_write(cx, &bytes)
                 };
                 Poll::Ready(match written {
                     Poll::Ready(count) => count.unwrap(),

@@ -379,7 +379,7 @@ pub struct Incoming {
     bucket: Bucket,
     key: ObjectPath,
     left: Range<u64>,
-    stream: Option<BufferStream>,
+    stream: Option<Box<BufferStream>>,
     tries: u32,
     silence: Duration,
 }
@@ -433,7 +433,7 @@ impl Incoming {
             Some(stream) => stream,
             none => {
                 let reader = self.bucket.operator.reader(self.key.as_str()).await?;
-                none.insert(reader.into_stream(self.left.clone()).await?)
+                none.insert(Box::new(reader.into_stream(self.left.clone()).await?))
             }
         };
         let mut bytes = stream.next().await.transpose()?.map(|buffer| buffer.to_bytes()).unwrap_or_default();
@@ -646,7 +646,7 @@ mod tests {
             ("http://photos-2.example.org", "photos", "http://photos-2.example.org/photos/"),
         ] {
             let bucket = Bucket::open(&address(endpoint, bucket)).unwrap();
-            let link = bucket.link(&key, Duration::from_secs(60), "inline", "image/png").await.unwrap();
+            let link = bucket.link(&key, Duration::from_mins(1), "inline", "image/png").await.unwrap();
             assert!(link.starts_with(&format!("{place}{KEY}?")), "{link}");
         }
         for (endpoint, right) in [
