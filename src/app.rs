@@ -431,7 +431,19 @@ pub fn database(data_dir: &Path) -> PathBuf {
     data_dir.join("cloakroom.db")
 }
 
-/// The accounts alone, for the command line, which may be used beside a running server.
+/// The database of a box that has been started before, for the command line, which may be used beside a
+/// running server.
+pub fn open_db(config: &Config) -> Result<Db> {
+    let path = database(Path::new(&config.data_dir));
+    if !path.exists() {
+        return Err(
+            Code::InvalidRequest.because(format!("there is no box at {}: start it once with `serve`", config.data_dir))
+        );
+    }
+    Db::open(&path, SCHEMA, Clock::system(), &config.db)
+}
+
+/// The accounts alone, for the command line.
 pub fn open_accounts(
     config: &accounts::Config,
     data_dir: &Path,
@@ -442,15 +454,10 @@ pub fn open_accounts(
     Ok(Accounts::new(config.clone(), db.clone(), clock.clone(), cpu.clone(), open_master(data_dir)?))
 }
 
-/// Where originals are, alone, for the command line, which may be used beside a running server.
+/// Where originals are, alone, for the command line.
 pub fn open_homes(config: &Config) -> Result<(Homes, Db)> {
     let data_dir = PathBuf::from(&config.data_dir);
-    let path = database(&data_dir);
-    if !path.exists() {
-        return Err(Code::InvalidRequest
-            .because(format!("there is no box at {}: start it once with `serve`", data_dir.display())));
-    }
-    let db = Db::open(&path, SCHEMA, Clock::system(), &config.db)?;
+    let db = open_db(config)?;
     let storage = Storage::open(&data_dir, &config.storage, &[place::ON_DEMAND], &[place::ORIGINALS])?;
     let homes = Homes::new(config.storage.clone(), db.clone(), Cpu::open(8), storage, Assets::new(db.clone()))?;
     if DataLock::take(&data_dir).is_err() {

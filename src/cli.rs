@@ -339,15 +339,9 @@ fn welcome(introduced: &Introduced, address: &str) {
 
 /// The accounts of a data directory, also while a server runs on it.
 fn accounts(config: &Config) -> Result<(Accounts, Db)> {
+    let db = app::open_db(config)?;
     let data_dir = PathBuf::from(&config.data_dir);
-    let path = app::database(&data_dir);
-    if !path.exists() {
-        return Err(Code::InvalidRequest
-            .because(format!("there is no box at {}: start it once with `serve`", data_dir.display())));
-    }
-    let clock = Clock::system();
-    let db = Db::open(&path, app::SCHEMA, clock.clone(), &config.db)?;
-    Ok((app::open_accounts(&config.accounts, &data_dir, &db, &clock, &Cpu::open(2))?, db))
+    Ok((app::open_accounts(&config.accounts, &data_dir, &db, &Clock::system(), &Cpu::open(2))?, db))
 }
 
 async fn user(config: &Config, command: UserCommand) -> Result<()> {

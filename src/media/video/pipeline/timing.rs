@@ -151,93 +151,115 @@ impl Gate {
 ///
 /// All streams have the same plain segment from here on. Gaps, flushes and tags end here.
 pub(super) fn keep_time(inlet: &gst::Pad, start: &Arc<Start>, picture: bool, stretch: Option<Stretch>) {
-    struct Stream {
-        segment: Option<gst::FormattedSegment<gst::ClockTime>>,
-        audio: Option<gst_audio::AudioInfo>,
-        origin: Option<u64>,
-        /// Where the next buffer begins if it does not say so itself.
-        next: u64,
-    }
-    let start = Arc::clone(start);
-    let stream = Mutex::new(Stream { segment: None, audio: None, origin: None, next: 0 });
-    let longest = stretch.map(|stretch| stretch.end.saturating_sub(stretch.start));
+    let stream = Mutex::new(Stream {
+        start: Arc::clone(start),
+        picture,
+        longest: stretch.map(|stretch| stretch.end.saturating_sub(stretch.start)),
+        segment: None,
+        audio: None,
+        origin: None,
+        next: 0,
+    });
     let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
     inlet.add_probe(kinds, move |_, info| {
         let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut info.data {
-            Some(gst::PadProbeData::Event(event)) => match event.view() {
-                gst::EventView::Segment(segment) => {
-                    let first = stream.segment.is_none();
-                    stream.segment = segment.segment().downcast_ref::<gst::ClockTime>().cloned();
-                    if !first {
-                        return gst::PadProbeReturn::Handled;
-                    }
-                    let plain = gst::FormattedSegment::<gst::ClockTime>::new();
-                    *event = gst::event::Segment::new(&plain);
-                    gst::PadProbeReturn::Ok
-                }
-                gst::EventView::Caps(caps) => {
-                    if !picture {
-                        stream.audio = gst_audio::AudioInfo::from_caps(caps.caps()).ok();
-                    }
-                    gst::PadProbeReturn::Ok
-                }
-                gst::EventView::Eos(_) => {
-                    if stream.origin.is_none() {
-                        start.come(None, picture);
-                    }
-                    gst::PadProbeReturn::Ok
-                }
-                gst::EventView::FlushStop(_) => {
-                    // The pad has forgotten its segment.
-                    stream.segment = None;
-                    gst::PadProbeReturn::Handled
-                }
-                gst::EventView::Gap(_) | gst::EventView::Tag(_) | gst::EventView::FlushStart(_) => {
-                    gst::PadProbeReturn::Handled
-                }
-                _ => gst::PadProbeReturn::Ok,
-            },
-            Some(gst::PadProbeData::Buffer(buffer)) => {
-                let Stream { segment, audio, origin, next } = &mut *stream;
-                if let (Some(segment), Some(audio), Some(_)) = (segment.as_ref(), audio.as_ref(), buffer.pts()) {
-                    match gst_audio::audio_buffer_clip(buffer.clone(), segment.upcast_ref(), audio.rate(), audio.bpf())
-                    {
-                        Some(clipped) => *buffer = clipped,
-                        None => return gst::PadProbeReturn::Handled,
-                    }
-                }
-                let said = buffer.pts().and_then(|pts| running(segment.as_ref(), pts));
-                let begins = match (said, *origin) {
-                    (Some(said), Some(origin)) => said as i64 - origin as i64,
-                    (None, Some(_)) => *next as i64,
-                    (said, None) => {
-                        let said = said.unwrap_or(0);
-                        start.come(Some(said), picture);
-                        said as i64 - *origin.insert(start.origin()) as i64
-                    }
-                };
-                // Sound may begin a little before the beginning, and a stream that was not waited for.
-                if begins < 0 {
-                    let Some(cut) = without_start(buffer, audio.as_ref(), begins.unsigned_abs()) else {
-                        return gst::PadProbeReturn::Handled;
-                    };
-                    *buffer = cut;
-                }
-                let begins = begins.max(0) as u64;
-                if longest.is_some_and(|longest| begins >= longest) {
-                    return gst::PadProbeReturn::Handled;
-                }
-                let lasts = buffer.duration().map_or(0, gst::ClockTime::nseconds);
-                *next = begins + lasts;
-                let buffer = buffer.make_mut();
-                buffer.set_pts(gst::ClockTime::from_nseconds(begins));
-                buffer.set_dts(gst::ClockTime::NONE);
-                gst::PadProbeReturn::Ok
-            }
+            Some(gst::PadProbeData::Event(event)) => stream.event(event),
+            Some(gst::PadProbeData::Buffer(buffer)) => stream.buffer(buffer),
             _ => gst::PadProbeReturn::Ok,
         }
     });
+}
+
+/// A stream on its way in.
+struct Stream {
+    start: Arc<Start>,
+    picture: bool,
+    /// In nanoseconds; what comes later is left out.
+    longest: Option<u64>,
+    segment: Option<gst::FormattedSegment<gst::ClockTime>>,
+    audio: Option<gst_audio::AudioInfo>,
+    origin: Option<u64>,
+    /// Where the next buffer begins if it does not say so itself.
+    next: u64,
+}
+
+impl Stream {
+    fn event(&mut self, event: &mut gst::Event) -> gst::PadProbeReturn {
+        match event.view() {
+            gst::EventView::Segment(segment) => {
+                let first = self.segment.is_none();
+                self.segment = segment.segment().downcast_ref::<gst::ClockTime>().cloned();
+                if !first {
+                    return gst::PadProbeReturn::Handled;
+                }
+                let plain = gst::FormattedSegment::<gst::ClockTime>::new();
+                *event = gst::event::Segment::new(&plain);
+                gst::PadProbeReturn::Ok
+            }
+            gst::EventView::Caps(caps) => {
+                if !self.picture {
+                    self.audio = gst_audio::AudioInfo::from_caps(caps.caps()).ok();
+                }
+                gst::PadProbeReturn::Ok
+            }
+            gst::EventView::Eos(_) => {
+                if self.origin.is_none() {
+                    self.start.come(None, self.picture);
+                }
+                gst::PadProbeReturn::Ok
+            }
+            gst::EventView::FlushStop(_) => {
+                // The pad has forgotten its segment.
+                self.segment = None;
+                gst::PadProbeReturn::Handled
+            }
+            gst::EventView::Gap(_) | gst::EventView::Tag(_) | gst::EventView::FlushStart(_) => {
+                gst::PadProbeReturn::Handled
+            }
+            _ => gst::PadProbeReturn::Ok,
+        }
+    }
+
+    fn buffer(&mut self, buffer: &mut gst::Buffer) -> gst::PadProbeReturn {
+        if let (Some(segment), Some(audio), Some(_)) = (self.segment.as_ref(), self.audio.as_ref(), buffer.pts()) {
+            match gst_audio::audio_buffer_clip(buffer.clone(), segment.upcast_ref(), audio.rate(), audio.bpf()) {
+                Some(clipped) => *buffer = clipped,
+                None => return gst::PadProbeReturn::Handled,
+            }
+        }
+        let begins = self.begins(buffer);
+        // Sound may begin a little before the beginning, and a stream that was not waited for.
+        if begins < 0 {
+            let Some(cut) = without_start(buffer, self.audio.as_ref(), begins.unsigned_abs()) else {
+                return gst::PadProbeReturn::Handled;
+            };
+            *buffer = cut;
+        }
+        let begins = begins.max(0) as u64;
+        if self.longest.is_some_and(|longest| begins >= longest) {
+            return gst::PadProbeReturn::Handled;
+        }
+        self.next = begins + buffer.duration().map_or(0, gst::ClockTime::nseconds);
+        let buffer = buffer.make_mut();
+        buffer.set_pts(gst::ClockTime::from_nseconds(begins));
+        buffer.set_dts(gst::ClockTime::NONE);
+        gst::PadProbeReturn::Ok
+    }
+
+    /// Where a buffer begins, in nanoseconds from the film's beginning. The first of a stream waits until that is known.
+    fn begins(&mut self, buffer: &gst::Buffer) -> i64 {
+        let said = buffer.pts().and_then(|pts| running(self.segment.as_ref(), pts));
+        match (said, self.origin) {
+            (Some(said), Some(origin)) => said as i64 - origin as i64,
+            (None, Some(_)) => self.next as i64,
+            (said, None) => {
+                let said = said.unwrap_or(0);
+                self.start.come(Some(said), self.picture);
+                said as i64 - *self.origin.insert(self.start.origin()) as i64
+            }
+        }
+    }
 }
 
 /// Sound from a moment on, counted in nanoseconds from the buffer's beginning. `None` where nothing is left.
