@@ -84,7 +84,7 @@ impl Ingest {
                 store::put_order(tx, id, SENT)?;
                 this.jobs.enqueue(tx, &FetchOriginal { id }, Enqueue::default())?;
                 if let Some(once) = &note.once {
-                    once.note(tx, std::slice::from_ref(&asset))?;
+                    once.note(tx, [id])?;
                 }
                 Ok(asset)
             })

@@ -174,8 +174,7 @@ impl Ingest {
             let form = self.homes.sent_into(&bucket)?.form(&ObjectPath::new(&*key)?, most_bytes, expires_at, now)?;
             return Ok(Permit { id, name, key, bucket, url: Some(form.url), fields: form.fields, expires_in });
         }
-        let terms =
-            Terms { bucket: BUCKET, key: &key, sizes: 1..=most_bytes, expires_at, free: post_policy::FREE };
+        let terms = Terms { bucket: BUCKET, key: &key, sizes: 1..=most_bytes, expires_at, free: post_policy::FREE };
         let fields = post_policy::form(&self.signer, &terms, now)?;
         Ok(Permit { id, name, key, bucket: BUCKET.to_owned(), url: None, fields, expires_in })
     }
