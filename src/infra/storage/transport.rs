@@ -52,7 +52,7 @@ const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(500) } els
 /// The same on a connection that was kept, of what can be asked again.
 const KEPT_ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(4) };
 /// The same where the server joins an upload's parts: some copy them.
-const JOINED_WITHIN: Duration = Duration::from_mins(5);
+const JOINED_WITHIN: Duration = Duration::from_mins(3);
 /// A body may pause this long.
 const STALL: Duration = Duration::from_secs(15);
 /// A part that failed is tried again after this, counted from when it was begun; doubled each time.
