@@ -139,6 +139,41 @@ fn what_is_uploaded_goes_to_the_bucket_and_is_served_from_there() {
 }
 
 #[test]
+fn an_archive_of_what_the_bucket_has_lost_is_refused() {
+    let double = Double::start();
+    let app = appliance(&bucket(&double, "s3", "0"));
+    let id = app.keep("b.bin", &[7; 5000]);
+    app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] == "AMAZON_S3");
+    app.settled(&id);
+    app.until_there(&key(&id), false);
+    double.lose(&format!("{NAME}/{}", key(&id)));
+    // What an archive says of it before its bytes has to be computed first.
+    let made = app.post_json("/api/v1/assetcollection", &format!("{{\"name\":\"c\",\"assets\":[\"{id}\"]}}")).json();
+    let archive = format!("/api/v1/assetcollection/{}/download", made["id"]);
+    app.call("GET", &archive, &[AUTH], b"").refused(503, "STORAGE_UNAVAILABLE");
+}
+
+#[test]
+fn two_buckets_of_one_name_are_refused_at_the_start() {
+    let double = Double::start();
+    let mut settings = bucket(&double, "s3", "0");
+    for (name, value) in [
+        ("CLOAKROOM_STORAGE__OTHER__BACKEND", "r2"),
+        ("CLOAKROOM_STORAGE__OTHER__ENDPOINT", "http://127.0.0.1:1"),
+        ("CLOAKROOM_STORAGE__OTHER__BUCKET", NAME),
+        ("CLOAKROOM_STORAGE__OTHER__ACCESS_KEY", "us"),
+        ("CLOAKROOM_STORAGE__OTHER__SECRET_KEY", "hush-hush"),
+    ] {
+        settings.push((name, value.to_owned()));
+    }
+    let environment = settings.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
+    let folder = tempfile::TempDir::new().unwrap();
+    let refused = command(&folder, &environment).arg("serve").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(78) && said.contains("storage.name"), "{said}");
+}
+
+#[test]
 fn a_link_into_the_bucket_needs_nothing_of_the_box() {
     let double = Double::start();
     let app = appliance(&bucket(&double, "r2", "0"));
