@@ -35,7 +35,7 @@ const READ_BYTES: u64 = 256 << 10;
 #[derive(Clone)]
 pub enum Source {
     Here(Arc<File>),
-    Away(Away),
+    Away(Box<Away>),
 }
 
 impl Source {
@@ -80,13 +80,13 @@ impl Away {
     }
 
     fn reading(&self, left: Range<u64>, incoming: Incoming) -> Reading {
-        Reading { away: self.clone(), left, from: From::There(incoming), has_looked: false }
+        Reading { away: Box::new(self.clone()), left, from: From::There(Box::new(incoming)), has_looked: false }
     }
 }
 
 /// Bytes of an original as they come, wherever it is moved meanwhile.
 pub struct Reading {
-    away: Away,
+    away: Box<Away>,
     left: Range<u64>,
     from: From,
     /// It was looked up anew, and nothing has come since.
@@ -94,7 +94,7 @@ pub struct Reading {
 }
 
 enum From {
-    There(Incoming),
+    There(Box<Incoming>),
     Here(Arc<File>),
 }
 
@@ -125,7 +125,7 @@ impl Reading {
             Source::Here(file) => self.from = From::Here(file),
             Source::Away(away) if away.is_beside(&self.away) => return Err(on_record(missing)),
             Source::Away(away) => {
-                self.from = From::There(away.bucket.read(&away.key, self.left.clone()));
+                self.from = From::There(Box::new(away.bucket.read(&away.key, self.left.clone())));
                 self.away = away;
             }
         }
@@ -172,7 +172,7 @@ impl Homes {
             Some(object) if object.home.backend != Backend::Fs => {
                 let (bucket, key) = (self.bucket(&object.home)?.clone(), object.place()?);
                 let away = Away { homes: self.clone(), id, revision, home: object.home, bucket, key };
-                Ok((Source::Away(away), object.size_bytes))
+                Ok((Source::Away(Box::new(away)), object.size_bytes))
             }
             _ => Err(missing),
         }

@@ -329,16 +329,20 @@ impl FileBody {
     }
 
     /// Waits for the first bytes that come from a bucket: a refusal can be told now, and later the answer can
-    /// only be cut off. Every bucket is asked that something comes from. Nobody waits where nothing is read.
+    /// only be cut off. Every bucket is asked that something comes from. Where nothing is read, as for HEAD, nothing is
+    /// left but the size: the server would ask for the bytes all the same, to throw them away.
     async fn begun(mut self, is_read: bool) -> Result<FileBody> {
+        if !is_read {
+            self.slices.clear();
+        }
         let mut asked: Vec<Away> = Vec::new();
-        for slice in self.slices.iter_mut().rev().filter(|_| is_read) {
+        for slice in self.slices.iter_mut().rev() {
             let Slice::Of(Source::Away(away), bytes) = slice else { continue };
             if bytes.is_empty() || asked.iter().any(|known| known.is_beside(away)) {
                 continue;
             }
             let is_next = asked.is_empty();
-            asked.push(away.clone());
+            asked.push(Away::clone(away));
             let wanted = if is_next { bytes.clone() } else { bytes.start..bytes.start + 1 };
             let (incoming, first) = away.begin(wanted).await?;
             if is_next {
