@@ -235,14 +235,14 @@ CREATE TABLE object (
     size_bytes  INTEGER NOT NULL,
     sha256      TEXT NOT NULL,
     home        TEXT NOT NULL CHECK (home IN ('fs', 's3', 'r2')),
-    bucket      TEXT NOT NULL,                  -- empty for fs
+    bucket      TEXT NOT NULL,                  -- as the configuration calls it (storage.name); empty for fs
     goal        TEXT CHECK (goal IN ('fs', 's3', 'r2')), -- where it is to go; absent: it may stay
     goal_bucket TEXT NOT NULL DEFAULT '',
     by_hand     INTEGER NOT NULL DEFAULT 0,     -- moved by the command line, not by the server
     here        INTEGER NOT NULL,               -- a copy on this disk: 0 none, 1 one that may go, 2 one that stays
     since       INTEGER NOT NULL,               -- of that copy
     held        INTEGER NOT NULL DEFAULT 0,     -- 1: a mover is at it; 2: in vain, for it was removed there meanwhile
-    turn        INTEGER NOT NULL DEFAULT 0,     -- whose move it is: grows when it is taken, and when it is taken over
+    turn        INTEGER NOT NULL DEFAULT 0,     -- whose move it is: another number when it is taken, or taken over
     tries       INTEGER NOT NULL DEFAULT 0,     -- to bring it to this goal; without any nothing can lie there
     next_at     INTEGER NOT NULL DEFAULT 0,     -- with a goal: not before this instant
     error       TEXT,                           -- what went wrong last
@@ -252,16 +252,17 @@ CREATE INDEX object_goal ON object (by_hand, held, next_at) WHERE goal IS NOT NU
 CREATE INDEX object_copy ON object (since) WHERE here = 1 AND home <> 'fs' AND goal IS NULL;
 CREATE INDEX object_failed ON object (next_at) WHERE goal IS NOT NULL AND error IS NOT NULL;
 
--- What lies in buckets and nobody needs any more (homes). An object is not sent where it still is to be removed.
+-- What lies in buckets and nobody needs any more (homes). An object is not sent where it still is to be removed, and not
+-- removed from where it lies for good.
 CREATE TABLE leftover (
     id       INTEGER PRIMARY KEY,
     home     TEXT NOT NULL,
     bucket   TEXT NOT NULL,
     asset_id TEXT NOT NULL,                     -- with the revision: its name
     revision INTEGER NOT NULL,
-    next_at  INTEGER NOT NULL
+    next_at  INTEGER NOT NULL                   -- not before this instant; while it is being removed: a little later
 ) STRICT;
-CREATE INDEX leftover_due ON leftover (next_at);
+CREATE INDEX leftover_due ON leftover (bucket, next_at);
 CREATE INDEX leftover_name ON leftover (asset_id, revision);
 
 -- How many objects and leftovers there are of each sort, and their bytes (homes): what is asked for at every start

@@ -460,9 +460,6 @@ pub fn open_homes(config: &Config) -> Result<(Homes, Db)> {
     let db = open_db(config)?;
     let storage = Storage::open(&data_dir, &config.storage, &[place::ON_DEMAND], &[place::ORIGINALS])?;
     let homes = Homes::new(config.storage.clone(), db.clone(), Cpu::open(8), storage, Assets::new(db.clone()))?;
-    if DataLock::take(&data_dir).is_err() {
-        homes.leave_copies_to_the_server();
-    }
     Ok((homes, db))
 }
 

@@ -36,7 +36,6 @@ use crate::films;
 use crate::homes::Plan;
 use crate::homes::Tally;
 use crate::infra::db::Db;
-use crate::infra::storage::Backend;
 use crate::infra::workers;
 use crate::infra::workers::Workers;
 use crate::interfaces::http::tls;
@@ -46,6 +45,8 @@ use crate::support::id;
 
 const EXIT_LOCKED: u8 = 75;
 const EXIT_CONFIG: u8 = 78;
+/// A line, a router or a bucket's server that is begun anew takes less.
+const MIGRATION_PATIENCE: Duration = Duration::from_mins(10);
 
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -172,7 +173,7 @@ enum StorageCommand {
     Status,
     /// Moves all originals; may run beside the server. Killed or failed, it goes on when it is run again
     Migrate {
-        /// fs, s3 or r2
+        /// fs, the name of a bucket, or s3 or r2: the first bucket of that kind
         #[arg(long)]
         to: String,
         /// What is moved stays where it was, too
@@ -465,9 +466,8 @@ async fn storage(config: &Config, command: StorageCommand) -> Result<()> {
             }
         }
         StorageCommand::Migrate { to, keep_source, rate } => {
-            let to = Backend::from_word(&to)
-                .ok_or_else(|| Code::InvalidRequest.because(format!("--to: `{to}` is not fs, s3 or r2")))?;
-            let plan = Plan { to, keep_source, bytes_per_second: rate.saturating_mul(1 << 20) };
+            let plan =
+                Plan { to, keep_source, bytes_per_second: rate.saturating_mul(1 << 20), patience: MIGRATION_PATIENCE };
             let began = std::time::Instant::now();
             let mut said = began;
             let done = homes
@@ -529,9 +529,9 @@ async fn doctor(config: &Config) -> Result<()> {
         },
     );
     say("flush", flush_time(&data_dir));
-    for bucket in config.storage.buckets()? {
+    for (name, bucket) in config.storage.buckets()? {
         let answer = bucket.check().await.map(|()| "answers".to_owned());
-        say(&format!("{} bucket {}", bucket.backend().word(), bucket.name()), answer);
+        say(&format!("{} bucket {name}", bucket.backend().word()), answer);
     }
     let sandbox = workers.sandbox();
     say(

@@ -5,7 +5,8 @@
 //! it, so a download that broke off goes on where it was.
 //!
 //! Invariant: the files are opened before the first byte is sent; nothing that happens to the
-//! assets meanwhile changes what arrives.
+//! assets meanwhile changes what arrives. What lies in a bucket cannot be held open: moved, it is read on from
+//! where it is then; purged, it cuts the answer off.
 
 use ring::digest;
 

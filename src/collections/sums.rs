@@ -122,9 +122,11 @@ impl Collections {
         let crc32 = match source {
             Source::Here(file) => sum(&self.cpu, &file).await?,
             Source::Away(away) => {
-                let (mut hasher, mut incoming) = (crc32fast::Hasher::new(), away.read(0..size_bytes));
-                while let Some(bytes) = incoming.next().await? {
+                let mut hasher = crc32fast::Hasher::new();
+                let (mut incoming, mut next) = away.begin(0..size_bytes).await?;
+                while let Some(bytes) = next {
                     hasher.update(&bytes);
+                    next = incoming.next().await?;
                 }
                 hasher.finalize()
             }

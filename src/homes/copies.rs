@@ -2,21 +2,28 @@
 //!
 //! A copy is left when an original was moved, and is brought back when a worker or a program has
 //! to be given a file; it lies where the original would. Copies take as much disk as the
-//! configuration allows, and the oldest go first, except those that somebody has [`Pin`]ned.
+//! configuration allows, and less while the disk is short of room: that they are there is no reason
+//! to refuse an upload. The oldest go first, except those that somebody has [`Pin`]ned. Only a process that
+//! has the data directory for itself removes them: nobody else knows the pins.
 //!
-//! Invariant: a copy is whole and verified before it has its name. It is removed inside a
-//! transaction that finds its row saying that it is a copy and no more, so it never is the only one.
+//! Invariant: a copy is whole and verified before it has its name, and its row says that it is here
+//! before that, so none goes uncounted. It is removed inside a transaction that finds its row saying
+//! that it is a copy and no more, so it never is the only one.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use ring::digest;
+use rusqlite::Connection;
 
 use crate::assets::AssetId;
 use crate::assets::place;
+use crate::assets::store as asset_store;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
@@ -26,12 +33,16 @@ use crate::homes::model::Object;
 use crate::homes::source::on_record;
 use crate::homes::store;
 use crate::infra::storage::Backend;
+use crate::infra::storage::Reservation;
 use crate::infra::storage::bucket::Pace;
 use crate::infra::storage::staging;
 use crate::support::id;
 
 /// How many copies are looked at in one transaction.
 const AT_ONCE: u32 = if cfg!(test) { 3 } else { 64 };
+
+/// How much of what comes is worked on in one step.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// While this lives, the file of an original stays.
 pub struct Pin {
@@ -41,12 +52,12 @@ pub struct Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let mut pins = self.homes.0.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pins = self.homes.pins();
         if let Some(count) = pins.get_mut(&self.at) {
             *count -= 1;
             if *count == 0 {
                 pins.remove(&self.at);
-                self.homes.0.owed.notify_waiters();
+                self.homes.0.crowded.notify_one();
             }
         }
     }
@@ -72,7 +83,7 @@ impl Homes {
     /// Sees to it that the file of an original is here, and stays for now.
     pub async fn bring(&self, id: AssetId, revision: u32) -> Result<Pin> {
         let at = (id, revision);
-        *self.0.pins.lock().unwrap_or_else(PoisonError::into_inner).entry(at).or_default() += 1;
+        *self.pins().entry(at).or_default() += 1;
         let pin = Pin { homes: self.clone(), at };
         let (storage, place) = (self.0.storage.clone(), place::original(id, revision)?);
         if !self.has_bucket() || self.0.cpu.run(move || Ok(storage.holds(&place))).await? {
@@ -89,27 +100,36 @@ impl Homes {
         let Some(object) = found.filter(|object| object.home.backend != Backend::Fs) else {
             return Err(Code::ContentNotFound.because(format!("revision {revision} of asset {id} is kept nowhere")));
         };
-        self.download(&object, &object.home, &Pace::default()).await.map_err(on_record)?;
-        let is_wanted = self.0.db.write(move |tx| store::copied(tx, id, revision)).await?;
-        if !is_wanted && !self.0.db.read(move |c| crate::assets::store::is_kept(c, id, revision)).await? {
+        let mut copied = self.download(&object, &object.home, &Pace::default()).await;
+        if copied.as_ref().is_err_and(|e| e.code == Code::DiskFull) {
+            self.make_room(object.size_bytes).await;
+            copied = self.download(&object, &object.home, &Pace::default()).await;
+        }
+        copied.map_err(on_record)?;
+        let known =
+            move |c: &Connection| Ok(store::is_known(c, id, revision)? || asset_store::is_kept(c, id, revision)?);
+        if !self.0.db.read(known).await? {
             self.0.storage.delete(&object.place()?).await?;
         }
-        self.make_room().await;
+        self.0.crowded.notify_one();
         Ok(())
     }
 
-    /// Brings the bytes of an original to its place here, verified and flushed. What is there
-    /// already is verified, too.
+    /// Brings the bytes of an original to its place here, verified and flushed, and has its row say so. What
+    /// is there already is verified, too.
     pub(super) async fn download(&self, object: &Object, from: &Home, pace: &Pace) -> Result<()> {
         let place = object.place()?;
         let (storage, at) = (self.0.storage.clone(), place.clone());
         let there = self.0.cpu.run(move || match storage.open_file(&at) {
-            Ok(file) => sum(&file).map(Some),
+            // What cannot be read is as good as damaged.
+            Ok(file) => Ok(Some(sum(&file).unwrap_or_default())),
             Err(e) if e.code == Code::ContentNotFound => Ok(None),
             Err(e) => Err(e),
         });
+        let (id, revision) = (object.id, object.revision);
+        let counted = || self.0.db.write(move |tx| store::copied(tx, id, revision));
         match there.await? {
-            Some(sha256) if sha256 == object.sha256 => return Ok(()),
+            Some(sha256) if sha256 == object.sha256 => return counted().await.map(|_| ()),
             Some(_) => {
                 tracing::error!(asset.id = %object.id, "the copy of an original on this disk is damaged: it is fetched again");
                 self.0.storage.delete(&place).await?;
@@ -117,6 +137,12 @@ impl Homes {
             None => {}
         }
         let name = self.fetch(object, from, pace).await?;
+        if !counted().await? {
+            self.unstage(name).await?;
+            return Err(
+                Code::ContentNotFound.because(format!("asset {id} was removed, or moved, while it was fetched"))
+            );
+        }
         let (storage, staged) = (self.0.storage.clone(), name);
         self.0
             .cpu
@@ -134,42 +160,16 @@ impl Homes {
 
     /// Brings the bytes of an original to staging, verified and flushed; the name there.
     pub(super) async fn fetch(&self, object: &Object, from: &Home, pace: &Pace) -> Result<String> {
-        let _room = self.0.storage.reserve(object.size_bytes)?;
-        let mut incoming = self.bucket(from)?.read(&object.place()?, 0..object.size_bytes);
+        let room = self.0.storage.reserve(object.size_bytes)?;
         let name = format!("{}{}", staging::TEMPORARY, id::hex(&id::random::<8>()?));
         let (storage, staged) = (self.0.storage.clone(), name.clone());
-        let mut file = self.0.cpu.run(move || storage.stage(&staged)).await?;
+        let file = self.0.cpu.run(move || storage.stage(&staged)).await?;
+        let write = |(file, room): &mut (File, Reservation), chunk: &Bytes| {
+            room.spend(chunk.len() as u64)?;
+            Ok(file.write_all(chunk)?)
+        };
         let received = async {
-            let mut sha256 = digest::Context::new(&digest::SHA256);
-            let mut batch = Vec::new();
-            loop {
-                let next = incoming.next().await?;
-                let ended = next.is_none();
-                batch.extend(next);
-                if ended || batch.iter().map(bytes::Bytes::len).sum::<usize>() >= 1 << 20 {
-                    let (written, bytes) = (std::mem::take(&mut batch), object.size_bytes);
-                    let sent: usize = written.iter().map(bytes::Bytes::len).sum();
-                    let step = self.0.cpu.run(move || {
-                        for chunk in &written {
-                            file.write_all(chunk)?;
-                            sha256.update(chunk);
-                        }
-                        Ok((file, sha256))
-                    });
-                    (file, sha256) = step.await?;
-                    pace.spent(sent.min(bytes as usize) as u64).await;
-                }
-                if ended {
-                    break;
-                }
-            }
-            if id::hex(sha256.finish().as_ref()) != object.sha256 {
-                return Err(Code::StorageUnavailable.because(format!(
-                    "the object {:?} in the bucket `{}` is not what was sent there",
-                    object.place()?,
-                    from.bucket
-                )));
-            }
+            let (file, _) = self.receive(object, from, pace, (file, room), write).await?;
             let storage = self.0.storage.clone();
             self.0.cpu.run(move || storage.flush(&file)).await
         };
@@ -181,21 +181,74 @@ impl Homes {
         Ok(name)
     }
 
-    /// Removes the oldest copies until the rest take no more than they may. That it could not is no
-    /// failure of whoever comes by: there will be another time.
-    pub(super) async fn make_room(&self) {
-        if self.0.leaves_copies.load(Ordering::Relaxed) {
-            return;
+    /// Reads an object, and fails unless it is the original.
+    pub(super) async fn verify(&self, object: &Object, home: &Home, pace: &Pace) -> Result<()> {
+        self.receive(object, home, pace, (), |(), _| Ok(())).await
+    }
+
+    /// Reads an original from a bucket to its end, and hands its bytes on as they come. Fails, in the end, when they are
+    /// not those of the original.
+    async fn receive<T: Send + 'static>(
+        &self,
+        object: &Object,
+        from: &Home,
+        pace: &Pace,
+        mut to: T,
+        take: impl Fn(&mut T, &Bytes) -> Result<()> + Copy + Send + 'static,
+    ) -> Result<T> {
+        let mut incoming = self.bucket(from)?.read(&object.place()?, 0..object.size_bytes);
+        let mut sha256 = digest::Context::new(&digest::SHA256);
+        let mut batch = Vec::new();
+        loop {
+            let next = incoming.next().await?;
+            let ended = next.is_none();
+            batch.extend(next);
+            let bytes = batch.iter().map(Bytes::len).sum::<usize>();
+            if ended || bytes >= BATCH_BYTES {
+                let chunks = std::mem::take(&mut batch);
+                let step = self.0.cpu.run(move || {
+                    for chunk in &chunks {
+                        take(&mut to, chunk)?;
+                        sha256.update(chunk);
+                    }
+                    Ok((to, sha256))
+                });
+                (to, sha256) = step.await?;
+                pace.spent(bytes as u64).await;
+            }
+            if ended {
+                break;
+            }
         }
-        if let Err(error) = self.drop_oldest().await {
+        if id::hex(sha256.finish().as_ref()) != object.sha256 {
+            return Err(Code::StorageUnavailable.because(format!(
+                "the object {:?} in the bucket `{}` is not what was sent there",
+                object.place()?,
+                from.bucket
+            )));
+        }
+        Ok(to)
+    }
+
+    /// Removes the oldest copies until the rest take no more than they may, and less while the disk is short of
+    /// room, or would be with so many more bytes. That it could not is no failure of whoever comes by: there
+    /// will be another time.
+    pub(super) async fn make_room(&self, wanted_bytes: u64) {
+        if let Err(error) = self.drop_oldest(wanted_bytes).await {
             tracing::warn!(%error, "copies of what lies in a bucket could not be removed");
         }
     }
 
-    async fn drop_oldest(&self) -> Result<()> {
+    async fn drop_oldest(&self, wanted_bytes: u64) -> Result<()> {
+        let floor = self.0.config.free_floor_bytes;
+        let storage = self.0.storage.clone();
+        let free = self.0.cpu.run(move || storage.free_bytes()).await?;
+        // They begin to go before anything is refused.
+        let short = floor.saturating_add(floor.max(wanted_bytes)).saturating_sub(free);
+        let taken = self.0.db.read(store::copies_bytes).await?;
+        let most = self.0.config.local_copies_bytes.min(taken.saturating_sub(short));
         let mut after = None;
         loop {
-            let most = self.0.config.local_copies_bytes;
             let oldest = self.0.db.read(move |c| {
                 let taken = store::copies_bytes(c)?;
                 // Those that are brought elsewhere count, and stay.
@@ -210,7 +263,7 @@ impl Homes {
             after = Some(*last);
             let mut going = Vec::new();
             for (_, object) in oldest {
-                if taken > most && !self.is_pinned((object.id, object.revision)) {
+                if taken > most && !self.pins().contains_key(&(object.id, object.revision)) {
                     taken -= object.size_bytes.min(taken);
                     going.push(object);
                 }
@@ -222,7 +275,9 @@ impl Homes {
             let aside = self.0.db.write(move |tx| {
                 let mut aside = Vec::new();
                 for object in &going {
-                    if !this.is_pinned((object.id, object.revision)) && store::drop_copy(tx, object)? {
+                    // Held, so that whoever pins it now finds it gone, and nobody finds it and then not.
+                    let pins = this.pins();
+                    if !pins.contains_key(&(object.id, object.revision)) && store::drop_copy(tx, object)? {
                         aside.extend(this.0.storage.set_aside(&object.place()?)?);
                     }
                 }
@@ -244,8 +299,8 @@ impl Homes {
         removing.await
     }
 
-    fn is_pinned(&self, at: (AssetId, u32)) -> bool {
-        self.0.pins.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&at)
+    fn pins(&self) -> MutexGuard<'_, HashMap<(AssetId, u32), u32>> {
+        self.0.pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,14 +9,19 @@
 //! which is complete in itself.
 
 use std::fs::File;
+use std::fs::TryLockError;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use ring::digest::SHA256;
+use ring::digest::digest;
 use tokio::task::JoinSet;
 
+use crate::assets::AssetId;
 use crate::assets::store as asset_store;
 use crate::assets::store::Original;
 use crate::error::Code;
@@ -27,11 +32,15 @@ use crate::homes::LINGER;
 use crate::homes::model::Copy;
 use crate::homes::model::Home;
 use crate::homes::model::Object;
+use crate::homes::mover::doubled;
 use crate::homes::mover::is_its_own;
 use crate::homes::store;
+use crate::infra::db::DataLock;
 use crate::infra::db::Tx;
 use crate::infra::storage::Backend;
 use crate::infra::storage::bucket::Pace;
+use crate::infra::storage::staging;
+use crate::support::id;
 
 /// Rows given a goal in one transaction.
 const AT_ONCE: u32 = if cfg!(test) { 7 } else { 500 };
@@ -39,17 +48,23 @@ const AT_ONCE: u32 = if cfg!(test) { 7 } else { 500 };
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// Between two such transactions.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Failures in a row after which it ends; it can be run again.
-const MOST_FAILURES: u32 = 5;
+/// After the first failure in a row; doubled by each.
+const FIRST_PAUSE: Duration = if cfg!(test) { Duration::from_millis(10) } else { Duration::from_millis(500) };
+/// Longer than it takes to see whether two buckets are one.
+const PROBED_WITHIN: Duration = Duration::from_mins(5);
+const LONGEST_FAILURE_PAUSE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(15) };
 
 /// What is to be moved, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub to: Backend,
+    /// `fs`, the name of a bucket, or a kind: the first bucket of it.
+    pub to: String,
     /// What is moved stays where it was, too.
     pub keep_source: bool,
     /// 0: as fast as it goes.
     pub bytes_per_second: u64,
+    /// It ends when for so long nothing but failures came; it can be run again.
+    pub patience: Duration,
 }
 
 /// How far it is.
@@ -65,9 +80,19 @@ pub struct Progress {
 
 impl Homes {
     /// Moves all originals. Only one at a time does this on a data directory.
-    pub async fn migrate(&self, plan: &Plan, mut told: impl FnMut(&Progress)) -> Result<Progress> {
+    pub async fn migrate(&self, plan: &Plan, told: impl FnMut(&Progress)) -> Result<Progress> {
         let _lock = lock(self.0.storage.root())?;
-        let goal = self.goal_of(plan.to)?;
+        let moved = self.move_all(plan, told).await;
+        // A server that runs knows which copies are worked with, and sees to them.
+        if let Ok(_alone) = DataLock::take(self.0.storage.root()) {
+            self.make_room(0).await;
+        }
+        moved
+    }
+
+    async fn move_all(&self, plan: &Plan, mut told: impl FnMut(&Progress)) -> Result<Progress> {
+        let goal = self.goal_of(&plan.to)?;
+        self.look_whether_it_is_apart(&goal).await?;
         self.0.db.write(|tx| store::let_go(tx, true)).await?;
         // Whatever waits is tried at once.
         self.0.latest.store(i64::MAX, Ordering::Relaxed);
@@ -79,7 +104,7 @@ impl Homes {
         let (pace, old) =
             (Arc::new(Pace::new(plan.bytes_per_second)), if plan.keep_source { Copy::Stays } else { Copy::MayGo });
         let mut under_way: JoinSet<(Object, Result<()>)> = JoinSet::new();
-        let mut in_a_row = 0;
+        let mut failing: Option<(Instant, u32)> = None;
         loop {
             while under_way.len() < self.0.config.uploads_at_once.max(1) {
                 let Some(object) = self.0.db.write_relaxed(|tx| store::claim(tx, true)).await? else { break };
@@ -101,21 +126,27 @@ impl Homes {
             let (object, moved) = ended.map_err(|e| Code::Internal.from("moving an original", e))?;
             match moved {
                 Ok(()) => {
-                    in_a_row = 0;
+                    failing = None;
+                    self.resting().remove(&goal.bucket);
                     progress.moved += 1;
                     progress.moved_bytes += object.size_bytes;
                     told(&progress);
                 }
                 Err(e) => {
-                    let is_hopeless = is_its_own(&e) && e.code != Code::Conflict;
                     let again = Error::again(&e);
+                    let is_hopeless = is_its_own(&e) && !matches!(e.code, Code::Conflict | Code::DiskFull);
                     self.give_back(&object, e, is_hopeless).await?;
-                    progress.failed += u64::from(is_hopeless);
-                    in_a_row += u32::from(!is_hopeless && again.code != Code::Conflict);
-                    if in_a_row >= MOST_FAILURES {
+                    if is_hopeless {
+                        progress.failed += 1;
+                        continue;
+                    }
+                    let (since, times) = failing.get_or_insert((Instant::now(), 0));
+                    *times += 1;
+                    // No other would find more room.
+                    if again.code == Code::DiskFull || since.elapsed() >= plan.patience {
                         return Err(again);
                     }
-                    tokio::time::sleep(Duration::from_millis(if is_hopeless { 0 } else { 500 })).await;
+                    tokio::time::sleep(doubled(FIRST_PAUSE, *times).min(LONGEST_FAILURE_PAUSE)).await;
                 }
             }
         }
@@ -123,15 +154,74 @@ impl Homes {
         Ok(progress)
     }
 
-    pub(super) fn goal_of(&self, to: Backend) -> Result<Home> {
-        if to == Backend::Fs {
+    pub(super) fn goal_of(&self, to: &str) -> Result<Home> {
+        if to == Backend::Fs.word() {
             return Ok(Home::here());
         }
-        let bucket = self.0.buckets.iter().find(|bucket| bucket.backend() == to).ok_or_else(|| {
-            Code::InvalidRequest
-                .because(format!("no {0} bucket is configured: see storage.bucket and storage.other", to.word()))
+        let all = || self.0.buckets.iter();
+        let found =
+            all().find(|(name, _)| name == to).or_else(|| all().find(|(_, bucket)| bucket.backend().word() == to));
+        let (name, bucket) = found.ok_or_else(|| {
+            Code::InvalidRequest.because(format!(
+                "no bucket `{to}` is configured, and none of such a kind: see storage.bucket and storage.other"
+            ))
         })?;
-        Ok(Home { backend: to, bucket: bucket.name().to_owned() })
+        Ok(Home { backend: bucket.backend(), bucket: name.clone() })
+    }
+
+    /// Refuses a goal that turns out to be, by another address, the bucket that originals would come from: each
+    /// would be sent onto itself, and then removed as what was left behind.
+    async fn look_whether_it_is_apart(&self, goal: &Home) -> Result<()> {
+        let homes = self.0.db.read(store::tallies).await?;
+        let is_source = |name: &String| *name != goal.bucket && homes.iter().any(|tally| tally.home.bucket == *name);
+        let sources: Vec<_> = self.0.buckets.iter().filter(|(name, _)| is_source(name)).collect();
+        if goal.backend == Backend::Fs || sources.is_empty() {
+            return Ok(());
+        }
+        let (bytes, staged) = (id::random::<16>()?, format!("{}{}", staging::TEMPORARY, id::hex(&id::random::<8>()?)));
+        let probe = Object {
+            id: AssetId::random()?,
+            revision: 0,
+            size_bytes: bytes.len() as u64,
+            sha256: id::hex(digest(&SHA256, &bytes).as_ref()),
+            home: Home::here(),
+            goal: None,
+            here: Copy::None,
+            tries: 0,
+            held: false,
+            turn: 0,
+        };
+        let (storage, name) = (self.0.storage.clone(), staged.clone());
+        let file = self.0.cpu.run(move || {
+            let mut file = storage.stage(&name)?;
+            file.write_all(&bytes)?;
+            Ok(file)
+        });
+        let (file, to, at) = (file.await?, goal.clone(), (probe.id, probe.revision));
+        let removed_from = goal.clone();
+        // Whatever becomes of this process.
+        self.0.db.write(move |tx| store::leave(tx, &to, at, PROBED_WITHIN)).await?;
+        let sent = self.send(&probe, goal, file, &Pace::default()).await;
+        self.unstage(staged).await?;
+        sent?;
+        let key = probe.place()?;
+        let mut same = None;
+        for (name, bucket) in sources {
+            // One that does not answer, though the goal does, is another.
+            if bucket.find(&key).await.is_ok_and(|found| found.is_some()) {
+                same = Some(name);
+            }
+        }
+        self.bucket(goal)?.delete(&key).await?;
+        self.0.db.write(move |tx| store::leave_no_more(tx, &removed_from, at)).await?;
+        match same {
+            None => Ok(()),
+            Some(name) => Err(Code::InvalidRequest.because(format!(
+                "`{name}` and `{}` are one bucket by two addresses: leave one of the two out of the configuration, and the \
+                 name to the other that `storage status` shows originals in",
+                goal.bucket
+            ))),
+        }
     }
 
     /// Gives a goal to everything that is not there.
@@ -143,8 +233,16 @@ impl Homes {
             let Some((id, revision, _)) = page.last() else { break };
             after = Some((*id, *revision));
             let astray: Vec<_> = page.into_iter().filter(|(.., is_astray)| *is_astray).collect();
-            let to = goal.clone();
-            self.write_page(astray, move |tx, (id, revision, _)| store::send(tx, &to, *id, *revision)).await?;
+            let (this, to, shown) = (self.clone(), goal.clone(), self.shown(goal)?);
+            let give = move |tx: &Tx, (id, revision, _): &(AssetId, u32, bool)| {
+                if store::send(tx, &to, true, *id, *revision)? {
+                    // Its kind may have been corrected.
+                    asset_store::set_home(tx, *id, *revision, to.backend, &shown)?;
+                    this.0.assets.forget_after(tx, *id);
+                }
+                Ok(())
+            };
+            self.write_page(astray, give).await?;
         }
         if goal.backend == Backend::Fs {
             return Ok(());
@@ -163,7 +261,7 @@ impl Homes {
             let give = move |tx: &Tx, (_, original): &(bool, Original)| {
                 let at = (original.id, original.revision);
                 if asset_store::is_kept(tx, at.0, at.1)? && !store::is_known(tx, at.0, at.1)? {
-                    store::owe_by_hand(tx, at, original.size_bytes, &original.sha256, &to)?;
+                    store::owe(tx, at, original.size_bytes, &original.sha256, &to, true)?;
                 }
                 Ok(())
             };
@@ -225,7 +323,12 @@ impl Homes {
         let deadline = tokio::time::Instant::now() + LINGER + Duration::from_secs(15);
         loop {
             let soon = self.0.db.clock().now().plus(LINGER);
-            let is_left = self.0.db.read(store::next_leftover).await?.is_some_and(|due| due <= soon);
+            let names: Vec<_> = self.0.buckets.iter().map(|(name, _)| name.clone()).collect();
+            let first = self.0.db.read(move |c| {
+                let due = names.iter().map(|name| store::next_leftover(c, name)).collect::<Result<Vec<_>>>()?;
+                Ok(due.into_iter().flatten().min())
+            });
+            let is_left = first.await?.is_some_and(|due| due <= soon);
             if !is_left || tokio::time::Instant::now() >= deadline {
                 return Ok(());
             }
@@ -241,6 +344,9 @@ fn lock(root: &Path) -> Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(root.join("migrate.lock"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => Err(Code::Busy.because("another `storage migrate` is at work on this data directory")),
+        Err(TryLockError::WouldBlock) => {
+            Err(Code::Busy.because("another `storage migrate` is at work on this data directory"))
+        }
+        Err(TryLockError::Error(e)) => Err(e.into()),
     }
 }

@@ -16,7 +16,11 @@
 //! verified. The row changes in one transaction, after the new home was verified and before
 //! anything is taken from the old one. What is to be removed from a bucket is a row, too
 //! (`leftover`), written in the transaction that made it useless, and nothing is sent under a name
-//! that still is to be removed. A bucket that does not answer for days delays, and loses nothing.
+//! that still is to be removed. Nothing is removed from where its row's home is, nor while that home
+//! is not known. A bucket that does not answer for days delays, and loses nothing.
+//!
+//! A bucket is known by its name in the configuration (`storage.name`), which no other has: rows keep
+//! it, so its address, keys and kind can be corrected, and two buckets may be called the same.
 //!
 //! What is made of originals stays on the local disk: it can be made again.
 
@@ -34,7 +38,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -50,6 +53,7 @@ pub use migrate::Progress;
 pub use model::Home;
 pub use model::Tally;
 pub use source::Away;
+pub use source::Reading;
 pub use source::Source;
 
 use crate::assets::Asset;
@@ -79,7 +83,8 @@ struct Inner {
     config: Config,
     /// Where what arrives is to go.
     goal: Option<Home>,
-    buckets: Vec<Bucket>,
+    /// With their names.
+    buckets: Vec<(String, Bucket)>,
     db: Db,
     cpu: Cpu,
     storage: Storage,
@@ -88,12 +93,14 @@ struct Inner {
     /// Originals whose file must not go now, and for how many.
     pins: Mutex<HashMap<(AssetId, u32), u32>>,
     state: Mutex<State>,
+    /// Buckets that nothing could be removed from: how often in a row, and until when nobody tries again.
+    resting: Mutex<HashMap<String, (u32, Instant)>>,
     /// The latest time, in milliseconds, by which anything was told how long to wait. Before it was looked:
     /// later than any.
     latest: AtomicI64,
     owed: Notify,
-    /// Another process may be reading the copies, and sees to them.
-    leaves_copies: AtomicBool,
+    /// Copies may take more than they should.
+    crowded: Notify,
     stopping: watch::Sender<bool>,
     running: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -129,7 +136,8 @@ impl Homes {
     pub fn new(config: Config, db: Db, cpu: Cpu, storage: Storage, assets: Assets) -> Result<Homes> {
         let buckets = config.buckets()?;
         let backend = config.backend()?;
-        let goal = (backend != Backend::Fs).then(|| Home { backend, bucket: config.bucket.clone() });
+        let first = buckets.first().filter(|_| backend != Backend::Fs);
+        let goal = first.map(|(name, _)| Home { backend, bucket: name.clone() });
         Ok(Homes(Arc::new(Inner {
             config,
             goal,
@@ -141,9 +149,10 @@ impl Homes {
             assets,
             pins: Mutex::default(),
             state: Mutex::default(),
+            resting: Mutex::default(),
             latest: AtomicI64::new(i64::MAX),
             owed: Notify::new(),
-            leaves_copies: AtomicBool::new(false),
+            crowded: Notify::new(),
             stopping: watch::Sender::new(false),
             running: Mutex::default(),
         })))
@@ -152,7 +161,7 @@ impl Homes {
     /// Owes an original that was taken in to its bucket, in the transaction that records it.
     pub fn owe(&self, tx: &Tx, asset: &Asset) -> Result<()> {
         let Some(goal) = &self.0.goal else { return Ok(()) };
-        store::owe(tx, (asset.id, asset.revision), asset.size_bytes, &asset.sha256, goal)?;
+        store::owe(tx, (asset.id, asset.revision), asset.size_bytes, &asset.sha256, goal, false)?;
         self.told_to_wait(tx);
         let this = self.clone();
         tx.after_commit(move || this.0.owed.notify_waiters());
@@ -178,19 +187,14 @@ impl Homes {
         self.0.storage.delete(&place::original(id, revision)?).await
     }
 
-    /// Beside a running server: it alone knows which copies are being worked with, and removes them.
-    pub fn leave_copies_to_the_server(&self) {
-        self.0.leaves_copies.store(true, Ordering::Relaxed);
-    }
-
     /// Whether a bucket is in use, or known.
     pub fn has_bucket(&self) -> bool {
         !self.0.buckets.is_empty()
     }
 
-    /// The bucket that originals go to; `None` when they stay here.
+    /// The bucket that originals go to, as its server calls it; `None` when they stay here.
     pub fn goal(&self) -> Option<&str> {
-        self.0.goal.as_ref().map(|home| &*home.bucket)
+        self.0.goal.as_ref().and_then(|home| self.bucket(home).ok()).map(Bucket::name)
     }
 
     /// The bucket that files may be sent straight into: what arrives goes there anyway, and as far as is known it
@@ -231,8 +235,8 @@ impl Homes {
     /// Asks every bucket whether it answers.
     pub async fn check(&self) -> Vec<(String, Result<()>)> {
         let mut found = Vec::new();
-        for bucket in &self.0.buckets {
-            found.push((format!("{} {}", bucket.backend().word(), bucket.name()), bucket.check().await));
+        for (name, bucket) in &self.0.buckets {
+            found.push((format!("{} {name}", bucket.backend().word()), bucket.check().await));
         }
         found
     }
@@ -243,10 +247,8 @@ impl Homes {
     }
 
     fn bucket(&self, home: &Home) -> Result<&Bucket> {
-        let same = |bucket: &&Bucket| bucket.name() == home.bucket;
-        let mut named = self.0.buckets.iter().filter(same);
-        let first = named.clone().find(|bucket| bucket.backend() == home.backend).or_else(|| named.next());
-        first.ok_or_else(|| {
+        let found = self.0.buckets.iter().find(|(name, _)| *name == home.bucket);
+        found.map(|(_, bucket)| bucket).ok_or_else(|| {
             Code::StorageUnavailable.because(format!(
                 "an original lies in the {} bucket `{}`, which the configuration does not name",
                 home.backend.word(),

@@ -7,11 +7,19 @@ use crate::infra::storage::Backend;
 use crate::infra::storage::ObjectPath;
 
 /// Where bytes are for good.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Eq)]
 pub struct Home {
+    /// What it was taken for when that was written down: it may have been corrected since.
     pub backend: Backend,
-    /// Empty for the local disk.
+    /// The name by which the configuration knows the bucket; empty for the local disk.
     pub bucket: String,
+}
+
+/// The name alone says which one it is.
+impl PartialEq for Home {
+    fn eq(&self, other: &Home) -> bool {
+        self.bucket == other.bucket
+    }
 }
 
 impl Home {
@@ -22,7 +30,7 @@ impl Home {
 }
 
 /// Whether there are bytes on this disk beside those in the bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Copy {
     None = 0,
     /// Room is made with it.

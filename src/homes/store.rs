@@ -29,13 +29,22 @@ const LONGEST_MOVE: Duration = Duration::from_hours(24);
 /// Where a copy stands in the order of their age.
 pub type CopyAt = (Instant, AssetId, u32);
 
-/// Puts an original on record that is on this disk and is to go elsewhere.
-pub fn owe(tx: &Tx, (id, revision): (AssetId, u32), size_bytes: u64, sha256: &str, goal: &Home) -> Result<()> {
+/// Puts an original on record that is on this disk and is to go elsewhere: brought there by the command line,
+/// if `by_hand`, or by the server.
+pub fn owe(
+    tx: &Tx,
+    (id, revision): (AssetId, u32),
+    size_bytes: u64,
+    sha256: &str,
+    goal: &Home,
+    by_hand: bool,
+) -> Result<()> {
     tx.prepare_cached(
-        "INSERT INTO object (asset_id, revision, size_bytes, sha256, home, bucket, goal, goal_bucket, here, since, next_at) \
-         VALUES (?1, ?2, ?3, ?4, 'fs', '', ?5, ?6, 1, ?7, ?7)",
+        "INSERT INTO object (asset_id, revision, size_bytes, sha256, home, bucket, goal, goal_bucket, by_hand, here, since, \
+                             next_at) \
+         VALUES (?1, ?2, ?3, ?4, 'fs', '', ?5, ?6, ?7, 1, ?8, ?8)",
     )?
-    .execute(params![id, revision, size_bytes as i64, sha256, goal.backend, goal.bucket, tx.now()])?;
+    .execute(params![id, revision, size_bytes as i64, sha256, goal.backend, goal.bucket, by_hand, tx.now()])?;
     Ok(())
 }
 
@@ -44,10 +53,19 @@ pub fn find(c: &Connection, id: AssetId, revision: u32) -> Result<Option<Object>
     Ok(row.query_row(params![id, revision], read).optional()?)
 }
 
+/// What [`claim`] would take.
+pub fn first_due(tx: &Tx, by_hand: bool) -> Result<Option<Object>> {
+    let mut row = tx.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM object INDEXED BY object_goal \
+          WHERE goal IS NOT NULL AND by_hand = :by_hand AND held = 0 AND next_at <= :now ORDER BY next_at LIMIT 1"
+    ))?;
+    Ok(row.query_row(named_params! { ":by_hand": by_hand, ":now": tx.now() }, read).optional()?)
+}
+
 /// Takes the next that waits to be moved; it is held until it was moved or put off.
 pub fn claim(tx: &Tx, by_hand: bool) -> Result<Option<Object>> {
     let mut row = tx.prepare_cached(&format!(
-        "UPDATE object SET held = 1, turn = turn + 1, tries = tries + 1 WHERE (asset_id, revision) = ( \
+        "UPDATE object SET held = 1, turn = random(), tries = tries + 1 WHERE (asset_id, revision) = ( \
              SELECT asset_id, revision FROM object INDEXED BY object_goal \
               WHERE goal IS NOT NULL AND by_hand = :by_hand AND held = 0 AND next_at <= :now ORDER BY next_at LIMIT 1) \
          RETURNING {COLUMNS}"
@@ -67,7 +85,7 @@ pub fn next_due(c: &Connection, by_hand: bool) -> Result<Option<Instant>> {
 /// Those that were held when their mover ended.
 pub fn let_go(tx: &Tx, by_hand: bool) -> Result<()> {
     tx.prepare_cached(
-        "UPDATE object INDEXED BY object_goal SET held = 0, turn = turn + 1, next_at = ?2 \
+        "UPDATE object INDEXED BY object_goal SET held = 0, turn = random(), next_at = ?2 \
           WHERE goal IS NOT NULL AND by_hand = ?1 AND held > 0",
     )?
     .execute(params![by_hand, tx.now()])?;
@@ -104,9 +122,9 @@ pub fn overtaken(tx: &Tx, object: &Object) -> Result<()> {
     if find(tx, object.id, object.revision)?.is_some_and(|now| now.home == *goal) {
         return Ok(());
     }
-    tx.prepare_cached("DELETE FROM leftover WHERE asset_id = ?1 AND revision = ?2 AND home = ?3 AND bucket = ?4")?
-        .execute(params![object.id, object.revision, goal.backend, goal.bucket])?;
-    leave(tx, goal, (object.id, object.revision), Duration::ZERO)
+    let at = (object.id, object.revision);
+    leave_no_more(tx, goal, at)?;
+    leave(tx, goal, at, Duration::ZERO)
 }
 
 /// It is at its goal, if it is still for whoever says so to bring it there, and has not been removed
@@ -137,7 +155,7 @@ pub fn forget(tx: &Tx, id: AssetId, revision: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// A copy is on this disk now. False when the original is gone, or needs none.
+/// A copy comes to this disk now. False when the original is gone, or needs none.
 pub fn copied(tx: &Tx, id: AssetId, revision: u32) -> Result<bool> {
     let changed = tx
         .prepare_cached(
@@ -180,7 +198,8 @@ pub fn drop_copy(tx: &Tx, object: &Object) -> Result<bool> {
     Ok(changed == 1)
 }
 
-/// The next originals on record by the order of their names, and whether each is bound for elsewhere.
+/// The next originals on record by the order of their names, and whether each is bound for elsewhere, or for
+/// there by another kind.
 pub fn page(
     c: &Connection,
     goal: &Home,
@@ -204,28 +223,37 @@ pub fn page(
 }
 
 /// Gives an original that goal, or takes the one that it has from it when it is there already. Whoever
-/// is moving it elsewhere is overtaken, and what may have come there is owed to be removed.
-pub fn send(tx: &Tx, goal: &Home, id: AssetId, revision: u32) -> Result<()> {
-    let Some(object) = find(tx, id, revision)? else { return Ok(()) };
+/// is moving it elsewhere is overtaken, and what may have come there is owed to be removed. Whether it
+/// lies there.
+pub fn send(tx: &Tx, goal: &Home, by_hand: bool, id: AssetId, revision: u32) -> Result<bool> {
+    let Some(object) = find(tx, id, revision)? else { return Ok(false) };
+    let is_there = object.home == *goal;
+    // Whatever becomes of it: what is known by this name is of this kind.
+    tx.prepare_cached(
+        "UPDATE object SET home = iif(bucket = :bucket, :kind, home), \
+                goal = iif(goal IS NOT NULL AND goal_bucket = :bucket, :kind, goal) \
+          WHERE asset_id = :id AND revision = :revision",
+    )?
+    .execute(named_params! { ":bucket": goal.bucket, ":kind": goal.backend, ":id": id, ":revision": revision })?;
     if object.goal.as_ref().unwrap_or(&object.home) == goal {
-        return Ok(());
+        return Ok(is_there);
     }
     if let Some(old) = object.goal.as_ref().filter(|_| object.tries > 0) {
         leave(tx, old, (id, revision), Duration::ZERO)?;
         leave_once_sent(tx, &object, old)?;
     }
-    let is_there = object.home == *goal;
     let elsewhere = Some(goal).filter(|_| !is_there);
     tx.prepare_cached(
-        "UPDATE object SET goal = :goal, goal_bucket = :bucket, by_hand = :by_hand, held = 0, turn = turn + 1, tries = 0, \
+        "UPDATE object SET goal = :goal, goal_bucket = :bucket, by_hand = :by_hand, held = 0, turn = random(), tries = 0, \
                 error = NULL, next_at = :now \
           WHERE asset_id = :id AND revision = :revision",
     )?
     .execute(named_params! {
         ":goal": elsewhere.map(|goal| goal.backend), ":bucket": elsewhere.map_or("", |goal| &*goal.bucket),
-        ":by_hand": !is_there, ":now": tx.now(), ":id": id, ":revision": revision,
+        ":by_hand": by_hand && !is_there, ":now": tx.now(), ":id": id, ":revision": revision,
     })?;
-    settle(tx, id, revision)
+    settle(tx, id, revision)?;
+    Ok(is_there)
 }
 
 /// An original that is on this disk and stays there needs no row.
@@ -246,14 +274,6 @@ pub fn is_known(c: &Connection, id: AssetId, revision: u32) -> Result<bool> {
     Ok(found.exists(params![id, revision])?)
 }
 
-/// The same as [`owe`], moved by the command line.
-pub fn owe_by_hand(tx: &Tx, at: (AssetId, u32), size_bytes: u64, sha256: &str, goal: &Home) -> Result<()> {
-    owe(tx, at, size_bytes, sha256, goal)?;
-    tx.prepare_cached("UPDATE object SET by_hand = 1 WHERE asset_id = ?1 AND revision = ?2")?
-        .execute(params![at.0, at.1])?;
-    Ok(())
-}
-
 /// Owes the removal of an original from a bucket.
 pub fn leave(tx: &Tx, home: &Home, (id, revision): (AssetId, u32), wait: Duration) -> Result<()> {
     if home.backend == Backend::Fs {
@@ -270,29 +290,36 @@ fn leave_once_sent(tx: &Tx, object: &Object, goal: &Home) -> Result<()> {
     if object.held { leave(tx, goal, (object.id, object.revision), LONGEST_MOVE) } else { Ok(()) }
 }
 
-/// Whether an original is still to be removed there.
-pub fn is_left(c: &Connection, home: &Home, id: AssetId, revision: u32) -> Result<bool> {
-    let mut found =
-        c.prepare_cached("SELECT 1 FROM leftover WHERE asset_id = ?1 AND revision = ?2 AND home = ?3 AND bucket = ?4")?;
-    Ok(found.exists(params![id, revision, home.backend, home.bucket])?)
+/// Nothing is owed there of an original.
+pub fn leave_no_more(tx: &Tx, home: &Home, (id, revision): (AssetId, u32)) -> Result<()> {
+    tx.prepare_cached("DELETE FROM leftover WHERE asset_id = ?1 AND revision = ?2 AND bucket = ?3")?
+        .execute(params![id, revision, home.bucket])?;
+    Ok(())
 }
 
-/// What has to be removed from buckets by now.
-pub fn leftovers(c: &Connection, now: Instant, limit: u32) -> Result<Vec<Leftover>> {
-    let mut rows = c.prepare_cached(
-        "SELECT id, home, bucket, asset_id, revision FROM leftover WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2",
+/// Whether an original is still to be removed there.
+pub fn is_left(c: &Connection, home: &Home, id: AssetId, revision: u32) -> Result<bool> {
+    let mut found = c.prepare_cached("SELECT 1 FROM leftover WHERE asset_id = ?1 AND revision = ?2 AND bucket = ?3")?;
+    Ok(found.exists(params![id, revision, home.bucket])?)
+}
+
+/// Takes the next that has to be removed from a bucket by now. For so long nobody else takes it: a removal
+/// that comes late would be one of what was sent there since.
+pub fn take_leftover(tx: &Tx, bucket: &str, lease: Duration) -> Result<Option<Leftover>> {
+    let mut row = tx.prepare_cached(
+        "UPDATE leftover SET next_at = ?3 WHERE id = ( \
+             SELECT id FROM leftover INDEXED BY leftover_due WHERE bucket = ?1 AND next_at <= ?2 ORDER BY next_at LIMIT 1) \
+         RETURNING id, home, bucket, asset_id, revision",
     )?;
-    let found = rows
-        .query_map(params![now, limit], |r| {
-            Ok(Leftover {
-                id: r.get(0)?,
-                home: Home { backend: r.get(1)?, bucket: r.get(2)? },
-                asset_id: r.get(3)?,
-                revision: r.get(4)?,
-            })
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    Ok(found)
+    let left = row.query_row(params![bucket, tx.now(), tx.now().plus(lease)], |r| {
+        Ok(Leftover {
+            id: r.get(0)?,
+            home: Home { backend: r.get(1)?, bucket: r.get(2)? },
+            asset_id: r.get(3)?,
+            revision: r.get(4)?,
+        })
+    });
+    Ok(left.optional()?)
 }
 
 /// It is gone; or stays for a while, if `wait` is given. Whoever is sending it there again, and began
@@ -306,20 +333,20 @@ pub fn cleared(tx: &Tx, left: &Leftover, wait: Option<Duration>) -> Result<()> {
     tx.prepare_cached("DELETE FROM leftover WHERE id = ?1")?.execute([left.id])?;
     tx.prepare_cached(
         "UPDATE object SET held = 2 \
-          WHERE asset_id = ?1 AND revision = ?2 AND held = 1 AND goal = ?3 AND goal_bucket = ?4",
+          WHERE asset_id = ?1 AND revision = ?2 AND held = 1 AND goal IS NOT NULL AND goal_bucket = ?3",
     )?
-    .execute(params![left.asset_id, left.revision, left.home.backend, left.home.bucket])?;
+    .execute(params![left.asset_id, left.revision, left.home.bucket])?;
     Ok(())
 }
 
-/// Brings removals that are due later than that from now to then, so many at most. How many.
-pub fn hasten_leftovers(tx: &Tx, wait: Duration, limit: u32) -> Result<u32> {
+/// Brings removals from a bucket that are due later than that from now to then, so many at most. How many.
+pub fn hasten_leftovers(tx: &Tx, bucket: &str, wait: Duration, limit: u32) -> Result<u32> {
     let changed = tx
         .prepare_cached(
-            "UPDATE leftover SET next_at = ?1 \
-              WHERE id IN (SELECT id FROM leftover INDEXED BY leftover_due WHERE next_at > ?1 LIMIT ?2)",
+            "UPDATE leftover SET next_at = ?2 WHERE id IN ( \
+                 SELECT id FROM leftover INDEXED BY leftover_due WHERE bucket = ?1 AND next_at > ?2 LIMIT ?3)",
         )?
-        .execute(params![tx.now().plus(wait), limit])?;
+        .execute(params![bucket, tx.now().plus(wait), limit])?;
     Ok(changed as u32)
 }
 
@@ -328,10 +355,12 @@ pub fn count_leftovers(c: &Connection) -> Result<u64> {
     Ok(tally_of(c, &["left"])?.0)
 }
 
-/// When the first of what is to be removed is due.
-pub fn next_leftover(c: &Connection) -> Result<Option<Instant>> {
-    let mut row = c.prepare_cached("SELECT next_at FROM leftover ORDER BY next_at LIMIT 1")?;
-    Ok(row.query_row([], |r| r.get(0)).optional()?)
+/// When the first of what is to be removed from a bucket is due.
+pub fn next_leftover(c: &Connection, bucket: &str) -> Result<Option<Instant>> {
+    let mut row = c.prepare_cached(
+        "SELECT next_at FROM leftover INDEXED BY leftover_due WHERE bucket = ?1 ORDER BY next_at LIMIT 1",
+    )?;
+    Ok(row.query_row([bucket], |r| r.get(0)).optional()?)
 }
 
 /// What waits to be moved: originals and bytes.

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::assets::store as asset_store;
 use crate::homes::model::Copy;
+use crate::infra::storage::OtherConfig;
 use crate::infra::storage::bucket::Known;
 use crate::infra::storage::bucket::Pace;
 use crate::infra::storage::double::Double;
@@ -44,13 +45,13 @@ fn config(backend: &str, endpoint: &str) -> Config {
 fn both(backend: &str, one: &Double, two: &Double) -> Config {
     Config {
         local_copies_bytes: 0,
-        other: crate::infra::storage::OtherConfig {
+        other: OtherConfig {
             backend: "r2".to_owned(),
             endpoint: two.endpoint.clone(),
             bucket: "elsewhere".to_owned(),
             access_key: crate::support::secret::Secret::new("us"),
             secret_key: crate::support::secret::Secret::new("hush"),
-            ..crate::infra::storage::OtherConfig::default()
+            ..OtherConfig::default()
         },
         ..config(backend, &one.endpoint)
     }
@@ -133,8 +134,9 @@ impl Bench {
         while let Some(object) = self.db.write(|tx| store::claim(tx, false)).await.unwrap() {
             let moved = self.homes.relocate(&object, &Pace::default(), Copy::MayGo).await;
             wrong.extend(moved.as_ref().err().map(Error::to_string));
-            self.homes.note(&object, moved).await.unwrap();
+            self.homes.note(&object, Instant::now(), moved).await.unwrap();
         }
+        self.homes.make_room(0).await;
         wrong
     }
 
@@ -202,6 +204,11 @@ impl Bench {
 
 fn bytes(count: usize) -> Vec<u8> {
     (0..count).map(|n| (n * 7 + n / 251) as u8).collect()
+}
+
+/// Moving everything.
+fn plan(to: &str) -> Plan {
+    Plan { to: to.to_owned(), keep_source: false, bytes_per_second: 0, patience: Duration::from_mins(1) }
 }
 
 /// What every home keeps to.
@@ -303,7 +310,9 @@ async fn nothing_is_taken_from_the_disk_before_the_bucket_has_it() {
 async fn a_strange_tag_is_settled_by_reading_back() {
     let double = Double::start();
     double.behave(Manner::TagsOddly);
-    let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    // Though there is no room for another file.
+    let bench =
+        Bench::new(Config { local_copies_bytes: 0, free_floor_bytes: u64::MAX / 2, ..config("s3", &double.endpoint) });
     for size in [100, 9 << 20] {
         let id = bench.keep(&bytes(size)).await;
         assert_eq!(bench.drain().await, Vec::<String>::new());
@@ -432,18 +441,18 @@ async fn deleted_while_it_was_on_its_way() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_moves_there_and_on_and_back() {
     let (one, two) = (Double::start(), Double::start());
-    let plan = |to| Plan { to, keep_source: false, bytes_per_second: 0 };
     let bench = Bench::new(config("fs", ""));
     let mut kept = Vec::new();
     for n in 0..20 {
         let body = bytes(1000 + n);
         kept.push((bench.keep(&body).await, body));
     }
-    assert_eq!(bench.homes.migrate(&plan(Backend::S3), |_| {}).await.unwrap_err().code, Code::InvalidRequest);
+    assert_eq!(bench.homes.migrate(&plan("s3"), |_| {}).await.unwrap_err().code, Code::InvalidRequest);
 
     let bench = bench.reopen(both("fs", &one, &two));
     one.behave(Manner::Unavailable);
-    assert!(bench.homes.migrate(&plan(Backend::S3), |_| {}).await.is_err(), "it ends, and loses nothing");
+    let hasty = Plan { patience: Duration::ZERO, ..plan("s3") };
+    assert!(bench.homes.migrate(&hasty, |_| {}).await.is_err(), "it ends, and loses nothing");
     assert!(kept.iter().all(|(id, _)| bench.is_here(*id)));
     bench.counts_are_right().await;
     one.behave(Manner::Well);
@@ -453,12 +462,12 @@ async fn everything_moves_there_and_on_and_back() {
         store::claim(tx, true)
     });
     assert!(held.await.unwrap().is_some());
-    let done = bench.homes.migrate(&plan(Backend::S3), |_| {}).await.unwrap();
+    let done = bench.homes.migrate(&plan("s3"), |_| {}).await.unwrap();
     assert_eq!((done.moved, done.failed), (20, 0));
     assert_eq!((one.names().len(), two.names().len()), (20, 0));
     assert!(kept.iter().all(|(id, _)| !bench.is_here(*id)));
 
-    let done = bench.homes.migrate(&plan(Backend::R2), |_| {}).await.unwrap();
+    let done = bench.homes.migrate(&plan("r2"), |_| {}).await.unwrap();
     assert_eq!((done.moved, done.failed), (20, 0));
     bench.counts_are_right().await;
     assert_eq!((one.names().len(), two.names().len()), (0, 20));
@@ -467,7 +476,7 @@ async fn everything_moves_there_and_on_and_back() {
         assert!(bench.read(*id, 0..body.len() as u64).await.unwrap() == *body);
     }
 
-    let done = bench.homes.migrate(&Plan { keep_source: true, ..plan(Backend::Fs) }, |_| {}).await.unwrap();
+    let done = bench.homes.migrate(&Plan { keep_source: true, ..plan("fs") }, |_| {}).await.unwrap();
     assert_eq!((done.moved, done.failed), (20, 0));
     assert_eq!(two.names().len(), 20, "the source was to be kept");
     for (id, body) in &kept {
@@ -476,7 +485,7 @@ async fn everything_moves_there_and_on_and_back() {
     }
     assert!(bench.homes.survey().await.unwrap().0.is_empty(), "no rows are left");
     bench.counts_are_right().await;
-    assert_eq!(bench.homes.migrate(&plan(Backend::Fs), |_| {}).await.unwrap().moved, 0);
+    assert_eq!(bench.homes.migrate(&plan("fs"), |_| {}).await.unwrap().moved, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -559,15 +568,16 @@ async fn what_is_asked_while_the_box_runs_takes_no_longer_for_millions() {
                 ("planned", steps(tx, |tx| store::planned(tx))),
                 ("copies_bytes", steps(tx, |tx| store::copies_bytes(tx))),
                 ("count_leftovers", steps(tx, |tx| store::count_leftovers(tx))),
-                ("next_leftover", steps(tx, |tx| store::next_leftover(tx))),
-                ("leftovers", steps(tx, |tx| store::leftovers(tx, tx.now(), 32))),
+                ("next_leftover", steps(tx, |tx| store::next_leftover(tx, BUCKET))),
+                ("take_leftover", steps(tx, |tx| store::take_leftover(tx, BUCKET, LINGER))),
                 ("failures", steps(tx, |tx| store::failures(tx, 5))),
                 ("page", steps(tx, |tx| store::page(tx, &Home::here(), Some(middle), 7))),
+                ("first_due", steps(tx, |tx| store::first_due(tx, false))),
                 ("next_due", steps(tx, |tx| store::next_due(tx, false))),
                 ("claim", steps(tx, |tx| store::claim(tx, true))),
                 ("let_go", steps(tx, |tx| store::let_go(tx, true))),
                 ("hasten", steps(tx, |tx| store::hasten(tx, true, 32))),
-                ("hasten_leftovers", steps(tx, |tx| store::hasten_leftovers(tx, LINGER, 32))),
+                ("hasten_leftovers", steps(tx, |tx| store::hasten_leftovers(tx, BUCKET, LINGER, 32))),
                 ("oldest_copies", steps(tx, |tx| store::oldest_copies(tx, None, 64))),
             ])
         })
@@ -595,9 +605,9 @@ async fn purged_while_it_was_sent_by_a_process_that_ended() {
     assert_eq!(double.names().len(), 1);
 
     let bench = bench.reopen(config("s3", &double.endpoint));
-    assert!(bench.homes.next(true).await.unwrap().unwrap() <= LINGER);
+    assert!(bench.homes.sweep_due().await.unwrap().unwrap() <= LINGER);
     clock.advance(LINGER);
-    assert_eq!(bench.homes.next(true).await.unwrap(), None);
+    assert_eq!(bench.homes.sweep_due().await.unwrap(), None);
     assert_eq!(double.names(), Vec::<String>::new());
     bench.counts_are_right().await;
 }
@@ -609,14 +619,13 @@ async fn nothing_arrives_that_was_removed_behind_its_back() {
         let bench = Bench::new(both("s3", &one, &two));
         let body = bytes(5000);
         let id = bench.keep(&body).await;
-        let goal = bench.homes.goal_of(Backend::S3).unwrap();
+        let goal = bench.homes.goal_of("s3").unwrap();
         let open = || bench.homes.0.storage.open_file(&place::original(id, 1).unwrap()).unwrap();
-        let plan = |to| Plan { to, keep_source: false, bytes_per_second: 0 };
 
         // A slow mover has begun, and the original goes another way meanwhile.
         let slow = bench.db.write(|tx| store::claim(tx, false)).await.unwrap().unwrap();
         let (its_file, another) = (open(), open());
-        assert_eq!(bench.homes.migrate(&plan(Backend::R2), |_| {}).await.unwrap().moved, 1);
+        assert_eq!(bench.homes.migrate(&plan("r2"), |_| {}).await.unwrap().moved, 1);
         bench.homes.plan(&goal).await.unwrap();
         let fast = bench.db.write(|tx| store::claim(tx, true)).await.unwrap().unwrap();
         bench.homes.send(&fast, &goal, another, &Pace::default()).await.unwrap();
@@ -627,9 +636,9 @@ async fn nothing_arrives_that_was_removed_behind_its_back() {
         let late = bench.homes.switch(&fast, &goal, Copy::None, false).await;
         assert_eq!(late.as_ref().unwrap_err().code, Code::Conflict);
         assert_eq!(bench.home(id).await.0, Backend::R2);
-        bench.homes.note(&fast, late).await.unwrap();
+        bench.homes.note(&fast, Instant::now(), late).await.unwrap();
 
-        let done = bench.homes.migrate(&plan(Backend::S3), |_| {}).await.unwrap();
+        let done = bench.homes.migrate(&plan("s3"), |_| {}).await.unwrap();
         assert_eq!((done.moved, done.failed), (1, 0));
         while bench.homes.sweep().await.unwrap() > 0 {}
         assert_eq!((one.names(), two.names()), (vec![Bench::key(id)], Vec::new()));
@@ -644,28 +653,28 @@ async fn a_clock_that_is_set_back_stops_nobody() {
     let days = Duration::from_hours(48);
     let bench = Bench::by(config("s3", &double.endpoint), clock.clone());
     let homes = &bench.homes;
-    assert!(homes.next(true).await.unwrap().is_some(), "nothing is there");
+    assert!(homes.next().await.unwrap().is_some(), "nothing is there");
     let first = bench.keep(&bytes(100)).await;
     clock.set_back(days);
-    assert_eq!(homes.next(false).await.unwrap(), None);
+    assert_eq!(homes.next().await.unwrap(), None);
     assert_eq!(bench.home(first).await.0, Backend::S3);
 
     let second = bench.keep(&bytes(200)).await;
     double.behave(Manner::Unavailable);
-    assert_eq!(homes.next(true).await.unwrap(), None);
+    assert_eq!(homes.next().await.unwrap(), None);
     assert!(homes.state().not_before.is_some());
     clock.set_back(days);
-    assert!(homes.next(true).await.unwrap().unwrap() <= Duration::from_secs(1));
+    assert!(homes.next().await.unwrap().unwrap() <= Duration::from_secs(1));
     double.behave(Manner::Well);
     homes.state().not_before = None;
-    assert_eq!(homes.next(true).await.unwrap(), None);
+    assert_eq!(homes.next().await.unwrap(), None);
     assert_eq!(bench.home(second).await.0, Backend::S3);
 
     homes.forget(second, 1).await.unwrap();
     clock.set_back(days);
-    assert!(homes.next(true).await.unwrap().unwrap() <= LINGER);
+    assert!(homes.sweep_due().await.unwrap().unwrap() <= LINGER);
     clock.advance(LINGER);
-    assert_eq!(homes.next(true).await.unwrap(), None);
+    assert_eq!(homes.sweep_due().await.unwrap(), None);
     assert_eq!(double.names(), [Bench::key(first)]);
 }
 
@@ -678,8 +687,9 @@ async fn what_could_not_be_moved_is_let_go_though_that_could_not_be_written_down
     let sql = "CREATE TRIGGER full BEFORE UPDATE OF error ON object BEGIN SELECT RAISE(ABORT, 'full'); END";
     bench.db.write(|tx| Ok(tx.execute_batch(sql)?)).await.unwrap();
     let (homes, before) = (bench.homes.clone(), bench.db.stats().writes);
-    let noted =
-        tokio::spawn(async move { homes.note(&object, Err(Code::StorageUnavailable.because("as told"))).await });
+    let noted = tokio::spawn(async move {
+        homes.note(&object, Instant::now(), Err(Code::StorageUnavailable.because("as told"))).await
+    });
     while bench.db.stats().writes == before {
         tokio::task::yield_now().await;
     }
@@ -700,7 +710,7 @@ async fn goals_are_given_page_by_page_and_taken_back_wherever_that_ended() {
         kept.push(bench.keep(&bytes(1000 + n)).await);
     }
     let commits = || bench.db.stats().batches;
-    let (s3, r2) = (homes.goal_of(Backend::S3).unwrap(), homes.goal_of(Backend::R2).unwrap());
+    let (s3, r2) = (homes.goal_of("s3").unwrap(), homes.goal_of("r2").unwrap());
     let before = commits();
     homes.plan(&s3).await.unwrap();
     assert_eq!((commits() - before, bench.db.read(store::planned).await.unwrap().0), (3, 20), "7 at a time");
@@ -715,8 +725,9 @@ async fn goals_are_given_page_by_page_and_taken_back_wherever_that_ended() {
     };
     let begun = bench.db.write(|tx| store::claim(tx, true)).await.unwrap().unwrap();
     let (to, moving) = (r2.clone(), some.iter().find(|(id, ..)| *id != begun.id).unwrap().0);
-    let given =
-        bench.db.write(move |tx| some.iter().try_for_each(|(id, revision, _)| store::send(tx, &to, *id, *revision)));
+    let given = bench.db.write(move |tx| {
+        some.iter().try_for_each(|(id, revision, _)| store::send(tx, &to, true, *id, *revision).map(|_| ()))
+    });
     given.await.unwrap();
     let next = bench.db.write(move |tx| {
         tx.execute("UPDATE object SET next_at = 0 WHERE asset_id = ?1", [moving])?;
@@ -731,8 +742,7 @@ async fn goals_are_given_page_by_page_and_taken_back_wherever_that_ended() {
     assert_eq!((one.names().len(), two.names().len()), (1, 1));
     bench.counts_are_right().await;
 
-    let back = Plan { to: Backend::Fs, keep_source: false, bytes_per_second: 0 };
-    assert_eq!(homes.migrate(&back, |_| {}).await.unwrap().moved, 0);
+    assert_eq!(homes.migrate(&plan("fs"), |_| {}).await.unwrap().moved, 0);
     assert!(kept.iter().all(|id| bench.is_here(*id)));
     assert!(homes.survey().await.unwrap().0.is_empty(), "no rows are left");
     assert_eq!((one.names(), two.names()), (Vec::new(), Vec::new()));
@@ -755,7 +765,395 @@ async fn old_copies_that_stay_keep_no_young_ones() {
     assert!(!bench.is_here(young) && old.iter().all(|id| bench.is_here(*id)));
     assert!(bench.staging_is_empty());
     drop(pins);
-    bench.homes.make_room().await;
+    bench.homes.make_room(0).await;
     assert!(old.iter().all(|id| !bench.is_here(*id)));
     bench.counts_are_right().await;
+}
+
+/// The second bucket of [`both`] as the only one.
+fn alone(backend: &str, two: &Double, name: &str) -> Config {
+    Config { bucket: "elsewhere".to_owned(), name: name.to_owned(), ..config(backend, &two.endpoint) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kind_that_is_corrected_moves_nothing_and_removes_nothing() {
+    let double = Double::start();
+    let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    let ids = [bench.keep(&bytes(1000)).await, bench.keep(&bytes(2000)).await];
+    bench.drain().await;
+    let bench = bench.reopen(Config { local_copies_bytes: 0, ..config("r2", &double.endpoint) });
+    assert_eq!(bench.homes.migrate(&plan("r2"), |_| {}).await.unwrap().moved, 0);
+    while bench.homes.sweep().await.unwrap() > 0 {}
+    assert_eq!(double.names().len(), 2);
+    for id in ids {
+        assert_eq!(bench.home(id).await, (Backend::R2, BUCKET.to_owned()));
+        assert!(bench.read(id, 0..1000).await.unwrap() == bytes(1000));
+    }
+    assert_eq!(bench.homes.survey().await.unwrap().0[0].home.backend, Backend::R2);
+    bench.counts_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_removed_from_where_an_original_may_lie() {
+    let (one, two) = (Double::start(), Double::start());
+    let bench = Bench::new(both("s3", &one, &two));
+    let id = bench.keep(&bytes(1000)).await;
+    bench.drain().await;
+    let source = bench.homes.goal_of("s3").unwrap();
+    bench.homes.migrate(&plan("r2"), |_| {}).await.unwrap();
+    // What was left behind could not be removed then.
+    let leave = move |tx: &Tx| store::leave(tx, &source, (id, 1), Duration::ZERO);
+    bench.db.write(leave).await.unwrap();
+    // Both buckets are known by other names than before: the one that is left is called as the other was.
+    let bench = bench.reopen(alone("r2", &two, BUCKET));
+    assert_eq!(bench.homes.sweep().await.unwrap(), 0);
+    assert_eq!(two.names().len(), 1, "the only one");
+    // Even if it is on record that it is to be removed from its home.
+    let bench = bench.reopen(both("s3", &one, &two));
+    let home = bench.homes.goal_of("r2").unwrap();
+    let leave = move |tx: &Tx| {
+        tx.execute("UPDATE leftover SET next_at = 0", [])?;
+        store::leave(tx, &home, (id, 1), Duration::ZERO)
+    };
+    bench.db.write(leave).await.unwrap();
+    while bench.homes.sweep().await.unwrap() > 0 {}
+    assert_eq!((one.names().len(), two.names().len()), (0, 1));
+    assert_eq!(bench.homes.counts().await.unwrap().leftovers, 0);
+    bench.counts_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_buckets_that_are_called_the_same_are_told_apart_by_name() {
+    let (old, new) = (Double::start(), Double::start());
+    let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &old.endpoint) });
+    let id = bench.keep(&bytes(1000)).await;
+    bench.drain().await;
+    let with = |name: &str, endpoint: &str| {
+        let mut settings = both("s3", &new, &old);
+        settings.name = name.to_owned();
+        settings.other.backend = "s3".to_owned();
+        settings.other.bucket = BUCKET.to_owned();
+        settings.other.endpoint = endpoint.to_owned();
+        settings
+    };
+    for (name, endpoint, wanted) in [
+        ("", &old.endpoint, "storage.name"),
+        (BUCKET, &old.endpoint, "storage.name"),
+        ("new", &format!("{}/", new.endpoint), "the same bucket"),
+        ("s3", &old.endpoint, "no name"),
+    ] {
+        let refused = with(name, endpoint).buckets().err().unwrap();
+        assert!(refused.code == Code::InvalidRequest && refused.detail.contains(wanted), "{refused}");
+    }
+    let bench = bench.reopen(with("new", &old.endpoint));
+    assert_eq!(bench.homes.migrate(&plan("s3"), |_| {}).await.unwrap().moved, 1);
+    assert_eq!((old.names().len(), new.names().len()), (0, 1));
+    assert_eq!(bench.home(id).await, (Backend::S3, BUCKET.to_owned()), "as its server calls it");
+    assert!(bench.read(id, 0..1000).await.unwrap() == bytes(1000));
+    assert_eq!(bench.homes.migrate(&plan(BUCKET), |_| {}).await.unwrap().moved, 1, "and back, by name");
+    assert_eq!((old.names().len(), new.names().len()), (1, 0));
+    bench.counts_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_bucket_by_two_addresses_is_not_moved_to_itself() {
+    let double = Double::start();
+    let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    let id = bench.keep(&bytes(1000)).await;
+    bench.drain().await;
+    let mut settings = both("s3", &double, &double);
+    settings.name = "new".to_owned();
+    settings.other.bucket = BUCKET.to_owned();
+    settings.endpoint = double.endpoint.replace("127.0.0.1", "localhost");
+    let bench = bench.reopen(settings);
+    let refused = bench.homes.migrate(&plan("new"), |_| {}).await.unwrap_err();
+    assert_eq!(refused.code, Code::InvalidRequest, "{refused}");
+    while bench.homes.sweep().await.unwrap() > 0 {}
+    assert_eq!(double.names(), [Bench::key(id)]);
+    assert_eq!(bench.home(id).await.1, BUCKET);
+    bench.counts_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_go_when_the_disk_is_short_also_while_the_bucket_is_away() {
+    let double = Double::start();
+    let settings = Config { local_copies_bytes: u64::MAX, ..config("s3", &double.endpoint) };
+    let bench = Bench::new(settings.clone());
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(bench.keep(&bytes(1000)).await);
+    }
+    bench.drain().await;
+    assert!(ids.iter().all(|id| bench.is_here(*id)));
+    double.behave(Manner::Unavailable);
+    let waits = bench.keep(&bytes(1000)).await;
+    let free_floor_bytes = bench.homes.0.storage.free_bytes().unwrap();
+    let bench = bench.reopen(Config { free_floor_bytes, ..settings });
+    bench.homes.start().await.unwrap();
+    let go = async {
+        while ids.iter().any(|id| bench.is_here(*id)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), go).await.unwrap();
+    bench.homes.stop(Duration::ZERO).await;
+    assert!(ids.iter().all(|id| !bench.is_here(*id)) && bench.is_here(waits));
+    bench.counts_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_wanted_now_has_the_room_of_older_ones() {
+    let double = Double::start();
+    let settings = Config { local_copies_bytes: u64::MAX, ..config("s3", &double.endpoint) };
+    let bench = Bench::new(settings.clone());
+    let (old, wanted) = (bench.keep(&bytes(1000)).await, bench.keep(&bytes(1000)).await);
+    bench.drain().await;
+    let bench = bench.reopen(Config { local_copies_bytes: 1000, ..settings.clone() });
+    bench.homes.make_room(0).await;
+    let (away, here) = if bench.is_here(old) { (wanted, old) } else { (old, wanted) };
+    // There is no disk to be filled here: that the other copy went is what can be seen.
+    let bench = bench.reopen(Config { free_floor_bytes: u64::MAX / 2, ..settings });
+    assert_eq!(bench.homes.bring(away, 1).await.err().unwrap().code, Code::DiskFull);
+    assert!(!bench.is_here(here) && bench.staging_is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn room_is_set_aside_for_what_is_still_to_come() {
+    let double = Double::start();
+    let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    let size = 3 << 20;
+    let id = bench.keep(&bytes(size)).await;
+    bench.drain().await;
+    let object = bench.db.read(move |c| store::find(c, id, 1)).await.unwrap().unwrap();
+    let (homes, storage) = (bench.homes.clone(), bench.homes.0.storage.clone());
+    // It goes on with the first of it in an hour.
+    let slow = tokio::spawn(async move { homes.fetch(&object, &object.home, &Pace::new(300)).await });
+    let comes = async {
+        while !(1..size as u64).contains(&storage.set_aside_bytes()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), comes).await.unwrap();
+    slow.abort();
+    assert!(slow.await.is_err());
+    let ends = async {
+        while storage.set_aside_bytes() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), ends).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_is_on_record_before_it_is_there() {
+    let double = Double::start();
+    let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    let id = bench.keep(&bytes(1000)).await;
+    bench.drain().await;
+    let sql = "CREATE TRIGGER full BEFORE UPDATE OF here ON object BEGIN SELECT RAISE(ABORT, 'full'); END";
+    bench.db.write(|tx| Ok(tx.execute_batch(sql)?)).await.unwrap();
+    assert!(bench.homes.bring(id, 1).await.is_err());
+    assert!(!bench.is_here(id), "nobody would count it");
+    bench.db.write(|tx| Ok(tx.execute_batch("DROP TRIGGER full")?)).await.unwrap();
+    let _pin = bench.homes.bring(id, 1).await.unwrap();
+    assert_eq!(bench.homes.counts().await.unwrap().copies_bytes, 1000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_bucket_that_is_not_configured_any_more_goes_where_new_ones_go() {
+    let (gone, one, two) = (Double::start(), Double::start(), Double::start());
+    gone.behave(Manner::Unavailable);
+    let bench = Bench::new(alone("s3", &gone, ""));
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        ids.push(bench.keep(&bytes(1000 + n)).await);
+    }
+    assert_eq!(bench.drain().await.len(), 3);
+    bench.db.write(|tx| store::hasten(tx, false, 100)).await.unwrap();
+    let bench = bench.reopen(Config { other: OtherConfig::default(), ..both("s3", &one, &two) });
+    while bench.homes.next().await.unwrap().is_none() {}
+    assert_eq!((one.names().len(), bench.homes.state().failed), (3, 0));
+    bench.counts_are_right().await;
+
+    // And stays here, if that is where new ones stay.
+    one.behave(Manner::Unavailable);
+    let last = bench.keep(&bytes(10)).await;
+    bench.drain().await;
+    bench.db.write(|tx| store::hasten(tx, false, 100)).await.unwrap();
+    let bench = bench.reopen(config("fs", ""));
+    while bench.homes.next().await.unwrap().is_none() {}
+    assert_eq!(bench.homes.counts().await.unwrap().waiting, 0);
+    assert!(bench.is_here(last));
+    bench.counts_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_nothing_can_be_removed_from_is_put_off_by_itself() {
+    let (one, two) = (Double::start(), Double::start());
+    let bench = Bench::new(both("s3", &one, &two));
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        ids.push(bench.keep(&bytes(1000 + n)).await);
+    }
+    bench.drain().await;
+    let (first, second) = (bench.homes.goal_of("s3").unwrap(), bench.homes.goal_of("r2").unwrap());
+    let at: Vec<_> = ids.clone();
+    let leave = move |tx: &Tx| {
+        for id in &at {
+            store::forget(tx, *id, 1)?;
+            store::leave(tx, &second, (*id, 1), Duration::ZERO)?;
+        }
+        tx.execute("UPDATE leftover SET next_at = 0 WHERE bucket = ?1", [&first.bucket])?;
+        Ok(())
+    };
+    bench.db.write(leave).await.unwrap();
+    one.behave(Manner::Forbids);
+    let tried = || one.log().iter().filter(|line| line.starts_with("DELETE ")).count();
+    let before = tried();
+    assert_eq!(bench.homes.sweep().await.unwrap(), 3, "from the other one");
+    assert_eq!(tried() - before, 1);
+    bench.homes.sweep().await.unwrap();
+    assert_eq!(tried() - before, 1, "it is not asked for each of them");
+    one.behave(Manner::Well);
+    bench.homes.resting().clear();
+    bench.db.write(|tx| Ok(tx.execute("UPDATE leftover SET next_at = 0", [])?)).await.unwrap();
+    assert_eq!(bench.homes.sweep().await.unwrap(), 3);
+    assert_eq!(one.names(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_process_removes_no_other_does_later() {
+    let double = Double::start();
+    let bench = Bench::new(config("s3", &double.endpoint));
+    let id = bench.keep(&bytes(10)).await;
+    bench.drain().await;
+    bench.homes.forget(id, 1).await.unwrap();
+    let take = |tx: &Tx| store::take_leftover(tx, BUCKET, Duration::from_mins(1));
+    assert!(bench.db.write(take).await.unwrap().is_some());
+    assert!(bench.db.write(take).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_copy_does_not_keep_an_original_from_moving() {
+    let (one, two) = (Double::start(), Double::start());
+    let bench = Bench::new(Config { local_copies_bytes: u64::MAX, ..both("s3", &one, &two) });
+    let id = bench.keep(&bytes(4000)).await;
+    bench.drain().await;
+    let at = bench.dir.path().join(place::original(id, 1).unwrap().as_str());
+    for wrong in [vec![0; 4000], bytes(3999)] {
+        std::fs::write(&at, wrong).unwrap();
+        let to = if two.names().is_empty() { "r2" } else { "s3" };
+        let done = bench.homes.migrate(&plan(to), |_| {}).await.unwrap();
+        assert_eq!((done.moved, done.failed), (1, 0));
+        assert!(std::fs::read(&at).unwrap() == bytes(4000));
+    }
+    assert!(one.object(&Bench::key(id)).unwrap() == bytes(4000));
+    bench.counts_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_goes_on_where_the_original_was_moved_to() {
+    let (one, two) = (Double::start(), Double::start());
+    let bench = Bench::new(both("s3", &one, &two));
+    let body = bytes(600_000);
+    let id = bench.keep(&body).await;
+    bench.drain().await;
+    for to in ["r2", "fs"] {
+        let Source::Away(away) = bench.homes.open(id, 1).await.unwrap().0 else { panic!("it is away") };
+        assert_eq!(bench.homes.migrate(&plan(to), |_| {}).await.unwrap().moved, 1);
+        while !one.names().is_empty() || (to == "fs" && !two.names().is_empty()) {
+            bench.homes.sweep().await.unwrap();
+        }
+        let (mut reading, first) = away.begin(1000..500_000).await.unwrap();
+        let mut read = first.unwrap().to_vec();
+        while let Some(bytes) = reading.next().await.unwrap() {
+            read.extend_from_slice(&bytes);
+        }
+        assert!(read == body[1000..500_000], "{to}");
+    }
+    let done = bench.homes.migrate(&plan("s3"), |_| {}).await.unwrap();
+    assert_eq!(done.moved, 1);
+    let Source::Away(away) = bench.homes.open(id, 1).await.unwrap().0 else { panic!("it is away") };
+    one.lose(&Bench::key(id));
+    assert_eq!(away.begin(0..10).await.err().unwrap().code, Code::StorageUnavailable, "it is on record");
+    bench.homes.forget(id, 1).await.unwrap();
+    assert_eq!(away.begin(0..10).await.err().unwrap().code, Code::ContentNotFound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrating_is_patient_with_a_bucket_and_not_with_a_full_disk() {
+    let double = Double::start();
+    let settings = Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) };
+    let bench = Bench::new(Config { backend: "fs".to_owned(), ..settings.clone() });
+    for n in 0..3 {
+        bench.keep(&bytes(1000 + n)).await;
+    }
+    double.behave(Manner::Unavailable);
+    let homes = bench.homes.clone();
+    let moving =
+        tokio::spawn(
+            async move { homes.migrate(&Plan { patience: Duration::from_hours(1), ..plan("s3") }, |_| {}).await },
+        );
+    while double.log().len() < 8 {
+        tokio::task::yield_now().await;
+    }
+    double.behave(Manner::Well);
+    let done = moving.await.unwrap().unwrap();
+    assert_eq!((done.moved, done.failed), (3, 0));
+
+    let bench = bench.reopen(Config { free_floor_bytes: u64::MAX / 2, ..settings });
+    let full = bench.homes.migrate(&Plan { patience: Duration::from_hours(1), ..plan("fs") }, |_| {}).await;
+    assert_eq!(full.unwrap_err().code, Code::DiskFull);
+    assert_eq!(double.names().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_that_a_server_may_work_with_are_left_to_it() {
+    let double = Double::start();
+    let bench = Bench::new(Config { local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    let bench =
+        bench.reopen(Config { backend: "fs".to_owned(), local_copies_bytes: 0, ..config("s3", &double.endpoint) });
+    let id = bench.keep(&bytes(1000)).await;
+    let server = crate::infra::db::DataLock::take(bench.homes.0.storage.root()).unwrap();
+    assert_eq!(bench.homes.migrate(&plan("s3"), |_| {}).await.unwrap().moved, 1);
+    assert!(bench.is_here(id));
+    drop(server);
+    assert_eq!(bench.homes.migrate(&plan("s3"), |_| {}).await.unwrap().moved, 0);
+    assert!(!bench.is_here(id));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_made_anew_is_no_turn_of_whoever_was_at_the_old_one() {
+    let (one, two) = (Double::start(), Double::start());
+    let bench = Bench::new(both("s3", &one, &two));
+    let id = bench.keep(&bytes(1000)).await;
+    let slow = bench.db.write(|tx| store::claim(tx, false)).await.unwrap().unwrap();
+    let (here, goal) = (Home::here(), bench.homes.goal_of("s3").unwrap());
+    bench.homes.plan(&here).await.unwrap();
+    assert!(!bench.db.read(move |c| store::is_known(c, id, 1)).await.unwrap());
+    bench.homes.plan(&goal).await.unwrap();
+    let now = bench.db.write(|tx| store::claim(tx, true)).await.unwrap().unwrap();
+    assert_ne!(now.turn, slow.turn);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_counts_from_when_the_attempt_began_and_ends_with_the_first_success() {
+    let double = Double::start();
+    let bench = Bench::new(config("s3", &double.endpoint));
+    bench.keep(&bytes(1000)).await;
+    bench.keep(&bytes(1000)).await;
+    let claim = || bench.db.write(|tx| store::claim(tx, false));
+    let (one, two) = (claim().await.unwrap().unwrap(), claim().await.unwrap().unwrap());
+    let long_ago = Instant::now().checked_sub(LINGER * 20).unwrap();
+    let away = || Err(Code::StorageUnavailable.because("as told"));
+    bench.homes.note(&one, long_ago, away()).await.unwrap();
+    assert!(bench.homes.state().not_before.unwrap() <= long_ago + Duration::from_secs(1));
+    bench.homes.state().failures = 20;
+    bench.homes.note(&one, Instant::now(), away()).await.unwrap();
+    assert!(bench.homes.next().await.unwrap().is_some(), "it waits");
+    let mut woken = std::pin::pin!(bench.homes.0.owed.notified());
+    woken.as_mut().enable();
+    bench.homes.note(&two, Instant::now(), Ok(())).await.unwrap();
+    tokio::time::timeout(Duration::ZERO, woken).await.expect("nobody was woken");
+    assert!(bench.homes.state().not_before.is_none());
 }

@@ -127,15 +127,89 @@ fn what_is_uploaded_goes_to_the_bucket_and_is_served_from_there() {
         refused.refused(503, "STORAGE_UNAVAILABLE");
         assert!(refused.header("content-range").is_empty() && !refused.header("retry-after").is_empty());
     }
-    for of in [&path, &archive] {
-        assert_eq!(app.call("HEAD", of, &[AUTH], b"").status, 200);
-    }
     double.behave(Manner::Well);
+    let asked = double.log().len();
+    for of in [&path, &archive] {
+        let head = app.call("HEAD", of, &[AUTH], b"");
+        assert!(head.status == 200 && head.header("content-length").parse::<usize>().unwrap() >= body.len());
+    }
+    assert_eq!(double.log().len(), asked, "who asks for the head alone costs the bucket nothing");
 
     // Workers are given files: it is fetched, and goes again.
     let big = app.call("GET", &format!("/api/v1/assets/{id}/conversions?resize=2000,1300"), &[AUTH], b"");
     assert_eq!(big.picture().1, 1950);
     app.until_there(&key(&id), false);
+}
+
+#[test]
+fn an_archive_of_what_the_bucket_has_lost_is_refused() {
+    let double = Double::start();
+    let app = appliance(&bucket(&double, "s3", "0"));
+    let id = app.keep("b.bin", &[7; 5000]);
+    app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] == "AMAZON_S3");
+    app.settled(&id);
+    app.until_there(&key(&id), false);
+    double.lose(&format!("{NAME}/{}", key(&id)));
+    // What an archive says of it before its bytes has to be computed first.
+    let made = app.post_json("/api/v1/assetcollection", &format!("{{\"name\":\"c\",\"assets\":[\"{id}\"]}}")).json();
+    let archive = format!("/api/v1/assetcollection/{}/download", made["id"]);
+    app.call("GET", &archive, &[AUTH], b"").refused(503, "STORAGE_UNAVAILABLE");
+}
+
+/// Beside another bucket, of the same name, which is `called` something.
+fn two_buckets(one: &Double, two: &Double, called: &str) -> Vec<(&'static str, String)> {
+    let mut settings = bucket(one, "s3", "0");
+    for (name, value) in [
+        ("CLOAKROOM_STORAGE__OTHER__BACKEND", "r2"),
+        ("CLOAKROOM_STORAGE__OTHER__ENDPOINT", &two.endpoint),
+        ("CLOAKROOM_STORAGE__OTHER__BUCKET", NAME),
+        ("CLOAKROOM_STORAGE__OTHER__NAME", called),
+        ("CLOAKROOM_STORAGE__OTHER__ACCESS_KEY", "us"),
+        ("CLOAKROOM_STORAGE__OTHER__SECRET_KEY", "hush-hush"),
+    ] {
+        settings.push((name, value.to_owned()));
+    }
+    settings
+}
+
+#[test]
+fn an_archive_out_of_two_buckets_is_begun_when_both_answer() {
+    let (one, two) = (Double::start(), Double::start());
+    let app = appliance(&two_buckets(&one, &two, "second"));
+    let lies_in = |id: &str, kind: &str| {
+        app.until(&format!("/api/v1/assets/{id}/data"), |data| data["storage_type"] == kind);
+        app.settled(id);
+        app.until_there(&key(id), false);
+    };
+    let first = app.keep("a.bin", &[7; 5000]);
+    lies_in(&first, "AMAZON_S3");
+    let moved = app.cli(&["storage", "migrate", "--to", "second"]);
+    assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
+    lies_in(&first, "CLOUDFLARE_R2");
+    let second = app.keep("b.bin", &[8; 5000]);
+    lies_in(&second, "AMAZON_S3");
+    let made =
+        app.post_json("/api/v1/assetcollection", &format!("{{\"name\":\"c\",\"assets\":[\"{first}\",\"{second}\"]}}"));
+    let archive = format!("/api/v1/assetcollection/{}/download", made.json()["id"]);
+    let ask = || app.call("GET", &archive, &[AUTH], b"");
+    assert_eq!(ask().status, 200);
+    for double in [&one, &two] {
+        double.behave(Manner::Unavailable);
+        ask().refused(503, "STORAGE_UNAVAILABLE");
+        double.behave(Manner::Well);
+    }
+    assert_eq!(ask().status, 200);
+}
+
+#[test]
+fn two_buckets_of_one_name_are_refused_at_the_start() {
+    let double = Double::start();
+    let settings = two_buckets(&double, &Double::start(), "");
+    let environment = settings.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
+    let folder = tempfile::TempDir::new().unwrap();
+    let refused = command(&folder, &environment).arg("serve").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(78) && said.contains("storage.name"), "{said}");
 }
 
 #[test]

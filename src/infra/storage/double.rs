@@ -139,6 +139,11 @@ impl Double {
         line.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
+    /// Loses an object behind everybody's back.
+    pub fn lose(&self, name: &str) {
+        self.shared.lock().unwrap().objects.remove(name).unwrap();
+    }
+
     /// What was asked, as `METHOD target range`.
     pub fn log(&self) -> Vec<String> {
         self.shared.lock().unwrap().log.clone()

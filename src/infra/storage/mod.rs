@@ -114,6 +114,8 @@ pub struct Config {
     pub endpoint: String,
     pub region: String,
     pub bucket: String,
+    /// What tells the bucket from others, on record too; empty: as the bucket is called.
+    pub name: String,
     pub access_key: Secret,
     pub secret_key: Secret,
     /// How much disk copies of what lies in a bucket may take; the oldest go first.
@@ -137,6 +139,8 @@ pub struct OtherConfig {
     pub endpoint: String,
     pub region: String,
     pub bucket: String,
+    /// As above.
+    pub name: String,
     pub access_key: Secret,
     pub secret_key: Secret,
 }
@@ -148,6 +152,7 @@ impl Default for Config {
             endpoint: String::new(),
             region: String::new(),
             bucket: String::new(),
+            name: String::new(),
             access_key: Secret::default(),
             secret_key: Secret::default(),
             local_copies_bytes: 10 << 30,
@@ -168,24 +173,28 @@ impl Config {
         })
     }
 
-    /// The buckets that are known, the one in use in front. With `fs`, a bucket may be named all the
-    /// same: what still lies there is found, and may be moved there and back.
-    pub fn buckets(&self) -> Result<Vec<Bucket>> {
-        let mut known = Vec::new();
+    /// The buckets that are known with their names, the one in use in front. With `fs`, a bucket may be
+    /// described all the same: what still lies there is found, and may be moved there and back.
+    ///
+    /// No two have the same name, and none is described twice under two names: it would be emptied when it
+    /// is moved to itself.
+    pub fn buckets(&self) -> Result<Vec<(String, Bucket)>> {
+        let mut known: Vec<(String, bucket::Address)> = Vec::new();
         let backend = match self.backend()? {
             Backend::Fs if self.endpoint.contains(".r2.cloudflarestorage.com") => Backend::R2,
             Backend::Fs => Backend::S3,
             bucket => bucket,
         };
         if self.backend != "fs" || !self.bucket.is_empty() {
-            known.push(Bucket::open(&bucket::Address {
+            let address = bucket::Address {
                 backend,
                 endpoint: self.endpoint.clone(),
                 region: self.region.clone(),
                 bucket: self.bucket.clone(),
                 access_key: self.access_key.clone(),
                 secret_key: self.secret_key.clone(),
-            })?);
+            };
+            known.push((named("storage.name", &self.name, &address)?, address));
         }
         if !self.other.backend.is_empty() {
             let other = self.other.clone();
@@ -193,17 +202,44 @@ impl Config {
             let backend = backend.ok_or_else(|| {
                 Code::InvalidRequest.because(format!("storage.other.backend: `{}` is not s3 or r2", other.backend))
             })?;
-            known.push(Bucket::open(&bucket::Address {
+            let address = bucket::Address {
                 backend,
                 endpoint: other.endpoint,
                 region: other.region,
                 bucket: other.bucket,
                 access_key: other.access_key,
                 secret_key: other.secret_key,
-            })?);
+            };
+            known.push((named("storage.other.name", &other.name, &address)?, address));
         }
-        Ok(known)
+        if let [(first, at), (second, other)] = &*known {
+            let place = |at: &bucket::Address| {
+                let endpoint = at.endpoint.trim_end_matches('/').to_ascii_lowercase();
+                let region = if endpoint.is_empty() { at.region.clone() } else { String::new() };
+                (endpoint, region, at.bucket.clone())
+            };
+            if place(at) == place(other) {
+                return Err(Code::InvalidRequest
+                    .because("storage.other describes the same bucket as storage: remove one of the two"));
+            }
+            if first == second {
+                return Err(Code::InvalidRequest.because(format!(
+                    "both buckets are called `{first}`, and originals on record could be in either: give the new one a name of \
+                     its own, such as `{first}-2`, with storage.name or storage.other.name; the one that holds originals \
+                     keeps the name that it has"
+                )));
+            }
+        }
+        known.into_iter().map(|(name, address)| Ok((name, Bucket::open(&address)?))).collect()
     }
+}
+
+/// What a bucket is called on record.
+fn named(setting: &str, name: &str, at: &bucket::Address) -> Result<String> {
+    if Backend::from_word(name).is_some() {
+        return Err(Code::InvalidRequest.because(format!("{setting}: `{name}` is a kind of storage, and no name")));
+    }
+    Ok(if name.is_empty() { at.bucket.clone() } else { name.to_owned() })
 }
 
 /// The store; cheap to clone.

@@ -37,8 +37,9 @@ use crate::delivery::Shown;
 use crate::delivery::Text;
 use crate::delivery::transcodes::Part;
 use crate::error::Result;
+use crate::homes::Away;
+use crate::homes::Reading;
 use crate::homes::Source;
-use crate::infra::storage::bucket::Incoming;
 use crate::interfaces::http::extract::Pairs;
 use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
@@ -286,8 +287,8 @@ struct FileBody {
     left: u64,
     reading: Option<BoxFuture<'static, Result<Bytes>>>,
     /// What comes from a bucket, between two reads.
-    incoming: Option<Incoming>,
-    arriving: Option<BoxFuture<'static, (Incoming, Result<Option<Bytes>>)>>,
+    incoming: Option<Reading>,
+    arriving: Option<BoxFuture<'static, (Reading, Result<Option<Bytes>>)>>,
 }
 
 /// What comes next in a body.
@@ -295,7 +296,7 @@ enum Slice {
     Ready(Bytes),
     Of(Source, Range<u64>),
     /// From a bucket, with the first bytes of it.
-    Begun(Incoming, Option<Bytes>),
+    Begun(Reading, Option<Bytes>),
 }
 
 impl FileBody {
@@ -328,15 +329,25 @@ impl FileBody {
     }
 
     /// Waits for the first bytes that come from a bucket: a refusal can be told now, and later the answer can
-    /// only be cut off. Nobody waits where nothing is read.
+    /// only be cut off. Every bucket is asked that something comes from. Where nothing is read, as for HEAD, nothing is
+    /// left but the size: the server would ask for the bytes all the same, to throw them away.
     async fn begun(mut self, is_read: bool) -> Result<FileBody> {
-        let away = self.slices.iter_mut().rev().find_map(|slice| match slice {
-            Slice::Of(Source::Away(away), bytes) if is_read => Some((away.clone(), bytes.clone(), slice)),
-            _ => None,
-        });
-        if let Some((away, bytes, slice)) = away {
-            let (incoming, first) = away.begin(bytes).await?;
-            *slice = Slice::Begun(incoming, first);
+        if !is_read {
+            self.slices.clear();
+        }
+        let mut asked: Vec<Away> = Vec::new();
+        for slice in self.slices.iter_mut().rev() {
+            let Slice::Of(Source::Away(away), bytes) = slice else { continue };
+            if bytes.is_empty() || asked.iter().any(|known| known.is_beside(away)) {
+                continue;
+            }
+            let is_next = asked.is_empty();
+            asked.push(Away::clone(away));
+            let wanted = if is_next { bytes.clone() } else { bytes.start..bytes.start + 1 };
+            let (incoming, first) = away.begin(wanted).await?;
+            if is_next {
+                *slice = Slice::Begun(incoming, first);
+            }
         }
         Ok(self)
     }
