@@ -65,7 +65,7 @@ codes! {
     NoFile = "NO_FILE", 400, Caller, Never;
     /// The file is empty.
     EmptyFile = "EMPTY_FILE", 400, Caller, Never;
-    /// The body ended before it was complete. Send it again; of an upload in pieces, ask for the offset and go on from there.
+    /// The body ended before it was complete. Send it again.
     UploadIncomplete = "UPLOAD_INCOMPLETE", 400, Caller, Never;
     /// An asset with this id exists already.
     AssetIdExists = "ASSET_ID_EXISTS", 400, Caller, Never;

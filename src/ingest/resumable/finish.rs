@@ -123,9 +123,13 @@ impl Ingest {
             })
             .await?;
         hold.clear();
-        for gone in upload.parts.iter().chain([&id]) {
-            self.forget_staged(place::resumable_name(*gone)).await;
-        }
+        // Nothing is written to them any more, so whoever waits for the answer need not wait for this.
+        let (this, gone) = (self.clone(), upload.parts.iter().chain([&id]).copied().collect::<Vec<_>>());
+        self.cpu.handle().spawn(async move {
+            for id in gone {
+                this.forget_staged(place::resumable_name(id)).await;
+            }
+        });
         upload.state = State::Finished;
         Ok(upload)
     }

@@ -232,12 +232,13 @@ impl Ingest {
     ) -> Result<Resumable> {
         let is_checked = tail.check.is_some();
         let mut writing = Writing { cpu: self.cpu.clone(), tail: Some(tail), step: None, flushing: None };
-        let (end, batch) = self.write_down(hold, &mut upload, &mut writing, &mut arrivals).await?;
+        let written = self.write_down(hold, &mut upload, &mut writing, &mut arrivals).await;
         hold.works();
         // The request is answered by what is returned; what it may still be sending has nowhere to go.
         drop(arrivals);
         // Whoever holds the upload next must find nobody writing, however this piece ended.
         let settled = writing.settle().await;
+        let (end, batch) = written?;
         let (refused, broken) = match end {
             End::Whole => (None, None),
             End::Refused(error) => (Some(error), None),
