@@ -493,7 +493,7 @@ fn a_file_with_a_chunk_in_it_twice_is_refused_at_its_end() {
 fn a_silent_sender_is_sent_away_by_its_own_retry() {
     let app = Appliance::with(&[("CLOAKROOM_HTTP__BODY_STALL_SECONDS", "3600")]);
     let id = start(&app, 3_000_000);
-    let body = Form::new().field("upload_phase", "transfer").file("file_chunk", "x", &[7; 3_000_000]).end();
+    let body = Form::new().field("upload_phase", "transfer").file("file_chunk", "x", &vec![7; 3_000_000]).end();
     let mut socket = app.connect();
     write!(
         socket,
@@ -509,10 +509,10 @@ fn a_silent_sender_is_sent_away_by_its_own_retry() {
         assert!(std::time::Instant::now() < deadline, "nothing of the chunk is written");
         app.get("/livez");
     }
-    assert_eq!(transfer(&app, &id, &[8; 3_000_000]).json()["start_offset"], 3_000_000);
+    assert_eq!(transfer(&app, &id, &vec![8; 3_000_000]).json()["start_offset"], 3_000_000);
     Answer::read(socket, "POST").refused(409, "CONFLICT");
     assert_eq!(finish(&app, &id).status, 200);
-    assert!(original(&app, &id) == [8; 3_000_000]);
+    assert!(original(&app, &id) == vec![8; 3_000_000]);
     app.staging_empties();
 }
 

@@ -573,6 +573,8 @@ fn a_first_piece_that_breaks_off_leaves_nothing() {
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(&noise(500_000)).unwrap();
         app.staging_holds(1);
+        let staged = fs::read_dir(app.data_dir().join("staging")).unwrap().next().unwrap().unwrap().file_name();
+        until_written(&app, staged.to_str().unwrap().trim_end_matches(".resumable"), 1);
         if is_reset {
             rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
         }
