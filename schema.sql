@@ -574,7 +574,7 @@ CREATE TABLE original_crc (
 CREATE TABLE resumable (
     id             TEXT PRIMARY KEY,
     user_id        INTEGER NOT NULL,
-    by_upload_key  INTEGER NOT NULL,
+    upload_key_id  INTEGER,                     -- of the upload key by which it began: that may describe the asset
     kind           TEXT NOT NULL CHECK (kind IN ('whole', 'part', 'joined')),
     state          TEXT NOT NULL CHECK (state IN ('open', 'finished', 'gone')),
     length_bytes   INTEGER,                     -- absent until the sender knows
@@ -652,6 +652,7 @@ CREATE TABLE phased (
     offset_bytes INTEGER NOT NULL DEFAULT 0,    -- on the disk, flushed
     last_bytes   INTEGER NOT NULL DEFAULT 0,    -- of the last chunk ...
     last_sha256  TEXT NOT NULL DEFAULT '',      -- ... so that it is known when it comes again
+    overflowed   INTEGER NOT NULL DEFAULT 0,    -- more came than was declared: a chunk may be in it twice
     name         TEXT,                          -- what its owner calls the file, once that was said
     label        TEXT,                          -- what was said it would be
     draft        TEXT NOT NULL,                 -- JSON: what was said about it

@@ -490,6 +490,9 @@ mod tests {
     use crate::ingest::Note;
     use crate::ingest::Repeat;
     use crate::ingest::Taken;
+    use crate::ingest::resumable::Beginning;
+    use crate::ingest::resumable::Claim;
+    use crate::ingest::resumable::Piece;
     use crate::support::clock::Instant;
 
     const ME: Caller = Caller::Known { user_id: 1, role: Role::Admin };
@@ -669,6 +672,63 @@ mod tests {
         let mut turn = app.ingest.turn(id).await?.unwrap();
         turn.write(chunk.into()).await?;
         Ok(turn.settle(None, None).await?.row().offset_bytes)
+    }
+
+    async fn begin_resumable(app: &App, caller: &Caller, length: u64) -> AssetId {
+        let said = Beginning { length_bytes: Some(length), ..Beginning::default() };
+        app.ingest.begin_resumable(caller, said).await.unwrap().id
+    }
+
+    async fn send(
+        app: &App,
+        caller: &Caller,
+        id: AssetId,
+        piece: Piece,
+        bytes: &'static [u8],
+    ) -> crate::error::Result<()> {
+        let mut receiving = app.ingest.receive(caller, id, piece).await?;
+        receiving.write(bytes.into()).await;
+        receiving.finish().await.map(drop)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn room_for_what_is_still_to_come_is_set_aside_between_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = open(dir.path()).await;
+        let id = begin_resumable(&app, &ME, 1000).await;
+        assert_eq!(app.ingest.set_aside_bytes(), 1000);
+        send(&app, &ME, id, Piece::default(), &[b'x'; 300]).await.unwrap();
+        assert_eq!(app.ingest.set_aside_bytes(), 700);
+        // What is discarded is still to come.
+        let claim = Some(Claim::Md5([0; 16]));
+        let wrong = Piece { offset_bytes: 300, claim, ..Piece::default() };
+        assert_eq!(send(&app, &ME, id, wrong, &[b'x'; 100]).await.unwrap_err().code, Code::ChecksumMismatch);
+        assert_eq!(app.ingest.set_aside_bytes(), 700);
+        let phased = announce(&app, 50).await;
+        transfer(&app, phased, &[b'x'; 20]).await.unwrap();
+        assert_eq!(app.ingest.set_aside_bytes(), 730);
+
+        let (_left, later) = again(dir.path(), None).await;
+        assert_eq!(later.ingest.set_aside_bytes(), 730, "and again after a restart");
+        let rest = Piece { offset_bytes: 300, ..Piece::default() };
+        send(&later, &ME, id, rest, &[b'x'; 700]).await.unwrap();
+        assert!(later.ingest.give_up_phased(phased).await.unwrap());
+        assert_eq!(later.ingest.set_aside_bytes(), 0);
+        app.ingest.terminate(&ME, id).await.unwrap();
+        assert_eq!(app.ingest.set_aside_bytes(), 30);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_key_that_anybody_may_have_promises_nothing_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = open(dir.path()).await;
+        let page = Caller::UploadKey { user_id: 1, role: Role::Creator, key_id: 1 };
+        let id = begin_resumable(&app, &page, 1000).await;
+        assert_eq!(app.ingest.set_aside_bytes(), 0);
+        send(&app, &page, id, Piece::default(), &[b'x'; 300]).await.unwrap();
+        assert_eq!(app.ingest.set_aside_bytes(), 0);
+        let (_left, later) = again(dir.path(), None).await;
+        assert_eq!(later.ingest.set_aside_bytes(), 0);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -65,7 +65,7 @@ codes! {
     NoFile = "NO_FILE", 400, Caller, Never;
     /// The file is empty.
     EmptyFile = "EMPTY_FILE", 400, Caller, Never;
-    /// The body ended before it was complete. Send it again; of an upload in pieces, ask for the offset and go on from there.
+    /// The body ended before it was complete. Send it again.
     UploadIncomplete = "UPLOAD_INCOMPLETE", 400, Caller, Never;
     /// An asset with this id exists already.
     AssetIdExists = "ASSET_ID_EXISTS", 400, Caller, Never;
@@ -161,6 +161,8 @@ codes! {
     Busy = "BUSY", 503, World, Backoff;
     /// The storage does not answer. Nothing was lost; try again.
     StorageUnavailable = "STORAGE_UNAVAILABLE", 503, World, Backoff;
+    /// The bytes of a piece came too slowly, stopped coming or ended early. Ask for the offset of the upload and go on from there.
+    UploadInterrupted = "UPLOAD_INTERRUPTED", 503, Caller, Backoff;
     /// Media cannot be decoded on this box until its operator has looked at it.
     MediaUnavailable = "MEDIA_UNAVAILABLE", 503, World, Backoff;
     /// The disk is full. Nothing was kept; free some space and send it again.

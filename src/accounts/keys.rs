@@ -163,8 +163,8 @@ impl Accounts {
         // A note that is lost in a power cut costs the right to describe, not the asset.
         self.db
             .write_relaxed(move |tx| {
-                let old = tx.now().minus(while_);
-                assets.iter().try_for_each(|asset| store::hand_in(tx, asset, key_id, old))
+                store::forget_handed_in(tx, key_id, tx.now().minus(while_))?;
+                assets.iter().try_for_each(|asset| store::hand_in(tx, asset, key_id))
             })
             .await
     }
@@ -182,6 +182,11 @@ impl Accounts {
         // The same for what came in otherwise, long ago, or not at all: an upload key reads nothing.
         Err(Code::Forbidden.because("This upload key may describe only what came in by it a short while ago."))
     }
+}
+
+/// Notes that an asset came in by an upload key, in the transaction of a room that takes it in.
+pub fn note_handed_in(tx: &Tx, asset: &str, key_id: i64) -> Result<()> {
+    store::hand_in(tx, asset, key_id)
 }
 
 /// Makes `text` the present key of its kind.

@@ -251,11 +251,19 @@ pub fn revoke(tx: &Tx, user: i64, key: i64) -> Result<bool> {
     Ok(tx.execute("DELETE FROM credential WHERE id = ?1 AND user_id = ?2", [key, user])? > 0)
 }
 
-pub fn hand_in(tx: &Tx, asset: &str, key: i64, older_than: Instant) -> Result<()> {
+/// Forgets what came in by this key long ago.
+pub fn forget_handed_in(tx: &Tx, key: i64, older_than: Instant) -> Result<()> {
     tx.prepare_cached("DELETE FROM handed_in WHERE credential_id = ?1 AND at < ?2")?
         .execute(params![key, older_than])?;
-    tx.prepare_cached("INSERT OR REPLACE INTO handed_in (asset_id, credential_id, at) VALUES (?1, ?2, ?3)")?
-        .execute(params![asset, key, tx.now()])?;
+    Ok(())
+}
+
+/// Noted once, and only as long as there is such a key.
+pub fn hand_in(tx: &Tx, asset: &str, key: i64) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT OR IGNORE INTO handed_in (asset_id, credential_id, at) SELECT ?1, id, ?3 FROM credential WHERE id = ?2",
+    )?
+    .execute(params![asset, key, tx.now()])?;
     Ok(())
 }
 

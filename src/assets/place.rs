@@ -12,6 +12,7 @@
 //! staging/{id}.fetched                               a file that is being fetched; a row says how far
 //! staging/{id}.sent.{sent}                           a file sent straight to storage; a row says which
 //! staging/{id}.resumable                             what has come of an upload in pieces
+//! staging/phase-{id}                                 what has come of an upload in phases
 //! ```
 //!
 //! `{ab}` is the first two digits of the id. An original is one directory entry in a folder
@@ -66,6 +67,16 @@ pub fn resumable_name(id: AssetId) -> String {
 /// Reads [`resumable_name`] back.
 pub fn parse_resumable_name(name: &str) -> Option<AssetId> {
     name.strip_suffix(".resumable")?.parse().ok()
+}
+
+/// The name in staging of an upload in phases.
+pub fn phased_name(id: AssetId) -> String {
+    format!("phase-{id}")
+}
+
+/// Reads [`phased_name`] back.
+pub fn parse_phased_name(name: &str) -> Option<AssetId> {
+    name.strip_prefix("phase-")?.parse().ok()
 }
 
 /// The name in staging of a conversion that people hand in.
@@ -175,6 +186,8 @@ mod tests {
         assert_eq!(parse_original_name("tmp-123"), None);
         assert_eq!(parse_resumable_name(&resumable_name(id)), Some(id));
         assert_eq!(parse_original_name(&resumable_name(id)), None);
+        assert_eq!(parse_phased_name(&phased_name(id)), Some(id));
+        assert_eq!((parse_original_name(&phased_name(id)), parse_phased_name("phase-x")), (None, None));
         let name = handed_name(id, 3, "web-500", "0123456789abcdef");
         assert_eq!(parse_original_name(&name), None);
         assert_eq!(parse_handed_name(&name), Some((id, 3, "web-500", "0123456789abcdef")));

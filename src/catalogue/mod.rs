@@ -96,17 +96,62 @@ pub fn entry(c: &Conn, id: AssetId) -> Result<Entry> {
     store::entry(c, assets::full(c, id)?)
 }
 
+/// That what is said can be written down: there is whatever it names.
+pub fn can_describe(c: &Conn, draft: &Draft) -> Result<()> {
+    draft.check()?;
+    let tags = draft.tags.as_deref().unwrap_or_default();
+    if tags.len() > MOST_TAGS {
+        return Err(Code::InvalidRequest.because(format!("tags: an asset has at most {MOST_TAGS}")));
+    }
+    for tag in tags {
+        match tag {
+            TagRef::Id(id) if store::has_tag(c, *id)? => {}
+            TagRef::Id(_) => return Err(Code::InvalidRequest.because("tags: there is none of this id")),
+            TagRef::Text(text) if model::slug(text).is_empty() => {
+                return Err(Code::InvalidRequest.because("tags: a tag has at least one letter or digit"));
+            }
+            TagRef::Text(_) => {}
+        }
+    }
+    for album in draft.albums.iter().flatten() {
+        if store::album(c, *album)?.is_none() {
+            return Err(Code::InvalidRequest.because("collections: there is none of this id"));
+        }
+    }
+    Ok(())
+}
+
+/// What was said a while ago, without the tags and albums that are not there any more.
+pub fn what_is_left(c: &Conn, mut draft: Draft) -> Result<Draft> {
+    let mut there = Vec::new();
+    for tag in draft.tags.iter().flatten() {
+        let is_there = match tag {
+            TagRef::Id(id) => store::has_tag(c, *id)?,
+            TagRef::Text(_) => true,
+        };
+        if is_there {
+            there.push(tag.clone());
+        }
+    }
+    draft.tags = draft.tags.and(Some(there));
+    let mut albums = Vec::new();
+    for album in draft.albums.iter().flatten() {
+        if store::album(c, *album)?.is_some() {
+            albums.push(*album);
+        }
+    }
+    draft.albums = draft.albums.and(Some(albums));
+    Ok(draft)
+}
+
 /// Writes down what is said about an asset that is there; `announced` as it is new.
 pub fn describe(tx: &Tx, id: AssetId, draft: &Draft, announced: bool) -> Result<()> {
-    draft.check()?;
+    can_describe(tx, draft)?;
     let mut caption = store::caption(tx, id)?;
     caption.take(draft);
     caption.announced |= announced;
     store::put_caption(tx, id, &caption)?;
     if let Some(wanted) = &draft.tags {
-        if wanted.len() > MOST_TAGS {
-            return Err(Code::InvalidRequest.because(format!("tags: an asset has at most {MOST_TAGS}")));
-        }
         let mut tags: Vec<TagId> = Vec::new();
         for tag in wanted {
             let tag = tag_id(tx, tag)?;
@@ -117,11 +162,6 @@ pub fn describe(tx: &Tx, id: AssetId, draft: &Draft, announced: bool) -> Result<
         store::set_tags(tx, id, &tags)?;
     }
     if let Some(albums) = &draft.albums {
-        for album in albums {
-            if store::album(tx, *album)?.is_none() {
-                return Err(Code::InvalidRequest.because("collections: there is none of this id"));
-            }
-        }
         store::set_albums(tx, id, albums)?;
     }
     Ok(())
@@ -130,13 +170,9 @@ pub fn describe(tx: &Tx, id: AssetId, draft: &Draft, announced: bool) -> Result<
 /// A tag that is there, or one that is made.
 fn tag_id(tx: &Tx, wanted: &TagRef) -> Result<TagId> {
     match wanted {
-        TagRef::Id(id) if store::has_tag(tx, *id)? => Ok(*id),
-        TagRef::Id(_) => Err(Code::InvalidRequest.because("tags: there is none of this id")),
+        TagRef::Id(id) => Ok(*id),
         TagRef::Text(text) => {
             let slug = model::slug(text);
-            if slug.is_empty() {
-                return Err(Code::InvalidRequest.because("tags: a tag has at least one letter or digit"));
-            }
             match store::tag_by_slug(tx, &slug)? {
                 Some(id) => Ok(id),
                 None => store::add_tag(tx, &slug, text.trim()),

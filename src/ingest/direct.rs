@@ -52,6 +52,7 @@ use crate::ingest::Taken;
 use crate::ingest::intake::Staged;
 use crate::ingest::name;
 use crate::ingest::phases::SLACK;
+use crate::ingest::resumable;
 use crate::ingest::store;
 use crate::ingest::store::Sent;
 use crate::ingest::store::Voucher;
@@ -145,8 +146,9 @@ impl Ingest {
         self.db
             .write(move |tx| {
                 // An id of the past may still be cleared away after: no name of a file ever comes back.
-                let known =
-                    assets::store::revision(tx, id)?.is_some() || !journal::store::last_of_each(tx, id)?.is_empty();
+                let known = assets::store::revision(tx, id)?.is_some()
+                    || !journal::store::last_of_each(tx, id)?.is_empty()
+                    || resumable::is_known(tx, id)?;
                 if known || !store::put_voucher(tx, id, &voucher)? {
                     return Err(Code::AssetIdExists.because("This asset id is taken; leave it out, and get a new one."));
                 }
@@ -313,7 +315,7 @@ impl Run<ExpireVoucher> for Ingest {
         let (this, at, id) = (self.clone(), at.clone(), job.id);
         let (voucher, now) = (self.db.read(move |c| store::voucher(c, id)).await?, self.db.clock().now());
         let is_expired = voucher.as_ref().is_some_and(|voucher| voucher.expires_at <= now);
-        let is_sure = self.doubts_alone.is_sure(id, is_expired, Moment::now(), self.doubt());
+        let is_sure = self.doubts.is_sure(id, is_expired, Moment::now(), self.doubt());
         // Looked at again a while later: as long as it is still being collected, or the bucket does not answer.
         let is_sure = is_sure && self.cleared_from_bucket(id, voucher.as_ref()).await?;
         let gone = self
@@ -339,7 +341,7 @@ impl Run<ExpireVoucher> for Ingest {
             })
             .await?;
         if is_sure {
-            self.doubts_alone.forget(id);
+            self.doubts.forget(id);
         }
         if let Some(sent) = gone {
             let storage = self.storage.clone();

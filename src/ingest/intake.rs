@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::infra::storage::Reservation;
 use crate::infra::storage::Storage;
+use crate::infra::storage::staging;
 use crate::ingest::Ingest;
 use crate::ingest::name;
 use crate::support::checksum::Checksums;
@@ -234,8 +235,9 @@ impl Ingest {
         let (staged, sink, known) = self
             .cpu
             .run(move || {
-                let reserved = storage.reserve(more_bytes)?;
                 let (file, kept) = storage.restage(&staged_name, kept_bytes)?;
+                // Only now: what was cut off is free again.
+                let reserved = storage.reserve(more_bytes)?;
                 let staged = Staged::that_stays(&storage, &cpu, staged_name);
                 let mut digester = Digester::new(&md5);
                 let mut head = Vec::new();
@@ -373,6 +375,7 @@ impl Sink {
         self.reserved.spend(batch.len() as u64)?;
         self.digester.update(batch);
         self.file.write_all(batch).map_err(Error::from)?;
+        staging::start_writing(&self.file, batch.len() as u64);
         self.unflushed_bytes += batch.len() as u64;
         if self.unflushed_bytes >= FLUSH_EVERY_BYTES {
             self.storage.flush(&self.file)?;

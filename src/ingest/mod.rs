@@ -87,7 +87,6 @@ use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Jobs;
 use crate::infra::storage::Storage;
 use crate::infra::storage::sigv4::Signer;
-use crate::ingest::phases::Sessions;
 use crate::ingest::resumable::Doubts;
 use crate::ingest::resumable::Holds;
 use crate::journal::Event;
@@ -168,10 +167,8 @@ pub struct Ingest {
     /// Uploads under way: background work yields to them.
     under_way: Arc<AtomicUsize>,
     holds: Holds,
+    /// Of everything unfinished that seems to have expired.
     doubts: Doubts,
-    /// The same for uploads in phases and what was sent on vouchers.
-    doubts_alone: Doubts,
-    phased: Arc<Sessions>,
 }
 
 /// What the sender says about the files of one upload.
@@ -243,8 +240,6 @@ impl Ingest {
             under_way: Arc::default(),
             holds: Holds::default(),
             doubts: Doubts::default(),
-            doubts_alone: Doubts::default(),
-            phased: Arc::default(),
         }
     }
 
@@ -255,6 +250,12 @@ impl Ingest {
     /// How many uploads are being received right now.
     pub fn under_way(&self) -> usize {
         self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// What uploads have been promised of the disk.
+    #[cfg(test)]
+    pub fn set_aside_bytes(&self) -> u64 {
+        self.storage.set_aside_bytes()
     }
 
     /// Makes uploads permanent and gives each its asset. All of them, or none.
@@ -339,8 +340,11 @@ impl Ingest {
     fn tell_arrival(&self, tx: &Tx, asset: &Asset, arrival: &Arrival) -> Result<()> {
         // More may have been said, and answered, while an announced file was looked through.
         let announced = if arrival.phased { phases::store::find(tx, asset.id)? } else { None };
-        let draft = announced.as_ref().map_or(&arrival.draft, |row| &row.draft);
-        catalogue::describe(tx, asset.id, draft, true)?;
+        let draft = match announced {
+            Some(row) => catalogue::what_is_left(tx, row.draft)?,
+            None => arrival.draft.clone(),
+        };
+        catalogue::describe(tx, asset.id, &draft, true)?;
         if arrival.public && !asset.content_type.starts_with("image/") {
             assets::store::set_public(tx, asset.id, &[ORIGINAL.to_owned()], true)?;
         }

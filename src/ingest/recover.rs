@@ -27,7 +27,6 @@ use crate::error::Result;
 use crate::infra::storage::staging;
 use crate::ingest;
 use crate::ingest::Ingest;
-use crate::ingest::phases;
 
 impl Ingest {
     /// Brings staging in order. Runs before the first request is taken.
@@ -35,7 +34,7 @@ impl Ingest {
         self.recover_phased().await?;
         self.recover_vouchers().await?;
         for name in self.storage.staged()? {
-            if name.starts_with(phases::STAGED) {
+            if place::parse_phased_name(&name).is_some() {
                 continue;
             }
             if let Some(id) = place::parse_resumable_name(&name) {

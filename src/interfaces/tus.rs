@@ -92,11 +92,10 @@ struct Told {
 }
 
 pub fn mount(r: &mut Routes) {
-    const TAKING: [Code; 11] = [
+    const TAKING: [Code; 10] = [
         Code::InvalidRequest,
         Code::EmptyFile,
-        Code::UploadIncomplete,
-        Code::BodyTooSlow,
+        Code::UploadInterrupted,
         Code::TusVersion,
         Code::TooLarge,
         Code::UnsupportedMedia,
@@ -155,6 +154,8 @@ async fn create(
 ) -> Reply<HttpResponse> {
     speaks_tus(&request)?;
     let most_bytes = matches!(caller, Caller::UploadKey { .. }).then(|| accounts.config().upload_key_max_bytes);
+    // What is handed in is noted with the asset; what was long ago is forgotten here.
+    accounts.note_handed_in(&caller, Vec::new()).await?;
     let beginning = beginning(&request, most_bytes)?;
     let piece = first_piece(&request)?;
     let upload = match concat(&request)? {
@@ -172,18 +173,10 @@ async fn create(
             let upload = ingest.begin_resumable(&caller, Beginning { is_part, ..beginning }).await?;
             match piece {
                 None => upload,
-                Some(piece) => match receive(&caller, &ingest, &figures, &request, upload.id, piece, body).await {
-                    Ok(upload) => upload,
-                    Err(e) => {
-                        // Nobody has its address.
-                        ingest.terminate(&caller, upload.id).await?;
-                        return Err(e.into());
-                    }
-                },
+                Some(piece) => receive(&caller, &ingest, &figures, &request, upload.id, piece, body).await?,
             }
         }
     };
-    noted(&accounts, &caller, &upload).await?;
     let mut location = format!("{}{RESUMABLE}/{}", origin.0, upload.id);
     if request.query_string().contains(caller::UPLOAD_KEY)
         && let Some(key) = caller::upload_key(&request)
@@ -202,7 +195,12 @@ async fn look(caller: Caller, ingest: Data<Ingest>, request: HttpRequest) -> Rep
     if *request.method() == Method::HEAD {
         speaks_tus(&request)?;
     }
-    let upload = ingest.resumable(&caller, named(&request)?).await?;
+    let id = named(&request)?;
+    // Who asks by HEAD wants to go on; who only looks disturbs nobody.
+    let upload = match *request.method() {
+        Method::HEAD => ingest.resumable_at_rest(&caller, id).await?,
+        _ => ingest.resumable(&caller, id).await?,
+    };
     let mut answer = HttpResponse::Ok();
     tell(&mut answer, &upload);
     match upload.length_bytes {
@@ -230,7 +228,6 @@ async fn look(caller: Caller, ingest: Data<Ingest>, request: HttpRequest) -> Rep
 
 async fn patch(
     caller: Caller,
-    accounts: Data<Accounts>,
     ingest: Data<Ingest>,
     figures: Data<Figures>,
     request: HttpRequest,
@@ -245,7 +242,6 @@ async fn patch(
         .ok_or_else(|| Code::InvalidRequest.because("Upload-Offset has to say where the piece begins."))?;
     let piece = Piece { offset_bytes, length_bytes: bytes(&request, "upload-length")?, ..any_piece(&request)? };
     let upload = receive(&caller, &ingest, &figures, &request, id, piece, body).await?;
-    noted(&accounts, &caller, &upload).await?;
     let mut answer = HttpResponse::NoContent();
     tell(&mut answer, &upload);
     if upload.asset().is_some() {
@@ -270,7 +266,7 @@ async fn receive(
     piece: Piece,
     mut body: Payload,
 ) -> Result<Resumable> {
-    let declared = piece.declared_bytes;
+    let (declared, is_first) = (piece.declared_bytes, piece.is_first);
     let mut came = 0;
     let pace = request.app_data::<Data<Pace>>().map(|pace| pace.as_ref().clone()).unwrap_or_default();
     let mut receiving: Receiving = ingest.receive(caller, id, piece).await?;
@@ -290,15 +286,12 @@ async fn receive(
                 }
             }
             Ok(None) if declared.is_none_or(|bytes| bytes == came) => return receiving.finish().await,
-            Ok(Some(Err(_)) | None) => {
+            // Clients take 4xx for the end of the upload, and go on after a 503.
+            broken => {
                 receiving.break_off().await;
-                return Err(Code::UploadIncomplete.because("The piece ended early; ask for the offset and go on."));
-            }
-            Err(_) => {
-                receiving.break_off().await;
-                return Err(Code::BodyTooSlow.because(
-                    "The piece came too slowly or stopped coming. What came is kept: ask for the offset and go on.",
-                ));
+                let why = if broken.is_ok() { "ended early" } else { "came too slowly or stopped coming" };
+                let next = if is_first { "Nothing was kept: begin anew." } else { "Ask for the offset and go on." };
+                return Err(Code::UploadInterrupted.because(format!("The piece {why}. {next}")));
             }
         }
     }
@@ -325,14 +318,6 @@ fn metadata(upload: &Resumable) -> String {
         pairs.push(format!("asset_id {}", BASE64_STANDARD.encode(asset.to_string())));
     }
     pairs.join(",")
-}
-
-/// What came in by an upload key may be described by it for a while.
-async fn noted(accounts: &Accounts, caller: &Caller, upload: &Resumable) -> Result<()> {
-    match upload.asset() {
-        Some(asset) => accounts.note_handed_in(caller, vec![asset.to_string()]).await,
-        None => Ok(()),
-    }
 }
 
 fn speaks_tus(request: &HttpRequest) -> Result<()> {
@@ -410,7 +395,7 @@ fn first_piece(request: &HttpRequest) -> Result<Option<Piece>> {
     if !is_piece(request) {
         return Err(Code::UnsupportedMedia.because(format!("A first piece is sent as Content-Type: {PIECE}.")));
     }
-    any_piece(request).map(Some)
+    Ok(Some(Piece { is_first: true, ..any_piece(request)? }))
 }
 
 fn any_piece(request: &HttpRequest) -> Result<Piece> {

@@ -264,6 +264,7 @@ const RULES: &[Rule] = &[
         }
         patch(app, &path, 0, b"hello");
         patch_with(app, &path, 5, &[("Upload-Checksum", "md5 AAAAAAAAAAAAAAAAAAAAAA==")], b"XXXXX").refused(460, "CHECKSUM_MISMATCH");
+        assert_eq!(written(app, &path), 5, "it is off the disk");
         let asset = patch(app, &path, 5, b"world").header("cloakroom-asset-id");
         assert_eq!(content(app, &asset), b"helloworld");
     }),
@@ -436,11 +437,16 @@ fn until_offset(app: &Appliance, path: &str, wanted: u64) -> u64 {
     }
 }
 
+/// How many bytes have been written, whether or not they count.
+fn written(app: &Appliance, path: &str) -> u64 {
+    let staged = app.data_dir().join(format!("staging/{}.resumable", path.rsplit('/').next().unwrap()));
+    fs::metadata(staged).unwrap().len()
+}
+
 /// Waits until so many bytes have been written, whether or not they count yet.
 fn until_written(app: &Appliance, path: &str, wanted: u64) {
-    let staged = app.data_dir().join(format!("staging/{}.resumable", path.rsplit('/').next().unwrap()));
     let deadline = Instant::now() + Duration::from_secs(30);
-    while fs::metadata(&staged).unwrap().len() < wanted {
+    while written(app, path) < wanted {
         assert!(Instant::now() < deadline, "{path} has not {wanted} bytes");
         app.get("/livez");
     }
@@ -531,6 +537,121 @@ fn a_piece_with_a_checksum_is_kept_whole_or_not_at_all() {
     drop(stream);
     // The next piece waits until the one before is cleared away.
     assert_eq!(patch(&app, &path, 0, b"anew").header("upload-offset"), "4");
+}
+
+#[test]
+fn a_piece_with_a_checksum_that_breaks_off_is_off_the_disk() {
+    let app = Appliance::start();
+    let path = begin(&app, 1_000_000);
+    let mut stream = app.connect();
+    let head_of = format!(
+        "PATCH {path} HTTP/1.1\r\nHost: box\r\nX-FileSpin-Api-Key: {KEY}\r\nTus-Resumable: 1.0.0\r\n\
+         Content-Type: application/offset+octet-stream\r\nUpload-Offset: 0\r\nContent-Length: 1000000\r\n\
+         Upload-Checksum: sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0=\r\n\r\n"
+    );
+    stream.write_all(head_of.as_bytes()).unwrap();
+    stream.write_all(&noise(600_000)).unwrap();
+    until_written(&app, &path, 1);
+    drop(stream);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while written(&app, &path) > 0 {
+        assert!(Instant::now() < deadline, "it lies there still");
+        app.get("/livez");
+    }
+    assert_eq!(head(&app, &path).header("upload-offset"), "0");
+}
+
+#[test]
+fn a_first_piece_that_breaks_off_leaves_nothing() {
+    let app = Appliance::start();
+    for is_reset in [false, true] {
+        let mut stream = app.connect();
+        let head = format!(
+            "POST /files HTTP/1.1\r\nHost: box\r\nX-FileSpin-Api-Key: {KEY}\r\nTus-Resumable: 1.0.0\r\n\
+             Content-Type: application/offset+octet-stream\r\nUpload-Length: 600000\r\nContent-Length: 600000\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&noise(500_000)).unwrap();
+        app.staging_holds(1);
+        let staged = fs::read_dir(app.data_dir().join("staging")).unwrap().next().unwrap().unwrap().file_name();
+        until_written(&app, staged.to_str().unwrap().trim_end_matches(".resumable"), 1);
+        if is_reset {
+            rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        }
+        drop(stream);
+        // Nobody has its address, so it would lie there until it expires.
+        app.staging_empties();
+    }
+    // One that is refused as well.
+    app.call("POST", "/files", &[AUTH, TUS, PIECE, ("Upload-Length", "4")], b"hello").refused(413, "TOO_LARGE");
+    app.staging_empties();
+}
+
+#[test]
+fn a_piece_that_stalls_is_answered_so_that_clients_go_on() {
+    let app = Appliance::with(&[("CLOAKROOM_HTTP__BODY_STALL_SECONDS", "1")]);
+    let path = begin(&app, 1000);
+    let stalled = Answer::read(stalled(&app, &path, 0, 1000, b"hello"), "PATCH");
+    assert_ne!(stalled.header("retry-after"), "");
+    stalled.refused(503, "UPLOAD_INTERRUPTED");
+    assert_eq!(head(&app, &path).header("upload-offset"), "5");
+}
+
+#[test]
+fn who_only_looks_disturbs_nobody() {
+    let app = Appliance::start();
+    let path = begin(&app, 400_000);
+    let mut slow = stalled(&app, &path, 0, 400_000, &noise(300_000));
+    until_written(&app, &path, 1);
+    for _ in 0..30 {
+        assert_eq!(app.call("GET", &path, &[AUTH], b"").json()["offset"], 0);
+    }
+    slow.write_all(&noise(400_000)[300_000..]).unwrap();
+    assert_eq!(Answer::read(slow, "PATCH").status, 204);
+}
+
+#[test]
+fn bytes_that_are_lost_at_the_end_are_asked_for_again() {
+    let app = Appliance::start();
+    let path = path(&create(&app, &[("Upload-Defer-Length", "1")]));
+    patch(&app, &path, 0, b"hello");
+    let id = path.rsplit('/').next().unwrap().to_owned();
+    let staged = app.data_dir().join(format!("staging/{id}.resumable"));
+    fs::OpenOptions::new().write(true).open(staged).unwrap().set_len(2).unwrap();
+    // Its end was recorded, and nothing was made of it.
+    let database = rusqlite::Connection::open(app.data_dir().join("cloakroom.db")).unwrap();
+    database.execute("UPDATE resumable SET length_bytes = 5", []).unwrap();
+    assert_eq!(head(&app, &path).header("upload-offset"), "2");
+    assert_eq!(patch(&app, &path, 2, b"llo").header("cloakroom-asset-id"), id);
+    assert_eq!(content(&app, &id), b"hello");
+}
+
+#[test]
+fn the_id_of_an_upload_is_taken() {
+    let app = Appliance::start();
+    let path = begin(&app, 5);
+    let id = path.rsplit('/').next().unwrap();
+    let announce = format!("/api/v1/assets/new/content_storage_url?filename=a.jpg&asset_id={id}");
+    app.call("GET", &announce, &[AUTH], b"").refused(400, "ASSET_ID_EXISTS");
+}
+
+#[test]
+fn a_page_may_describe_what_was_finished_without_it() {
+    const UPLOAD_KEY: &str = "fedcba9876543210fedcba9876543210";
+    let mut app = Appliance::with(&[("CLOAKROOM_ADMIN_UPLOAD_KEY", UPLOAD_KEY)]);
+    let page = ("X-FileSpin-Upload-Key", UPLOAD_KEY);
+    let path = path(&app.call("POST", "/files", &[TUS, page, ("Upload-Length", "5")], b""));
+    let id = path.rsplit('/').next().unwrap().to_owned();
+    // The last piece was taken, and its answer was lost with the connection.
+    app.crash(|data| {
+        fs::write(data.join(format!("staging/{id}.resumable")), b"hello").unwrap();
+        let database = rusqlite::Connection::open(data.join("cloakroom.db")).unwrap();
+        database.execute("UPDATE resumable SET offset_bytes = 5", []).unwrap();
+    });
+    assert_eq!(app.call("HEAD", &path, &[TUS, page], b"").header("cloakroom-asset-id"), id);
+    let update = format!("/api/v1/assets/{id}/data/update");
+    let described = app.call("POST", &update, &[page], b"{\"data\": {\"by\": \"page\"}}");
+    assert_eq!(described.status, 200, "{}", described.text());
 }
 
 #[test]
@@ -819,7 +940,7 @@ fn one_that_cannot_be_finished_does_not_keep_the_others_from_going() {
         let database = rusqlite::Connection::open(data.join("cloakroom.db")).unwrap();
         let run = |sql: &str| database.execute(sql, []).unwrap();
         // First in line: to be joined of less than it should be, which fails each time.
-        let columns = "user_id, by_upload_key, offset_bytes, most_bytes, name, data, data_schema_id, said, created_at";
+        let columns = "user_id, offset_bytes, most_bytes, name, data, data_schema_id, said, created_at";
         run(&format!(
             "INSERT INTO resumable (id, kind, state, length_bytes, expires_at, parts, {columns}) \
              SELECT '{}', 'joined', 'open', 7, 0, json_array(id), {columns} FROM resumable WHERE kind = 'part'",

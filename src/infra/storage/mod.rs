@@ -275,6 +275,19 @@ impl Reservation {
         self.inner.reserved_bytes.fetch_sub(bytes, Ordering::Relaxed);
         Ok(())
     }
+
+    /// From now on it is for so many bytes. When there is no room for more, it stays as it was.
+    pub fn resize(&mut self, bytes: u64) -> Result<()> {
+        let storage = Storage { inner: Arc::clone(&self.inner) };
+        storage.usable()?;
+        match bytes.checked_sub(self.bytes) {
+            Some(0) => {}
+            Some(more) => _ = std::mem::take(&mut storage.reserve(more)?.bytes),
+            None => _ = self.inner.reserved_bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed),
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
 }
 
 impl Drop for Reservation {
@@ -341,11 +354,17 @@ impl Storage {
         self.free_bytes().is_ok_and(|free| free > self.inner.free_floor_bytes)
     }
 
-    /// Sets room aside for an upload, or refuses it before a byte is read.
-    pub fn reserve(&self, bytes: u64) -> Result<Reservation> {
+    /// After a flush that failed, nothing that the disk says is to be believed.
+    pub fn usable(&self) -> Result<()> {
         if self.is_degraded() {
             return Err(Code::StorageUnavailable.because("the disk failed to flush"));
         }
+        Ok(())
+    }
+
+    /// Sets room aside for an upload, or refuses it before a byte is read.
+    pub fn reserve(&self, bytes: u64) -> Result<Reservation> {
+        self.usable()?;
         let on_disk = self.bytes_on_disk()?;
         let enough = |reserved: u64| {
             let left = on_disk.saturating_sub(reserved);
@@ -634,6 +653,14 @@ mod tests {
         held.spend(50).unwrap();
         assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 0);
         assert_eq!(held.spend(u64::MAX / 2).unwrap_err().code, Code::DiskFull, "nor is more taken than is there");
+        drop(held);
+        let mut held = storage.reserve(100).unwrap();
+        for bytes in [70, 70, 0, 130] {
+            held.resize(bytes).unwrap();
+            assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), bytes);
+        }
+        assert_eq!(held.resize(u64::MAX / 2).unwrap_err().code, Code::DiskFull);
+        assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 130, "it is as it was");
         drop(held);
         let quarter = storage.free_bytes().unwrap() / 4;
         let all = [0; 5].map(|_| storage.reserve(quarter));

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Seek;
 use std::io::SeekFrom;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
@@ -26,6 +27,29 @@ pub const FOLDER: &str = "staging";
 pub const QUARANTINE: &str = "quarantine";
 pub const TEMPORARY: &str = "tmp-";
 
+/// What is found of a staged file that is to be gone on with.
+pub enum Reopened {
+    At(File),
+    /// It has only so many bytes.
+    Short(u64),
+    Absent,
+}
+
+/// Said after `written_bytes` were appended: whenever a MiB is full, the kernel begins to write it, so that little
+/// is left to do for the flush at the end. A hint: it fails silently, and is no flush.
+pub fn start_writing(mut file: &File, written_bytes: u64) {
+    let Ok(end) = file.stream_position() else { return };
+    let (from, to) = (end.saturating_sub(written_bytes) >> 20 << 20, end >> 20 << 20);
+    let (Ok(offset), Ok(length)) = (from.try_into(), (to - from).try_into()) else { return };
+    if to > from {
+        #[expect(unsafe_code, reason = "no crate that is used here has this call")]
+        // SAFETY: it takes numbers alone, and the descriptor is open as long as the file is borrowed.
+        unsafe {
+            libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE);
+        }
+    }
+}
+
 impl Storage {
     /// Creates a staged file; fails with [`Code::Conflict`] if its name is taken.
     pub fn stage(&self, name: &str) -> Result<File> {
@@ -35,14 +59,30 @@ impl Storage {
         }
     }
 
-    /// Opens a staged file to write on behind its first `keep_bytes`; what it has beyond them is cut off.
-    /// One that has less, or is not there, begins anew. The file, and how much of it was kept.
+    /// Opens a staged file to write on behind its first `at_bytes`; what it has beyond them is cut off.
+    pub fn reopen(&self, name: &str, at_bytes: u64) -> Result<Reopened> {
+        let mut file = match self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDWR) {
+            Err(Errno::NOENT) => return Ok(Reopened::Absent),
+            other => other.map_err(io)?,
+        };
+        let there = file.metadata()?.len();
+        if there < at_bytes {
+            return Ok(Reopened::Short(there));
+        }
+        if there > at_bytes {
+            file.set_len(at_bytes)?;
+        }
+        file.seek(SeekFrom::Start(at_bytes))?;
+        Ok(Reopened::At(file))
+    }
+
+    /// The same; one that has less, or is not there, begins anew. The file, and how much of it was kept.
     pub fn restage(&self, name: &str, keep_bytes: u64) -> Result<(File, u64)> {
-        let mut file = self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDWR | OFlags::CREATE).map_err(io)?;
-        let kept = if file.metadata()?.len() < keep_bytes { 0 } else { keep_bytes };
-        file.set_len(kept)?;
-        file.seek(SeekFrom::Start(kept))?;
-        Ok((file, kept))
+        if let Reopened::At(file) = self.reopen(name, keep_bytes)? {
+            return Ok((file, keep_bytes));
+        }
+        self.unstage(name);
+        Ok((self.stage(name)?, 0))
     }
 
     /// Makes the names in staging survive a power cut.
@@ -50,19 +90,15 @@ impl Storage {
         self.sync_folder(FOLDER)
     }
 
-    /// Opens a staged file to go on writing at this offset; what was behind it goes. One that is shorter is
-    /// refused: what it lacks would be filled with zeros.
-    pub fn resume_staged(&self, name: &str, offset_bytes: u64) -> Result<File> {
-        let mut file = self.open_at(&format!("{FOLDER}/{name}"), OFlags::RDWR).map_err(io)?;
-        let there = file.metadata()?.len();
-        if there < offset_bytes {
-            return Err(Code::Internal.because(format!(
-                "the disk lost bytes of {name}: {there} of {offset_bytes} are there; restart the box"
-            )));
-        }
-        file.set_len(offset_bytes)?;
-        file.seek(SeekFrom::Start(offset_bytes))?;
-        Ok(file)
+    /// The same as [`Storage::reopen`]; one that is shorter is refused: what it lacks would be filled with zeros.
+    pub fn resume_staged(&self, name: &str, at_bytes: u64) -> Result<File> {
+        let there = match self.reopen(name, at_bytes)? {
+            Reopened::At(file) => return Ok(file),
+            Reopened::Short(there) => there,
+            Reopened::Absent => 0,
+        };
+        Err(Code::Internal
+            .because(format!("the disk lost bytes of {name}: {there} of {at_bytes} are there; restart the box")))
     }
 
     /// Opens a staged file to look at it.

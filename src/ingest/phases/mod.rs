@@ -10,25 +10,23 @@
 //! taken for a repetition, and not for more, when the answer to the last one did not go out as far
 //! as is known here, or when there is no room for more: whoever repeats blindly after a lost
 //! answer gets the file that was meant. What a restart interrupted counts as not answered. A
-//! chunk that does say its offset is judged by that.
+//! chunk that does say its offset is judged by that. Whether an answer was heard cannot always be
+//! known, so one chunk too many is remembered: a file with a chunk in it twice is refused at its end.
+//!
+//! One writer at a time, as for uploads in pieces (`resumable::Holds`): the next request sends a
+//! silent sender away, and waits for one that is at work. The right to write ([`Turn`]) moves with
+//! the file into every blocking step, so a step that outlives its request still holds it.
 //!
 //! What nobody goes on with is given up, but not because a clock jumped (`resumable::Doubts`).
 //!
 //! Invariants: the offset of the row is never ahead of what is flushed; bytes behind it are cut off
-//! before anything is written, and missing ones are never made up. One writer at a time: the right to write ([`Turn`]) moves with the
-//! file into every blocking step, so a step that outlives its request still holds it.
+//! before anything is written, and missing ones are never made up.
 
 pub mod store;
 
-use std::collections::HashMap;
 use std::fs::File;
+use std::future::Future;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant as Moment;
 
@@ -38,11 +36,12 @@ use ring::digest;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::OwnedMutexGuard;
 
 use crate::accounts::Caller;
 use crate::assets::Asset;
 use crate::assets::AssetId;
+use crate::assets::place;
+use crate::catalogue;
 use crate::catalogue::Draft;
 use crate::error::Code;
 use crate::error::Error;
@@ -54,23 +53,21 @@ use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
-use crate::infra::storage::Reservation;
 use crate::infra::storage::Storage;
+use crate::infra::storage::staging;
 use crate::ingest::Arrival;
 use crate::ingest::Ingest;
 use crate::ingest::Note;
 use crate::ingest::Once;
 use crate::ingest::Taken;
 use crate::ingest::name;
+use crate::ingest::resumable::Hold;
+use crate::ingest::resumable::examine;
 use crate::journal::Event;
-use crate::support::checksum::Checksums;
 use crate::support::checksum::Digester;
+use crate::support::checksum::Lanes;
 use crate::support::clock::Instant;
 use crate::support::id;
-use crate::support::mime;
-
-/// How names in staging begin that are uploads in phases.
-pub const STAGED: &str = "phase-";
 
 /// How much is hashed and written in one step.
 const BATCH_BYTES: usize = 1 << 20;
@@ -81,8 +78,8 @@ const FLUSH_EVERY_BYTES: u64 = 64 << 20;
 /// Nothing is owed further ahead than its time and this.
 pub(super) const SLACK: Duration = Duration::from_hours(2);
 
-/// How long a chunk waits for the one before it to be done.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a request waits for the one before it that is at work: at the end, all bytes may have to be read again.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An upload in phases, as its row has it.
 #[derive(Clone, Debug)]
@@ -93,6 +90,8 @@ pub struct Phased {
     pub offset_bytes: u64,
     pub last_bytes: u64,
     pub last_sha256: String,
+    /// More came than was declared.
+    pub overflowed: bool,
     pub name: Option<String>,
     pub label: Option<String>,
     pub draft: Draft,
@@ -102,55 +101,13 @@ pub struct Phased {
 
 impl Phased {
     fn staged_name(&self) -> String {
-        staged_name(self.id)
-    }
-}
-
-/// What is known of uploads in phases beside their rows.
-#[derive(Default)]
-pub struct Sessions(Mutex<HashMap<AssetId, Arc<Session>>>);
-
-#[derive(Default)]
-struct Session {
-    writer: Arc<tokio::sync::Mutex<()>>,
-    /// The answer to the last chunk went out.
-    answered: AtomicBool,
-    /// What is still to come.
-    reserved: Mutex<Option<Reservation>>,
-}
-
-impl Session {
-    /// Sets aside what is still to come, if there is so much.
-    fn reserve(&self, storage: &Storage, rest_bytes: u64) {
-        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        *reserved = None;
-        *reserved = storage.reserve(rest_bytes).ok();
-    }
-
-    /// That many bytes go to the disk now, and are not counted twice.
-    fn spend(&self, storage: &Storage, bytes: u64) -> Result<()> {
-        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *reserved {
-            Some(reserved) => reserved.spend(bytes),
-            none => none.insert(storage.reserve(0)?).spend(bytes),
-        }
-    }
-}
-
-impl Sessions {
-    fn of(&self, id: AssetId) -> Arc<Session> {
-        Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default())
-    }
-
-    fn forget(&self, id: AssetId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        place::phased_name(self.id)
     }
 }
 
 /// The right to write to an upload in phases.
 pub struct Turn {
     ingest: Ingest,
-    session: Arc<Session>,
     row: Phased,
     /// Here, or away in the step under way.
     sink: Option<Sink>,
@@ -161,10 +118,13 @@ pub struct Turn {
 }
 
 struct Sink {
-    _writer: OwnedMutexGuard<()>,
-    session: Arc<Session>,
+    /// Keeps the room for what is to come, and the digest of what was kept.
+    hold: Hold,
     storage: Storage,
+    lanes: Lanes,
     file: Option<File>,
+    /// Of everything from the beginning, unless that would mean to read it again.
+    digester: Option<Digester>,
     sha256: digest::Context,
     unflushed_bytes: u64,
 }
@@ -180,7 +140,6 @@ impl Ingest {
         draft: Draft,
         once: Option<Once>,
     ) -> Result<Phased> {
-        draft.check()?;
         if size_bytes == 0 {
             return Err(Code::EmptyFile.because("file_size: an upload has at least one byte."));
         }
@@ -197,6 +156,7 @@ impl Ingest {
             offset_bytes: 0,
             last_bytes: 0,
             last_sha256: String::new(),
+            overflowed: false,
             name: name.map(|name| name::clean(&name)),
             label,
             draft,
@@ -223,6 +183,7 @@ impl Ingest {
         let written = self
             .db
             .write(move |tx| {
+                catalogue::can_describe(tx, &begun.draft)?;
                 store::insert(tx, &begun)?;
                 if let Some(once) = &once {
                     once.note(tx, [begun.id])?;
@@ -240,7 +201,9 @@ impl Ingest {
             }
             return Err(error);
         }
-        *self.phased.of(row.id).reserved.lock().unwrap_or_else(PoisonError::into_inner) = Some(reserved);
+        if let Some(mut hold) = self.holds.take_free(row.id) {
+            *hold.room() = Some(reserved);
+        }
         Ok(row)
     }
 
@@ -251,9 +214,9 @@ impl Ingest {
 
     /// Adds to what is said about an upload that is not whole yet; `None` when there is none.
     pub async fn describe_phased(&self, id: AssetId, said: Draft) -> Result<Option<Phased>> {
-        said.check()?;
         self.db
             .write(move |tx| {
+                catalogue::can_describe(tx, &said)?;
                 let Some(mut row) = store::find(tx, id)? else { return Ok(None) };
                 row.draft.then(said);
                 store::set_draft(tx, id, &row.draft)?;
@@ -262,16 +225,21 @@ impl Ingest {
             .await
     }
 
-    /// Gives an upload up before it is whole. Whether there was one.
+    /// Gives an upload up before it is whole. Whether there was one. Goes on when the caller goes away.
     pub async fn give_up_phased(&self, id: AssetId) -> Result<bool> {
-        let Some(turn) = self.turn(id).await? else { return Ok(false) };
+        if self.phased(id).await?.is_none() {
+            return Ok(false);
+        }
         let this = self.clone();
-        self.db.write(move |tx| this.tell_given_up(tx, id)).await?;
-        let storage = self.storage.clone();
-        self.cpu.spawn(move || storage.unstage(&staged_name(id)));
-        self.phased.forget(id);
-        drop(turn);
-        Ok(true)
+        let giving_up = self.cpu.handle().spawn(async move {
+            let hold = this.holds.insist(id).await.ok_or_else(busy)?;
+            let Some(turn) = this.turn_of(id, hold).await? else { return Ok(false) };
+            let telling = this.clone();
+            this.db.write(move |tx| telling.tell_given_up(tx, id)).await?;
+            turn.forget().await;
+            Ok(true)
+        });
+        giving_up.await.map_err(|e| Code::Internal.from("giving an upload up", e))?
     }
 
     /// Waits a while for the right to write; `None` when there is no such upload.
@@ -279,25 +247,24 @@ impl Ingest {
         if self.phased(id).await?.is_none() {
             return Ok(None);
         }
-        let session = self.phased.of(id);
-        let writer = tokio::time::timeout(PATIENCE, Arc::clone(&session.writer).lock_owned()).await;
-        let writer = writer.map_err(|_| Code::Conflict.because("Another chunk of this upload is being received."))?;
-        // As it is now that nobody else writes.
-        let Some(row) = self.phased(id).await? else {
-            self.phased.forget(id);
-            return Ok(None);
-        };
+        let hold = self.holds.take(id, PATIENCE).await.ok_or_else(busy)?;
+        self.turn_of(id, hold).await
+    }
+
+    /// The upload as it is now that nobody else writes.
+    async fn turn_of(&self, id: AssetId, hold: Hold) -> Result<Option<Turn>> {
+        let Some(row) = self.phased(id).await? else { return Ok(None) };
         let sink = Sink {
-            _writer: writer,
-            session: Arc::clone(&session),
+            hold,
             storage: self.storage.clone(),
+            lanes: self.md5.clone(),
             file: None,
+            digester: None,
             sha256: digest::Context::new(&digest::SHA256),
             unflushed_bytes: 0,
         };
         Ok(Some(Turn {
             ingest: self.clone(),
-            session,
             row,
             sink: Some(sink),
             batch: BytesMut::new(),
@@ -319,25 +286,11 @@ impl Ingest {
     /// Brings files and rows together after a restart.
     pub(super) async fn recover_phased(&self) -> Result<()> {
         let rows = self.db.read(store::all).await?;
-        for name in self.storage.staged()?.iter().filter(|name| name.starts_with(STAGED)) {
-            match rows.iter().find(|row| row.staged_name() == *name) {
-                Some(row) => {
-                    if self.storage.is_linked(name) {
-                        // Its final name was given, but not recorded.
-                        self.storage.uncommit(&crate::assets::place::original(row.id, 1)?);
-                    }
-                    let kept = self.storage.open_staged(name)?.metadata()?.len().min(row.offset_bytes);
-                    if kept < row.offset_bytes {
-                        let lost = row.offset_bytes - kept;
-                        tracing::error!(asset.id = %row.id, lost_bytes = lost, "the disk lost bytes of an upload");
-                        let row =
-                            Phased { offset_bytes: kept, last_bytes: 0, last_sha256: String::new(), ..row.clone() };
-                        self.db.write(move |tx| store::advance(tx, &row)).await?;
-                    }
-                    self.storage.resume_staged(name, kept)?;
-                    self.phased.of(row.id).reserve(&self.storage, row.size_bytes - kept);
-                }
-                None => self.storage.unstage(name),
+        for name in self.storage.staged()? {
+            let Some(id) = place::parse_phased_name(&name) else { continue };
+            match rows.iter().find(|row| row.id == id) {
+                Some(row) => self.recover_phases(&name, row.clone()).await?,
+                None => self.storage.unstage(&name),
             }
         }
         let staged = self.storage.staged()?;
@@ -349,11 +302,42 @@ impl Ingest {
         let this = self.clone();
         self.db.write(move |tx| this.jobs.pull_forward::<GiveUpPhased>(tx, this.phased_life() + SLACK)).await
     }
+
+    async fn recover_phases(&self, name: &str, row: Phased) -> Result<()> {
+        if self.storage.is_linked(name) {
+            // Its final name was given, but not recorded.
+            self.storage.uncommit(&place::original(row.id, 1)?);
+        }
+        let kept = self.storage.open_staged(name)?.metadata()?.len().min(row.offset_bytes);
+        let (id, rest, lost) = (row.id, row.size_bytes - kept, row.offset_bytes - kept);
+        if lost > 0 {
+            tracing::error!(asset.id = %id, lost_bytes = lost, "the disk lost bytes of an upload");
+            let row = Phased { offset_bytes: kept, last_bytes: 0, last_sha256: String::new(), ..row };
+            self.db.write(move |tx| store::advance(tx, &row)).await?;
+        }
+        self.storage.resume_staged(name, kept)?;
+        if let Some(mut hold) = self.holds.take_free(id) {
+            *hold.room() = self.storage.reserve(rest).ok();
+        }
+        Ok(())
+    }
 }
 
 impl Turn {
     pub fn row(&self) -> &Phased {
         &self.row
+    }
+
+    /// Waits for what the sender says next, unless somebody else wants to go on with the upload.
+    pub async fn hear<T>(&mut self, coming: impl Future<Output = T>) -> Result<T> {
+        let hold = &mut self.sink.as_mut().ok_or_else(lost)?.hold;
+        hold.listens();
+        let heard = tokio::select! {
+            heard = coming => Ok(heard),
+            () = hold.sent_away() => Err(Code::Conflict.because("Another request took this upload over.")),
+        };
+        hold.works();
+        heard
     }
 
     /// Takes the next bytes of a chunk.
@@ -362,7 +346,7 @@ impl Turn {
         // As much as can still come, or the last chunk once more.
         let most = (self.row.size_bytes - self.row.offset_bytes).max(self.row.last_bytes);
         if self.chunk_bytes > most {
-            return Err(self.too_much());
+            return Err(self.overflow().await);
         }
         self.batch.extend_from_slice(&bytes);
         if self.batch.len() >= BATCH_BYTES { self.send_batch().await } else { Ok(()) }
@@ -384,22 +368,21 @@ impl Turn {
         let sha256 = self.sink.as_ref().map(|sink| id::hex(sink.sha256.clone().finish().as_ref())).unwrap_or_default();
         let is_last = self.chunk_bytes > 0 && self.chunk_bytes == self.row.last_bytes && sha256 == self.row.last_sha256;
         let end = self.row.offset_bytes + self.chunk_bytes;
-        let answered = self.session.answered.load(Ordering::Acquire);
+        let mut sink = self.sink.take().ok_or_else(lost)?;
         let is_again = match told {
             Some(at) if at == self.row.offset_bytes => false,
-            Some(at) if is_last && at + self.chunk_bytes == self.row.offset_bytes => true,
+            Some(at) if is_last && at.checked_add(self.chunk_bytes) == Some(self.row.offset_bytes) => true,
             Some(_) => {
                 return Err(Code::Conflict.because(format!("The next chunk begins at {}.", self.row.offset_bytes)));
             }
-            None => is_last && (!answered || end > self.row.size_bytes),
+            None => is_last && (!*sink.hold.answered() || end > self.row.size_bytes),
         };
         if is_again || self.chunk_bytes == 0 {
-            return Ok(Answering { session: Arc::clone(&self.session), row: self.row.clone() });
+            return Ok(Answering { hold: sink.hold, row: self.row });
         }
         if end > self.row.size_bytes {
-            return Err(self.too_much());
+            return Err(if told.is_none() { self.overflow().await } else { self.too_much() });
         }
-        let sink = self.sink.take().ok_or_else(lost)?;
         let sink = self.ingest.cpu.run(move || sink.flushed()).await?;
         self.row.offset_bytes = end;
         self.row.last_bytes = self.chunk_bytes;
@@ -407,19 +390,27 @@ impl Turn {
         if let Some(name) = name.filter(|name| !name.is_empty() && self.row.name.is_none()) {
             self.row.name = Some(name::clean(&name));
         }
-        self.session.answered.store(false, Ordering::Release);
+        let Sink { mut hold, digester, .. } = sink;
+        *hold.answered() = false;
         let row = self.row.clone();
         self.ingest.db.write(move |tx| store::advance(tx, &row)).await?;
-        self.session.reserve(&self.ingest.storage, self.row.size_bytes - self.row.offset_bytes);
-        drop(sink);
-        Ok(Answering { session: Arc::clone(&self.session), row: self.row.clone() })
+        if let Some(digester) = digester {
+            hold.leave_digest(digester, end);
+        }
+        Ok(Answering { hold, row: self.row })
     }
 
     /// Ends the upload: what was put together becomes an asset.
     ///
     /// Runs to its end even when the caller goes away.
     pub async fn finish(self, caller: &Caller, name: Option<String>, public: bool) -> Result<Asset> {
-        let Phased { offset_bytes, size_bytes, .. } = self.row;
+        let Phased { offset_bytes, size_bytes, overflowed, .. } = self.row;
+        if overflowed {
+            return Err(Code::InvalidRequest.because(
+                "More came than file_size said, so a chunk may be in this file twice. Delete this upload and start \
+                 anew; with start_offset in each transfer, chunks can be repeated.",
+            ));
+        }
         if offset_bytes != size_bytes {
             return Err(Code::InvalidRequest.because(format!(
                 "{offset_bytes} bytes are here; file_size said {size_bytes}. Send the rest, then finish."
@@ -431,17 +422,17 @@ impl Turn {
     }
 
     async fn keep(mut self, caller: &Caller, said: Option<String>, public: bool) -> Result<Asset> {
-        self.usable()?;
+        let (ingest, storage) = (self.ingest.clone(), self.ingest.storage.clone());
+        storage.usable()?;
         let Phased { id, size_bytes, name, draft, .. } = self.row.clone();
-        let (sink, md5, staged) = (self.sink.take().ok_or_else(lost)?, self.ingest.md5.clone(), staged_name(id));
-        let (sink, head, checksums) = self
-            .ingest
+        let (mut sink, staged) = (self.sink.take().ok_or_else(lost)?, self.row.staged_name());
+        let (sink, head, checksums) = ingest
             .cpu
             .run(move || {
                 // What was refused may lie behind the end.
                 let file = sink.storage.resume_staged(&staged, size_bytes)?;
                 sink.storage.flush(&file)?;
-                let (head, checksums) = examine(&file, Digester::new(&md5))?;
+                let (head, checksums) = examine(&file, &sink.lanes, sink.hold.take_digest(size_bytes))?;
                 Ok((sink, head, checksums))
             })
             .await?;
@@ -449,23 +440,31 @@ impl Turn {
             return Err(Code::Internal.because("the bytes kept are not the bytes received"));
         }
         let name = said.or(name).or_else(|| draft.name.clone()).unwrap_or_default();
-        let storage = self.ingest.storage.clone();
-        let taken = Taken::staged_elsewhere(&storage, &self.ingest.cpu, staged_name(id), id, &name, &head, checksums);
+        let staged = self.row.staged_name();
+        let taken = Taken::staged_elsewhere(&storage, &ingest.cpu, staged, id, &name, &head, checksums);
         let note = Note { arrival: Some(Arrival { draft, phased: true, public }), ..Note::default() };
-        let kept = self.ingest.keep(caller, vec![taken], note).await?;
-        storage.unstage(&staged_name(id));
-        self.ingest.phased.forget(id);
-        drop(sink);
+        let kept = ingest.keep(caller, vec![taken], note).await?;
+        self.sink = Some(sink);
+        self.forget().await;
         kept.into_iter().next().ok_or_else(lost)
     }
 
+    /// The upload is over: nothing is left of it but what was made of it.
+    async fn forget(mut self) {
+        if let Some(sink) = &mut self.sink {
+            sink.hold.clear();
+        }
+        self.ingest.doubts.forget(self.row.id);
+        self.ingest.forget_staged(self.row.staged_name()).await;
+    }
+
     async fn send_batch(&mut self) -> Result<()> {
-        self.usable()?;
+        self.ingest.storage.usable()?;
         let mut sink = self.sink.take().ok_or_else(lost)?;
         let batch = std::mem::take(&mut self.batch).freeze();
-        let (staged, offset) = (staged_name(self.row.id), self.row.offset_bytes);
+        let (staged, offset) = (self.row.staged_name(), self.row.offset_bytes);
         let rest = self.row.size_bytes - offset;
-        let sink = self
+        let mut sink = self
             .ingest
             .cpu
             .run(move || {
@@ -473,17 +472,21 @@ impl Turn {
                 Ok(sink)
             })
             .await?;
+        if let Some(digester) = &mut sink.digester {
+            digester.settled().await;
+        }
         self.sink = Some(sink);
         self.writing = true;
         Ok(())
     }
 
-    /// After a flush that failed, nothing that the disk says is to be believed.
-    fn usable(&self) -> Result<()> {
-        if self.ingest.storage.is_degraded() {
-            return Err(Code::StorageUnavailable.because("the disk failed to flush"));
+    /// Refuses more than was declared, and remembers it: a chunk whose answer was lost may have been counted twice.
+    async fn overflow(&self) -> Error {
+        let id = self.row.id;
+        match self.ingest.db.write(move |tx| store::overflow(tx, id)).await {
+            Ok(()) => self.too_much(),
+            Err(error) => error,
         }
-        Ok(())
     }
 
     fn too_much(&self) -> Error {
@@ -496,7 +499,7 @@ impl Turn {
 
 /// A chunk that is kept, and is to be answered.
 pub struct Answering {
-    session: Arc<Session>,
+    hold: Hold,
     row: Phased,
 }
 
@@ -506,8 +509,8 @@ impl Answering {
     }
 
     /// The sender is there to hear it: the same bytes again are more of them.
-    pub fn answered(&self) {
-        self.session.answered.store(true, Ordering::Release);
+    pub fn answered(&mut self) {
+        *self.hold.answered() = true;
     }
 }
 
@@ -515,13 +518,24 @@ impl Sink {
     fn take(&mut self, staged: &str, offset_bytes: u64, rest_bytes: u64, batch: &Bytes) -> Result<()> {
         if self.file.is_none() {
             self.file = Some(self.storage.resume_staged(staged, offset_bytes)?);
-            // What came of a chunk before this one and does not count was just cut off.
-            self.session.reserve(&self.storage, rest_bytes);
+            // What came of a chunk before this one and does not count was just cut off. Without room for
+            // all that is to come, it is asked for as it comes.
+            let room = self.hold.room();
+            if room.as_mut().is_none_or(|room| room.resize(rest_bytes).is_err()) {
+                *room = None;
+                *room = Some(self.storage.reserve(rest_bytes).or_else(|_| self.storage.reserve(0))?);
+            }
+            let begun = (offset_bytes == 0).then(|| Digester::new(&self.lanes));
+            self.digester = self.hold.take_digest(offset_bytes).or(begun);
         }
-        self.session.spend(&self.storage, batch.len() as u64)?;
-        let Some(file) = &mut self.file else { return Err(lost()) };
+        let (Some(file), Some(room)) = (&mut self.file, self.hold.room()) else { return Err(lost()) };
+        room.spend(batch.len() as u64)?;
         self.sha256.update(batch);
+        if let Some(digester) = &mut self.digester {
+            digester.update(batch);
+        }
         file.write_all(batch)?;
+        staging::start_writing(file, batch.len() as u64);
         self.unflushed_bytes += batch.len() as u64;
         if self.unflushed_bytes >= FLUSH_EVERY_BYTES {
             self.storage.flush(file)?;
@@ -538,26 +552,8 @@ impl Sink {
     }
 }
 
-/// The head of a file and its checksums.
-fn examine(file: &File, mut digester: Digester) -> Result<(Vec<u8>, Checksums)> {
-    let mut head = vec![0; mime::SNIFF_BYTES];
-    let read = file.read_at(&mut head, 0)?;
-    head.truncate(read);
-    let mut offset = 0;
-    loop {
-        let mut batch = vec![0; BATCH_BYTES];
-        let read = file.read_at(&mut batch, offset)?;
-        if read == 0 {
-            return Ok((head, digester.finish()));
-        }
-        batch.truncate(read);
-        digester.update(&Bytes::from(batch));
-        offset += read as u64;
-    }
-}
-
-fn staged_name(id: AssetId) -> String {
-    format!("{STAGED}{id}")
+fn busy() -> Error {
+    Code::Conflict.because("Another request is at work on this upload. Try again in a moment.")
 }
 
 fn lost() -> Error {
@@ -579,30 +575,26 @@ impl Job for GiveUpPhased {
 
 impl Run<GiveUpPhased> for Ingest {
     async fn run(&self, job: GiveUpPhased, at: &Attempt) -> Result<()> {
-        let turn = match self.turn(job.id).await {
-            Ok(Some(turn)) => turn,
-            Ok(None) => {
-                self.doubts_alone.forget(job.id);
-                let at = at.clone();
-                return self.db.write(move |tx| at.complete(tx)).await;
-            }
+        let Some(hold) = self.holds.take_free(job.id) else {
             // Somebody is going on with it just now.
-            Err(e) if e.code == Code::Conflict => {
-                let (this, at, run_at) = (self.clone(), at.clone(), self.db.clock().now().plus(self.phased_life()));
-                let again = Enqueue { run_at: Some(run_at), ..Enqueue::default() };
-                return self
-                    .db
-                    .write(move |tx| {
-                        this.jobs.enqueue(tx, &job, again)?;
-                        at.complete(tx)
-                    })
-                    .await;
-            }
-            Err(e) => return Err(e),
+            let (this, at, run_at) = (self.clone(), at.clone(), self.db.clock().now().plus(self.phased_life()));
+            let again = Enqueue { run_at: Some(run_at), ..Enqueue::default() };
+            return self
+                .db
+                .write(move |tx| {
+                    this.jobs.enqueue(tx, &job, again)?;
+                    at.complete(tx)
+                })
+                .await;
+        };
+        let Some(turn) = self.turn_of(job.id, hold).await? else {
+            self.doubts.forget(job.id);
+            let at = at.clone();
+            return self.db.write(move |tx| at.complete(tx)).await;
         };
         let (this, at, life) = (self.clone(), at.clone(), self.phased_life());
         let is_expired = self.db.clock().now().since(turn.row().touched_at) >= life;
-        let is_sure = self.doubts_alone.is_sure(job.id, is_expired, Moment::now(), self.doubt());
+        let is_sure = self.doubts.is_sure(job.id, is_expired, Moment::now(), self.doubt());
         let given_up = self
             .db
             .write(move |tx| {
@@ -616,15 +608,12 @@ impl Run<GiveUpPhased> for Ingest {
                     this.jobs.enqueue(tx, &job, Enqueue { run_at, ..Enqueue::default() })?;
                 }
                 at.complete(tx)?;
-                Ok((is_sure && left_alone).then_some(job.id))
+                Ok(is_sure && left_alone)
             })
             .await?;
-        if let Some(id) = given_up {
-            self.storage.unstage(&staged_name(id));
-            self.phased.forget(id);
-            self.doubts_alone.forget(id);
+        if given_up {
+            turn.forget().await;
         }
-        drop(turn);
         Ok(())
     }
 }
@@ -633,22 +622,24 @@ impl Run<GiveUpPhased> for Ingest {
 mod tests {
     use super::*;
     use crate::infra::storage::Config;
+    use crate::ingest::resumable::Holds;
 
-    #[tokio::test]
-    async fn what_a_chunk_has_written_is_not_set_aside_any_more() {
+    #[test]
+    fn what_a_chunk_has_written_is_not_set_aside_any_more() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { free_floor_bytes: 1, ..Config::default() };
         let storage = Storage::open(dir.path(), &config, &[], &[]).unwrap();
         drop(storage.stage("phase-x").unwrap());
-        let session = Arc::new(Session::default());
+        let (holds, id, lanes) = (Holds::default(), AssetId::random().unwrap(), Lanes::start());
         let batch = Bytes::from(vec![b'x'; 400]);
         for _ in 0..2 {
             // A chunk that is not settled is nothing: the next one begins where it began.
             let mut sink = Sink {
-                _writer: Arc::clone(&session.writer).lock_owned().await,
-                session: Arc::clone(&session),
+                hold: holds.take_free(id).unwrap(),
                 storage: storage.clone(),
+                lanes: lanes.clone(),
                 file: None,
+                digester: None,
                 sha256: digest::Context::new(&digest::SHA256),
                 unflushed_bytes: 0,
             };
@@ -657,8 +648,5 @@ mod tests {
                 assert_eq!(storage.set_aside_bytes(), left);
             }
         }
-        *session.reserved.lock().unwrap() = None;
-        session.spend(&storage, 5).unwrap();
-        assert_eq!(storage.set_aside_bytes(), 0, "what could not be set aside is asked for as it comes");
     }
 }

@@ -12,8 +12,8 @@ use crate::infra::db::Tx;
 use crate::infra::db::types::Json;
 use crate::ingest::phases::Phased;
 
-const COLUMNS: &str =
-    "id, user_id, size_bytes, offset_bytes, last_bytes, last_sha256, name, label, draft, created_at, touched_at";
+const COLUMNS: &str = "id, user_id, size_bytes, offset_bytes, last_bytes, last_sha256, name, label, draft, created_at, touched_at, \
+     overflowed";
 
 pub fn insert(tx: &Tx, row: &Phased) -> Result<()> {
     tx.prepare_cached(
@@ -68,6 +68,12 @@ pub fn set_draft(tx: &Tx, id: AssetId, draft: &Draft) -> Result<()> {
     Ok(())
 }
 
+/// More came than was declared.
+pub fn overflow(tx: &Tx, id: AssetId) -> Result<()> {
+    tx.prepare_cached("UPDATE phased SET overflowed = 1 WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
 pub fn forget(tx: &Tx, id: AssetId) -> Result<()> {
     tx.prepare_cached("DELETE FROM phased WHERE id = ?1")?.execute([id])?;
     Ok(())
@@ -86,5 +92,6 @@ fn read(r: &Row<'_>) -> rusqlite::Result<Phased> {
         draft: r.get::<_, Json<Draft>>(8)?.0,
         created_at: r.get(9)?,
         touched_at: r.get(10)?,
+        overflowed: r.get(11)?,
     })
 }

@@ -49,15 +49,7 @@ impl Job for ExpireUploads {
 pub struct Doubts(Arc<Mutex<HashMap<AssetId, Instant>>>);
 
 impl Doubts {
-    /// Those of the expired that were seen as such `wait` before `now`, and ever since.
-    fn settled(&self, expired: &[AssetId], now: Instant, wait: Duration) -> Vec<AssetId> {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|id, _| expired.contains(id));
-        let is_sure = |id: &&AssetId| now.saturating_duration_since(*seen.entry(**id).or_insert(now)) >= wait;
-        expired.iter().filter(is_sure).copied().collect()
-    }
-
-    /// Whether one that is looked at by itself was seen as expired `wait` before `now`, and ever since.
+    /// Whether one was seen as expired `wait` before `now`, and whenever it was looked at since.
     pub(in crate::ingest) fn is_sure(&self, id: AssetId, is_expired: bool, now: Instant, wait: Duration) -> bool {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !is_expired {
@@ -76,8 +68,10 @@ impl Doubts {
 impl Run<ExpireUploads> for Ingest {
     async fn run(&self, _: ExpireUploads, at: &Attempt) -> Result<()> {
         let now = self.db.clock().now();
-        let expired = self.db.read(move |c| store::expired(c, now)).await?;
-        for id in self.doubts.settled(&expired, Instant::now(), self.doubt()) {
+        for (id, expires_at) in self.db.read(store::expiries).await? {
+            if !self.doubts.is_sure(id, expires_at <= now, Instant::now(), self.doubt()) {
+                continue;
+            }
             if let Err(error) = self.expire(id).await {
                 // It is looked at again with the others; they do not wait for it.
                 tracing::error!(upload.id = %id, %error, "an upload that expired could not be removed");
@@ -114,7 +108,7 @@ impl Ingest {
 
     async fn expire(&self, id: AssetId) -> Result<()> {
         // Somebody is at it, so it is not left alone.
-        let Some(mut hold) = self.holds.take(id, Duration::ZERO).await else { return Ok(()) };
+        let Some(mut hold) = self.holds.take_free(id) else { return Ok(()) };
         let Some(upload) = self.db.read(move |c| store::find(c, id)).await? else { return Ok(()) };
         if upload.state == State::Gone || upload.expires_at > self.db.clock().now() {
             return Ok(());
@@ -124,7 +118,7 @@ impl Ingest {
             return self.finish(&mut hold, upload).await.map(drop);
         }
         tracing::info!(upload.id = %id, "an upload expired");
-        self.give_up(&mut hold, id).await
+        self.give_up(hold, id).await
     }
 
     pub(in crate::ingest) fn doubt(&self) -> Duration {
@@ -138,22 +132,6 @@ mod tests {
 
     #[test]
     fn what_expires_is_doubted_for_a_while() {
-        let doubts = Doubts::default();
-        let [a, b] = std::array::from_fn(|_| AssetId::random().unwrap());
-        let (began, hour) = (Instant::now(), Duration::from_hours(1));
-        let look =
-            |expired: &[AssetId], minutes: u64| doubts.settled(expired, began + Duration::from_mins(minutes), hour);
-        assert_eq!(look(&[a], 0), []);
-        assert_eq!(look(&[a, b], 59), []);
-        assert_eq!(look(&[a, b], 60), [a]);
-        // The clock jumped back, and both were never expired.
-        assert_eq!(look(&[], 61), []);
-        assert_eq!(look(&[a, b], 200), []);
-        assert_eq!(look(&[a, b], 260), [a, b]);
-    }
-
-    #[test]
-    fn what_is_looked_at_by_itself_is_doubted_too() {
         let doubts = Doubts::default();
         let [a, b] = std::array::from_fn(|_| AssetId::random().unwrap());
         let (began, hour) = (Instant::now(), Duration::from_hours(1));

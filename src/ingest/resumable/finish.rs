@@ -8,8 +8,6 @@
 //! one that asks how far it is, or, after a crash, a job.
 
 use std::fs::File;
-use std::io::Seek;
-use std::io::SeekFrom;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -18,6 +16,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::accounts::keys;
 use crate::assets::AssetId;
 use crate::assets::place;
 use crate::assets::store as assets;
@@ -28,8 +27,8 @@ use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Job;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
-use crate::infra::storage::Reservation;
 use crate::infra::storage::Storage;
+use crate::infra::storage::staging;
 use crate::ingest::Ingest;
 use crate::ingest::Taken;
 use crate::ingest::intake::Received;
@@ -42,6 +41,7 @@ use crate::ingest::resumable::hold::Hold;
 use crate::ingest::resumable::locked;
 use crate::ingest::resumable::store;
 use crate::ingest::resumable::unknown;
+use crate::support::checksum::Checksums;
 use crate::support::checksum::Digester;
 use crate::support::checksum::Lanes;
 use crate::support::mime;
@@ -91,7 +91,8 @@ impl Ingest {
         if upload.state == State::Gone { Err(Code::UploadGone.into()) } else { Ok(upload) }
     }
 
-    /// Makes an asset of an upload that has all its bytes, as its holder.
+    /// Makes an asset of an upload that has all its bytes, as its holder. One of which the disk lost bytes is
+    /// open again.
     pub(super) async fn finish(&self, hold: &mut Hold, mut upload: Resumable) -> Result<Resumable> {
         let id = upload.id;
         let digester = hold.take_digest(upload.offset_bytes);
@@ -99,7 +100,10 @@ impl Ingest {
         if !is_there {
             let digester =
                 if upload.kind == Kind::Joined { Some(self.join_parts(&mut upload).await?) } else { digester };
-            let taken = self.received(&upload, digester).await?;
+            let taken = match self.received(&upload, digester).await? {
+                Ok(taken) => taken,
+                Err(there) => return self.lost(upload, there).await,
+            };
             match self.keep(&upload.owner(), vec![taken], upload.note.clone()).await {
                 Err(e) if e.code == Code::AssetIdExists => {
                     // An attempt before this one is just being undone.
@@ -108,16 +112,24 @@ impl Ingest {
                 kept => kept.map(drop)?,
             }
         }
-        let parts = upload.parts.clone();
+        let (parts, key) = (upload.parts.clone(), upload.upload_key_id);
         self.db
             .write(move |tx| {
                 store::finish(tx, id)?;
+                if let Some(key) = key {
+                    keys::note_handed_in(tx, &id.to_string(), key)?;
+                }
                 parts.iter().try_for_each(|part| store::give_up(tx, *part, tx.now().plus(REMEMBERED)))
             })
             .await?;
-        for gone in upload.parts.iter().chain([&id]) {
-            self.forget_bytes(*gone);
-        }
+        hold.clear();
+        // Nothing is written to them any more, so whoever waits for the answer need not wait for this.
+        let (this, gone) = (self.clone(), upload.parts.iter().chain([&id]).copied().collect::<Vec<_>>());
+        self.cpu.handle().spawn(async move {
+            for id in gone {
+                this.forget_staged(place::resumable_name(id)).await;
+            }
+        });
         upload.state = State::Finished;
         Ok(upload)
     }
@@ -126,17 +138,16 @@ impl Ingest {
     async fn join_parts(&self, upload: &mut Resumable) -> Result<Digester> {
         let (storage, lanes, staged) = (self.storage.clone(), self.md5.clone(), place::resumable_name(upload.id));
         let (length, parts) = (upload.length_bytes.unwrap_or(0), upload.parts.clone());
-        let reserved = storage.reserve(length)?;
-        let joined = self.cpu.run(move || join(&storage, &lanes, reserved, &staged, &parts)).await;
-        let (digester, bytes) = match joined {
-            Err(e) if e.code == Code::UploadGone => {
-                let id = upload.id;
+        let joined = self.cpu.run(move || join(&storage, &lanes, length, &staged, &parts)).await;
+        if let Err(error) = &joined {
+            let id = upload.id;
+            // The next try begins anew, and needs the room that this one took.
+            self.forget_staged(place::resumable_name(id)).await;
+            if error.code == Code::UploadGone {
                 self.db.write(move |tx| store::give_up(tx, id, tx.now().plus(REMEMBERED))).await?;
-                self.forget_bytes(id);
-                return Err(e);
             }
-            joined => joined?,
-        };
+        }
+        let (digester, bytes) = joined?;
         if bytes != length {
             return Err(Code::Internal.because("the parts of an upload are not as long as they were"));
         }
@@ -146,37 +157,47 @@ impl Ingest {
         Ok(digester)
     }
 
-    /// What came, as any upload has it in staging.
-    async fn received(&self, upload: &Resumable, digester: Option<Digester>) -> Result<Taken> {
+    /// What came, as any upload has it in staging; or how much is there, if that is less than was recorded.
+    async fn received(&self, upload: &Resumable, digester: Option<Digester>) -> Result<Result<Taken, u64>> {
         let (storage, lanes, cpu) = (self.storage.clone(), self.md5.clone(), self.cpu.clone());
         let (id, name, size_bytes) = (upload.id, upload.name.clone(), upload.offset_bytes);
         self.cpu
             .run(move || {
                 let staged = place::resumable_name(id);
-                let mut file = storage.open_staged(&staged)?;
-                if file.metadata()?.len() > size_bytes {
+                let Some(mut file) = storage.find_staged(&staged)? else { return Ok(Err(0)) };
+                let there = file.metadata()?.len();
+                if there < size_bytes {
+                    return Ok(Err(there));
+                }
+                if there > size_bytes {
                     // What lies behind the last recorded offset is nothing: a crash, or a piece that was refused.
                     file = storage.resume_staged(&staged, size_bytes)?;
                     storage.flush(&file)?;
                 }
-                let mut head = vec![0; mime::SNIFF_BYTES];
-                let read = file.read_at(&mut head, 0)?;
-                head.truncate(read);
-                let mut digester = digester;
-                let checksums = match digester.take() {
-                    Some(digester) => digester.finish(),
-                    None => digest(&file, &lanes)?.finish(),
-                };
-                if checksums.size_bytes != size_bytes || file.metadata()?.len() != size_bytes {
+                let (head, checksums) = examine(&file, &lanes, digester)?;
+                if checksums.size_bytes != size_bytes {
                     return Err(Code::Internal.because("the bytes of an upload are not as many as were recorded"));
                 }
                 let kind = mime::refined(mime::sniff(&head), &name);
                 let (staged_name, content_type) = (place::original_name(id, 1), kind.content_type.to_owned());
                 storage.link_staged(&staged, &staged_name)?;
-                Ok(Taken::of(&storage, &cpu, Received { id, name, staged_name, content_type, checksums }))
+                Ok(Ok(Taken::of(&storage, &cpu, Received { id, name, staged_name, content_type, checksums })))
             })
             .await
     }
+}
+
+/// The head of a file and its checksums, for which it is read unless that was done while it came.
+pub(in crate::ingest) fn examine(
+    file: &File,
+    lanes: &Lanes,
+    digester: Option<Digester>,
+) -> Result<(Vec<u8>, Checksums)> {
+    let mut head = vec![0; mime::SNIFF_BYTES];
+    let read = file.read_at(&mut head, 0)?;
+    head.truncate(read);
+    let digester = digester.map_or_else(|| digest(file, lanes), Ok)?;
+    Ok((head, digester.finish()))
 }
 
 /// Reads a file from its beginning to its end.
@@ -190,17 +211,12 @@ fn digest(file: &File, lanes: &Lanes) -> Result<Digester> {
     Ok(digester)
 }
 
-/// Writes files one after the other; what it digests to, and how long it is.
-fn join(
-    storage: &Storage,
-    lanes: &Lanes,
-    mut reserved: Reservation,
-    staged: &str,
-    parts: &[AssetId],
-) -> Result<(Digester, u64)> {
+/// Writes files of this length one after the other; what it digests to, and how long it is.
+fn join(storage: &Storage, lanes: &Lanes, length: u64, staged: &str, parts: &[AssetId]) -> Result<(Digester, u64)> {
     let mut file = storage.stage_again(staged)?;
     file.set_len(0)?;
-    file.seek(SeekFrom::Start(0))?;
+    // Only now: what a try before this one left is free again.
+    let mut reserved = storage.reserve(length)?;
     let (mut digester, mut whole, mut unflushed) = (Digester::new(lanes), 0, 0);
     for part in parts {
         let gone = || Code::UploadGone.because(format!("The part {part} is not there any more."));
@@ -212,6 +228,7 @@ fn join(
             reserved.spend(block.len() as u64)?;
             digester.update(&block);
             file.write_all(&block)?;
+            staging::start_writing(&file, block.len() as u64);
             if unflushed >= FLUSH_EVERY_BYTES {
                 storage.flush(&file)?;
                 unflushed = 0;
@@ -241,7 +258,7 @@ mod tests {
         let config = Config { free_floor_bytes: 1, ..Config::default() };
         let storage = Storage::open(dir.path(), &config, &[], &[]).unwrap();
         let part = AssetId::random().unwrap();
-        let joined = || join(&storage, &Lanes::start(), storage.reserve(5).unwrap(), "joined", &[part]);
+        let joined = || join(&storage, &Lanes::start(), 5, "joined", &[part]);
         assert_eq!(joined().map(drop).unwrap_err().code, Code::UploadGone);
         // There, but not to be opened: that may pass, and nothing is given up for it.
         let name = place::resumable_name(part);

@@ -15,6 +15,9 @@
 //! is there is the answer. Until it is there the bytes keep their name in staging, whatever fails.
 //!
 //! One request at a time changes an upload (`hold.rs`). Nobody else's can be seen.
+//!
+//! What is still to come of an upload is set aside on the disk, also between its pieces and from the
+//! start on, so that what was begun can be ended ([`Resumable::reserves_bytes`]).
 
 mod check;
 mod expire;
@@ -40,6 +43,9 @@ pub use model::State;
 pub use receive::Piece;
 pub use receive::Receiving;
 
+pub(super) use finish::examine;
+pub(super) use hold::Hold;
+
 use crate::accounts::Caller;
 use crate::assets::AssetId;
 use crate::assets::data;
@@ -48,12 +54,12 @@ use crate::assets::place;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::infra::db::Conn;
 use crate::infra::db::Tx;
 use crate::infra::jobs::Enqueue;
 use crate::ingest::Ingest;
 use crate::ingest::Note;
 use crate::ingest::name;
-use crate::ingest::resumable::hold::Hold;
 use crate::support::clock::Instant;
 
 /// How long a writer who is at work is waited for.
@@ -89,17 +95,22 @@ impl Ingest {
         };
         let (storage, staged) = (self.storage.clone(), place::resumable_name(upload.id));
         let declared = said.length_bytes.unwrap_or(0);
-        self.cpu
+        let room = self
+            .cpu
             .run(move || {
-                let _room = storage.reserve(declared)?;
-                storage.stage_again(&staged).map(drop)
+                let room = storage.reserve(declared)?;
+                storage.stage_again(&staged)?;
+                Ok(room)
             })
             .await?;
-        let recorded = self.record_resumable(upload.clone()).await;
-        if recorded.is_err() {
-            self.forget_bytes(upload.id);
+        if let Err(error) = self.record_resumable(upload.clone()).await {
+            self.forget_staged(place::resumable_name(upload.id)).await;
+            return Err(error);
         }
-        recorded.map(|()| upload)
+        if let Some(mut hold) = upload.reserves_bytes().and_then(|_| self.holds.take_free(upload.id)) {
+            *hold.room() = Some(room);
+        }
+        Ok(upload)
     }
 
     /// Makes an asset of parts that are there, in this order. Asked again for the same, it answers the same.
@@ -111,7 +122,7 @@ impl Ingest {
         parts_said: String,
     ) -> Result<Resumable> {
         let most_bytes = said.most_bytes.unwrap_or(u64::MAX).min(self.config.max_file_bytes);
-        let (user, by_key) = (caller.user_id(), is_upload_key(caller));
+        let (user, by_key) = (caller.user_id(), key_of(caller).is_some());
         let (same, words) = (parts.clone(), said.said.clone());
         let before = self.db.read(move |c| store::find_joined(c, user, by_key, &same, &words)).await?;
         let upload = if let Some(before) = before {
@@ -136,13 +147,16 @@ impl Ingest {
         self.settled(upload).await
     }
 
-    /// An upload as it stands. One that has all its bytes is made an asset first.
+    /// An upload as its row has it. One that has all its bytes is made an asset first.
     pub async fn resumable(&self, caller: &Caller, id: AssetId) -> Result<Resumable> {
         let upload = self.find_resumable(caller, id).await?;
-        if upload.is_due() {
-            return self.settled(upload).await;
-        }
-        // A sender that is gone without a word still has bytes that can be kept.
+        self.settled(upload).await
+    }
+
+    /// The same for a sender who wants to go on: another one that is gone without a word still has bytes that
+    /// can be kept.
+    pub async fn resumable_at_rest(&self, caller: &Caller, id: AssetId) -> Result<Resumable> {
+        let upload = self.resumable(caller, id).await?;
         match self.holds.take(id, GLANCE).await {
             Some(hold) => drop(hold),
             None => return Ok(upload),
@@ -153,9 +167,9 @@ impl Ingest {
     /// Gives an upload up. An asset that it has become stays.
     pub async fn terminate(&self, caller: &Caller, id: AssetId) -> Result<()> {
         self.find_resumable(caller, id).await?;
-        let mut hold = self.holds.insist(id).await.ok_or_else(locked)?;
+        let hold = self.holds.insist(id).await.ok_or_else(locked)?;
         self.find_resumable(caller, id).await?;
-        self.give_up(&mut hold, id).await
+        self.give_up(hold, id).await
     }
 
     /// An upload that the caller may see.
@@ -192,7 +206,7 @@ impl Ingest {
         Ok(Resumable {
             id: AssetId::random()?,
             user_id: caller.user_id(),
-            by_upload_key: is_upload_key(caller),
+            upload_key_id: key_of(caller),
             kind,
             state: State::Open,
             length_bytes: None,
@@ -223,8 +237,8 @@ impl Ingest {
         let this = self.clone();
         self.db
             .write(move |tx| {
-                let Resumable { user_id, by_upload_key, parts, said, .. } = &upload;
-                if let Some(before) = store::find_joined(tx, *user_id, *by_upload_key, parts, said)? {
+                let Resumable { user_id, upload_key_id, parts, said, .. } = &upload;
+                if let Some(before) = store::find_joined(tx, *user_id, upload_key_id.is_some(), parts, said)? {
                     return Ok(before);
                 }
                 store::insert(tx, &upload)?;
@@ -234,17 +248,31 @@ impl Ingest {
             .await
     }
 
-    /// Takes an upload off the record and its bytes off the disk, as its holder.
-    async fn give_up(&self, hold: &mut Hold, id: AssetId) -> Result<()> {
-        hold.take_digest(0);
-        self.db.write(move |tx| store::give_up(tx, id, tx.now().plus(REMEMBERED))).await?;
-        self.forget_bytes(id);
-        Ok(())
+    /// Takes an upload off the record and its bytes off the disk, as its holder. Goes on when the caller goes away.
+    async fn give_up(&self, mut hold: Hold, id: AssetId) -> Result<()> {
+        let this = self.clone();
+        let giving_up = self.cpu.handle().spawn(async move {
+            hold.clear();
+            this.db.write(move |tx| store::give_up(tx, id, tx.now().plus(REMEMBERED))).await?;
+            this.doubts.forget(id);
+            this.forget_staged(place::resumable_name(id)).await;
+            Ok(())
+        });
+        giving_up.await.map_err(|e| Code::Internal.from("giving an upload up", e))?
     }
 
-    fn forget_bytes(&self, id: AssetId) {
-        let storage = self.storage.clone();
-        self.cpu.spawn(move || storage.unstage(&place::resumable_name(id)));
+    /// Forgets a name in staging. It is free when this returns; giving the blocks of a large file back takes its time.
+    pub(super) async fn forget_staged(&self, name: String) {
+        let (storage, cpu) = (self.storage.clone(), self.cpu.clone());
+        let done = self.cpu.run(move || {
+            if let Some(aside) = storage.set_aside_staged(&name)? {
+                cpu.spawn(move || storage.unstage(&aside));
+            }
+            Ok(())
+        });
+        if let Err(error) = done.await {
+            tracing::warn!(%error, "a staged file could not be removed");
+        }
     }
 
     fn expiry(&self, now: Instant) -> Instant {
@@ -265,12 +293,23 @@ impl Ingest {
             return Ok(());
         };
         let there = self.storage.open_staged(name)?.metadata()?.len();
-        if there < upload.offset_bytes && upload.kind != Kind::Joined {
-            tracing::error!(upload.id = %id, lost_bytes = upload.offset_bytes - there, "the disk lost bytes of an upload");
-            let expires = upload.expires_at;
-            self.db.write(move |tx| store::progress(tx, id, there, expires)).await?;
+        let upload = if there < upload.offset_bytes && upload.kind != Kind::Joined {
+            self.lost(upload, there).await?
+        } else {
+            upload
+        };
+        if let (Some(bytes), Some(mut hold)) = (upload.reserves_bytes(), self.holds.take_free(id)) {
+            *hold.room() = self.storage.reserve(bytes).ok();
         }
         Ok(())
+    }
+
+    /// Owns up to what the disk lost: an upload goes on where its bytes end.
+    async fn lost(&self, upload: Resumable, there: u64) -> Result<Resumable> {
+        let (id, expires) = (upload.id, upload.expires_at);
+        tracing::error!(upload.id = %id, lost_bytes = upload.offset_bytes - there, "the disk lost bytes of an upload");
+        self.db.write(move |tx| store::progress(tx, id, there, expires)).await?;
+        Ok(Resumable { offset_bytes: there, ..upload })
     }
 
     /// Owes what was about to be done.
@@ -296,8 +335,16 @@ impl Ingest {
     }
 }
 
-fn is_upload_key(caller: &Caller) -> bool {
-    matches!(caller, Caller::UploadKey { .. })
+/// Whether an asset of this id would come of an upload in pieces, or has come of one a short while ago.
+pub(super) fn is_known(c: &Conn, id: AssetId) -> Result<bool> {
+    Ok(store::find(c, id)?.is_some())
+}
+
+fn key_of(caller: &Caller) -> Option<i64> {
+    match caller {
+        Caller::UploadKey { key_id, .. } => Some(*key_id),
+        _ => None,
+    }
 }
 
 fn fits(bytes: u64, most: u64) -> Result<()> {

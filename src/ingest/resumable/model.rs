@@ -16,7 +16,8 @@ pub struct Resumable {
     /// Its address, and later the asset's.
     pub id: AssetId,
     pub user_id: i64,
-    pub by_upload_key: bool,
+    /// The upload key by which it began, if it was one.
+    pub upload_key_id: Option<i64>,
     pub kind: Kind,
     pub state: State,
     /// Absent until the sender knows.
@@ -120,6 +121,16 @@ impl Resumable {
         self.state == State::Open && self.kind != Kind::Part && (self.is_whole() || self.kind == Kind::Joined)
     }
 
+    /// How much room is set aside for it between its pieces: all that is still to come, if that is known.
+    ///
+    /// Nothing for what comes by an upload key. Anybody may have read that in a page, and would promise the
+    /// disk away without sending a byte; room for such a piece is set aside while it comes.
+    pub fn reserves_bytes(&self) -> Option<u64> {
+        let keeps = self.state == State::Open && self.kind != Kind::Joined && self.upload_key_id.is_none();
+        let to_come = self.length_bytes.map(|length| length.saturating_sub(self.offset_bytes));
+        to_come.filter(|bytes| keeps && *bytes > 0)
+    }
+
     /// Its asset, once that is there.
     pub fn asset(&self) -> Option<AssetId> {
         (self.state == State::Finished).then_some(self.id)
@@ -132,7 +143,7 @@ impl Resumable {
             Caller::Known { user_id, role } | Caller::Token { user_id, role, .. } => {
                 user_id == self.user_id || role == Role::Admin
             }
-            Caller::UploadKey { user_id, .. } => user_id == self.user_id && self.by_upload_key,
+            Caller::UploadKey { user_id, .. } => user_id == self.user_id && self.upload_key_id.is_some(),
         }
     }
 
@@ -148,10 +159,10 @@ mod tests {
 
     #[test]
     fn an_upload_is_its_creators_and_administrators() {
-        let by = |user_id, by_upload_key| Resumable {
+        let by = |user_id, by_upload_key: bool| Resumable {
             id: AssetId::random().unwrap(),
             user_id,
-            by_upload_key,
+            upload_key_id: by_upload_key.then_some(7),
             kind: Kind::Whole,
             state: State::Open,
             length_bytes: None,

@@ -13,7 +13,7 @@ use crate::ingest::Note;
 use crate::ingest::resumable::Resumable;
 use crate::support::clock::Instant;
 
-const COLUMNS: &str = "id, user_id, by_upload_key, kind, state, length_bytes, offset_bytes, most_bytes, name, data, \
+const COLUMNS: &str = "id, user_id, upload_key_id, kind, state, length_bytes, offset_bytes, most_bytes, name, data, \
                        data_schema_id, source, said, parts, parts_said, created_at, expires_at";
 
 pub fn insert(tx: &Tx, new: &Resumable) -> Result<()> {
@@ -24,7 +24,7 @@ pub fn insert(tx: &Tx, new: &Resumable) -> Result<()> {
     .execute(params![
         new.id,
         new.user_id,
-        new.by_upload_key,
+        new.upload_key_id,
         new.kind,
         new.state,
         new.length_bytes.map(|bytes| bytes as i64),
@@ -58,7 +58,7 @@ pub fn find_joined(
 ) -> Result<Option<Resumable>> {
     let mut found = c.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM resumable WHERE kind = 'joined' AND state <> 'gone' \
-         AND user_id = ?1 AND by_upload_key = ?2 AND parts = ?3 AND said = ?4"
+         AND user_id = ?1 AND (upload_key_id IS NOT NULL) = ?2 AND parts = ?3 AND said = ?4"
     ))?;
     Ok(found.query_row(params![user, by_upload_key, Json(parts), said], read).optional()?)
 }
@@ -97,9 +97,10 @@ pub fn forget(tx: &Tx, now: Instant) -> Result<()> {
     Ok(())
 }
 
-pub fn expired(c: &Conn, now: Instant) -> Result<Vec<AssetId>> {
-    let mut rows = c.prepare_cached("SELECT id FROM resumable WHERE state <> 'gone' AND expires_at <= ?1")?;
-    Ok(rows.query_map([now], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+/// When those that are not gone expire.
+pub fn expiries(c: &Conn) -> Result<Vec<(AssetId, Instant)>> {
+    let mut rows = c.prepare_cached("SELECT id, expires_at FROM resumable WHERE state <> 'gone'")?;
+    Ok(rows.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Those that have all their bytes, or can have them, and are not an asset yet.
@@ -121,7 +122,7 @@ fn read(r: &Row<'_>) -> rusqlite::Result<Resumable> {
     Ok(Resumable {
         id: r.get(0)?,
         user_id: r.get(1)?,
-        by_upload_key: r.get(2)?,
+        upload_key_id: r.get(2)?,
         kind: r.get(3)?,
         state: r.get(4)?,
         length_bytes: r.get::<_, Option<i64>>(5)?.map(|bytes| bytes as u64),

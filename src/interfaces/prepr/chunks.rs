@@ -120,7 +120,7 @@ async fn go_on(
                 Some(at) => Some(at),
                 None => begins_at(&request)?,
             };
-            let kept = turn.settle(told, named.or(file_name)).await?;
+            let mut kept = turn.settle(told, named.or(file_name)).await?;
             if !peer::has_left(&request) {
                 kept.answered();
             }
@@ -150,7 +150,7 @@ async fn receive(mut turn: Turn, figures: &Figures, incoming: Incoming, query: &
         Incoming::Parts(parts) => parts.files(&[CHUNK]),
     };
     let (mut said, mut has_chunk, mut file_name) = (Said::default(), false, None);
-    while let Some(part) = parts.next().await? {
+    while let Some(part) = turn.hear(parts.next()).await?? {
         match part {
             Part::Field { name, text } => said.put(&name, text)?,
             Part::File(_) if has_chunk => return Err(one_chunk()),
@@ -158,7 +158,7 @@ async fn receive(mut turn: Turn, figures: &Figures, incoming: Incoming, query: &
                 has_chunk = true;
                 file_name = Some(file.name.clone());
                 let heard = phase(&said, query)?.as_deref() != Some("finish");
-                while let Some(bytes) = parts.chunk(&mut file).await? {
+                while let Some(bytes) = turn.hear(parts.chunk(&mut file)).await?? {
                     figures.received(bytes.len() as u64);
                     if heard {
                         turn.write(bytes).await?;
