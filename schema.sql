@@ -147,9 +147,10 @@ CREATE TABLE voucher (
     user_id      INTEGER NOT NULL,
     name         TEXT NOT NULL,
     object_key   TEXT NOT NULL,                 -- what the form has to say
+    bucket       TEXT,                          -- the form leads into this one; absent: into this box
     expires_at   INTEGER NOT NULL,
-    staged       TEXT,                          -- the name in staging of what was sent last, and what that is
-    size_bytes   INTEGER,
+    staged       TEXT,                          -- the name in staging of what was sent here last
+    size_bytes   INTEGER,                       -- of what was sent here last, or registered in the bucket
     md5          TEXT,
     sha256       TEXT,
     content_type TEXT

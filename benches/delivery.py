@@ -97,12 +97,7 @@ def newest_original(appliance):
 
 
 def upload(appliance, name, body):
-    connection = appliance.connect()
-    status, answer = bench.post_file(connection, name, body)
-    connection.close()
-    if status not in (200, 202):
-        sys.exit(f"the upload of {name} was answered {status}: {answer[:200]!r}")
-    asset = re.search(rb'"id": ?"([0-9a-f]{32})"', answer)[1].decode()
+    asset = appliance.upload(name, body)
     appliance.wait_until_ok(asset)
     return asset
 

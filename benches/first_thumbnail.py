@@ -122,12 +122,8 @@ class Film:
 
     def __init__(self, appliance, path):
         self.appliance = appliance
-        connection = appliance.connect(timeout_s=600)
         with open(path, "rb") as file:
-            status, answer = bench.post_file(connection, "fair.mp4", file.read(), "video/mp4")
-        if status != 202 and status != 200:
-            sys.exit(f"the film was answered {status}: {answer[:200]!r}")
-        self.asset = json.loads(answer)["assets"][0]["id"]
+            self.asset = appliance.upload("fair.mp4", file.read(), "video/mp4", timeout_s=600)
         appliance.wait_until_ok(self.asset, 120)
 
     def start(self):
@@ -149,13 +145,9 @@ class Film:
         bench.settle(self.appliance.process.pid)
 
     def _post(self, path, body):
-        connection = self.appliance.connect()
-        headers = {"X-FileSpin-Api-Key": bench.API_KEY, "Content-Type": "application/json"}
-        connection.request("POST", path, json.dumps(body), headers)
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status >= 300:
-            sys.exit(f"POST {path} was answered {answer.status}: {text[:300]!r}")
+        status, _, text = self.appliance.call("POST", path, body)
+        if status >= 300:
+            sys.exit(f"POST {path} was answered {status}: {text[:300]!r}")
         return text
 
 

@@ -190,6 +190,7 @@ impl App {
             schemas.clone(),
             stills.clone(),
             fetch.clone(),
+            Fetch::of_the_operator()?,
             &master,
         );
         let delivery = Delivery::new(
@@ -311,6 +312,19 @@ impl App {
         self.db.ping_write().await.is_ok()
     }
 
+    /// What is done for the database once a day: its statistics, and a look through the whole file for damage.
+    pub fn look_after(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (db, films) = (self.db.clone(), self.films.clone());
+        async move {
+            db.optimize().await?;
+            // A film needs the disk and the processor more.
+            while films.counts().running > 0 {
+                tokio::time::sleep(Duration::from_mins(1)).await;
+            }
+            db.quick_check().await
+        }
+    }
+
     /// Ends the answers that would go on for ever. The listeners can be stopped then.
     pub fn hang_up(&self) {
         self.news.hang_up();
@@ -417,7 +431,19 @@ pub fn database(data_dir: &Path) -> PathBuf {
     data_dir.join("cloakroom.db")
 }
 
-/// The accounts alone, for the command line, which may be used beside a running server.
+/// The database of a box that has been started before, for the command line, which may be used beside a
+/// running server.
+pub fn open_db(config: &Config) -> Result<Db> {
+    let path = database(Path::new(&config.data_dir));
+    if !path.exists() {
+        return Err(
+            Code::InvalidRequest.because(format!("there is no box at {}: start it once with `serve`", config.data_dir))
+        );
+    }
+    Db::open(&path, SCHEMA, Clock::system(), &config.db)
+}
+
+/// The accounts alone, for the command line.
 pub fn open_accounts(
     config: &accounts::Config,
     data_dir: &Path,
@@ -428,15 +454,10 @@ pub fn open_accounts(
     Ok(Accounts::new(config.clone(), db.clone(), clock.clone(), cpu.clone(), open_master(data_dir)?))
 }
 
-/// Where originals are, alone, for the command line, which may be used beside a running server.
+/// Where originals are, alone, for the command line.
 pub fn open_homes(config: &Config) -> Result<(Homes, Db)> {
     let data_dir = PathBuf::from(&config.data_dir);
-    let path = database(&data_dir);
-    if !path.exists() {
-        return Err(Code::InvalidRequest
-            .because(format!("there is no box at {}: start it once with `serve`", data_dir.display())));
-    }
-    let db = Db::open(&path, SCHEMA, Clock::system(), &config.db)?;
+    let db = open_db(config)?;
     let storage = Storage::open(&data_dir, &config.storage, &[place::ON_DEMAND], &[place::ORIGINALS])?;
     let homes = Homes::new(config.storage.clone(), db.clone(), Cpu::open(8), storage, Assets::new(db.clone()))?;
     if DataLock::take(&data_dir).is_err() {
@@ -452,6 +473,7 @@ fn open_master(data_dir: &Path) -> Result<MasterKey> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::FileExt;
     use std::os::unix::fs::MetadataExt;
     use std::process::Command;
 
@@ -646,7 +668,7 @@ mod tests {
     }
 
     async fn announce(app: &App, size_bytes: u64) -> AssetId {
-        app.ingest.begin_phased(&ME, size_bytes, None, None, Draft::default()).await.unwrap().id
+        app.ingest.begin_phased(&ME, size_bytes, None, None, Draft::default(), None).await.unwrap().id
     }
 
     async fn transfer(app: &App, id: AssetId, chunk: &'static [u8]) -> crate::error::Result<u64> {
@@ -750,7 +772,7 @@ mod tests {
         let app = open_at(dir.path(), clock.clone()).await;
         let id = announce(&app, 9).await;
         transfer(&app, id, b"text").await.unwrap();
-        let permit = app.ingest.announce(&ME, "a.txt", None).await.unwrap();
+        let permit = app.ingest.announce(&ME, "a.txt", None, None).await.unwrap();
         let fields = permit.fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         let (intake, _) = app.ingest.begin_sent(&fields, 4).await.unwrap();
         app.ingest.sent(take(intake, b"sent").await).await.unwrap();
@@ -778,7 +800,7 @@ mod tests {
         let began = Instant(1_800_000_000_000);
         let far = open_at(dir.path(), Clock::by_hand(began.plus(Duration::from_hours(400 * 24)))).await;
         announce(&far, 9).await;
-        far.ingest.announce(&ME, "a.txt", None).await.unwrap();
+        far.ingest.announce(&ME, "a.txt", None, None).await.unwrap();
         let left = copy(dir.path());
         let app = open_at(left.path(), Clock::by_hand(began)).await;
         let due = move |c: &Conn| {
@@ -801,6 +823,27 @@ mod tests {
         for key in ["first", "second"] {
             assert!(matches!(app.ingest.repeat(&ME, key).await.unwrap(), Repeat::Again(_)), "{key}");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_daily_look_finds_a_database_that_has_gone_bad() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = open(dir.path()).await;
+        for i in 0..100 {
+            let taken = take(app.ingest.begin(&format!("{i:0>200}.txt"), 5).await.unwrap(), b"bytes").await;
+            app.ingest.keep(&ME, vec![taken], Note::default()).await.unwrap();
+        }
+        app.stop().await.unwrap();
+        let app = open(dir.path()).await;
+        app.look_after().await.unwrap();
+        let pages: i64 = app.db.read(|c| Ok(c.query_row("PRAGMA page_count", [], |r| r.get(0))?)).await.unwrap();
+        let file = fs::File::options().write(true).open(database(dir.path())).unwrap();
+        // The first page holds the tables' names; all others have gone bad.
+        for page in 1..pages {
+            file.write_all_at(&[0x5a; 64], page as u64 * 8192).unwrap();
+        }
+        let error = app.look_after().await.unwrap_err();
+        assert!(error.to_string().contains("damaged") || error.to_string().contains("malformed"), "{error}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -279,10 +279,21 @@ async fn serve(config: Config) -> Result<()> {
                 // Told only when a write commits, so that a stuck box is restarted.
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             },
-            _ = daily.tick() => if let Some((certificates, source)) = &renewals
-                && let Err(error) = certificates.refresh(source)
-            {
-                tracing::error!(%error, "the box's own certificate could not be renewed");
+            _ = daily.tick() => {
+                if let Some((certificates, source)) = &renewals
+                    && let Err(error) = certificates.refresh(source)
+                {
+                    tracing::error!(%error, "the box's own certificate could not be renewed");
+                }
+                let looking = app.look_after();
+                tokio::spawn(async move {
+                    // Busy: it was stopped meanwhile.
+                    if let Err(error) = looking.await
+                        && error.code != Code::Busy
+                    {
+                        tracing::error!(%error, "the daily look after the database failed");
+                    }
+                });
             },
         }
     }
@@ -328,15 +339,9 @@ fn welcome(introduced: &Introduced, address: &str) {
 
 /// The accounts of a data directory, also while a server runs on it.
 fn accounts(config: &Config) -> Result<(Accounts, Db)> {
+    let db = app::open_db(config)?;
     let data_dir = PathBuf::from(&config.data_dir);
-    let path = app::database(&data_dir);
-    if !path.exists() {
-        return Err(Code::InvalidRequest
-            .because(format!("there is no box at {}: start it once with `serve`", data_dir.display())));
-    }
-    let clock = Clock::system();
-    let db = Db::open(&path, app::SCHEMA, clock.clone(), &config.db)?;
-    Ok((app::open_accounts(&config.accounts, &data_dir, &db, &clock, &Cpu::open(2))?, db))
+    Ok((app::open_accounts(&config.accounts, &data_dir, &db, &Clock::system(), &Cpu::open(2))?, db))
 }
 
 async fn user(config: &Config, command: UserCommand) -> Result<()> {

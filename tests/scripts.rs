@@ -183,6 +183,8 @@ fn bucket_of_others() {
         ("CLOAKROOM_CUSTODY__LINGER_SECONDS", "0"),
     ]);
     run_in(&app, "/usr/bin/python3", "bucket_of_others.py", &[endpoint], &[("PYTHONPATH", moto.to_str().unwrap())]);
+    // The same program as for a box without a bucket: its forms lead to this server now.
+    run_on(&app, "/usr/bin/python3", "s4_direct_to_storage.py", &[]);
     drop(app);
     server.kill().unwrap();
     server.wait().unwrap();

@@ -123,6 +123,34 @@ pub struct Asset {
 }
 
 impl Asset {
+    /// One that comes in: nothing is known of it yet.
+    pub fn arriving(id: AssetId, user: i64, now: Instant) -> Asset {
+        Asset {
+            id,
+            revision: 1,
+            status: Status::NotReady,
+            name: String::new(),
+            size_bytes: 0,
+            md5: String::new(),
+            sha256: String::new(),
+            content_type: String::new(),
+            public: false,
+            on_demand: false,
+            creator_id: user,
+            updater_id: user,
+            uploaded_at: now,
+            updated_at: now,
+            trashed_at: None,
+            upload_source: None,
+            home: Backend::Fs,
+            bucket: String::new(),
+            data_schema_id: 0,
+            data: Map::new(),
+            facts: Map::new(),
+            errors: BTreeMap::new(),
+        }
+    }
+
     /// That it is whole and may be worked on, or why not.
     pub fn ready(&self) -> Result<()> {
         match self.status {
@@ -183,6 +211,24 @@ pub struct Conversion {
 }
 
 impl Conversion {
+    /// One that was made here; how large it is, in whatever way, is said by who made it.
+    pub fn made(key: &str, revision: u32, extension: &str, content_type: &str, now: Instant) -> Conversion {
+        Conversion {
+            key: key.to_owned(),
+            revision,
+            extension: extension.to_owned(),
+            handed: None,
+            content_type: content_type.to_owned(),
+            width: None,
+            height: None,
+            duration_seconds: None,
+            size_bytes: 0,
+            public: false,
+            watermarked: false,
+            created_at: now,
+        }
+    }
+
     /// What follows its key in the name of its file.
     pub fn suffix(&self) -> &str {
         self.handed.as_deref().unwrap_or(&self.extension)

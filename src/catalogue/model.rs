@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::assets::Asset;
 use crate::assets::Full;
 use crate::error::Code;
 use crate::error::Result;
@@ -56,6 +57,14 @@ pub struct Entry {
     pub caption: Caption,
     pub tags: Vec<Tag>,
     pub albums: Vec<Album>,
+}
+
+impl Entry {
+    /// Of an asset of which nothing is known but that it is there.
+    pub fn bare(asset: Asset) -> Entry {
+        let full = Full { asset, conversions: Vec::new() };
+        Entry { full, caption: Caption::default(), tags: Vec::new(), albums: Vec::new() }
+    }
 }
 
 /// What is to be different; what is left out stays, and an empty text takes away what was there.

@@ -193,6 +193,19 @@ impl Homes {
         self.0.goal.as_ref().map(|home| &*home.bucket)
     }
 
+    /// The bucket that files may be sent straight into: what arrives goes there anyway, and as far as is known it
+    /// answers. R2 takes no forms.
+    pub fn open_to_forms(&self) -> Option<&Bucket> {
+        let goal = self.0.goal.as_ref().filter(|goal| goal.backend == Backend::S3)?;
+        let answers = self.0.config.direct_to_bucket && self.state().failures == 0;
+        self.bucket(goal).ok().filter(|_| answers)
+    }
+
+    /// A bucket that files were sent into.
+    pub fn sent_into(&self, name: &str) -> Result<&Bucket> {
+        self.bucket(&Home { backend: Backend::S3, bucket: name.to_owned() })
+    }
+
     /// How it goes.
     pub async fn counts(&self) -> Result<Counts> {
         let ((waiting, waiting_bytes), leftovers, copies_bytes) =

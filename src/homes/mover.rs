@@ -5,9 +5,9 @@
 //! themselves and hold the slots of everybody's queue. Here one failure makes all movers wait,
 //! longer each time up to a quarter of a minute, and the first success sends them on. It is tried for ever.
 //!
-//! Verified means: the file was read whole and is the original (SHA-256), and the server's entity
-//! tag, as it was answered and as the object is found with it, is the one of these bytes, or the
-//! object was read back and is the original.
+//! Verified means: the file was read whole and is the original (SHA-256), before anything had its
+//! name in the bucket; and the server's entity tag, as it was answered and as the object is found
+//! with it, is the one of these bytes, or the object was read back and is the original.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -31,6 +31,7 @@ use crate::homes::source::on_record;
 use crate::homes::store;
 use crate::infra::db::Tx;
 use crate::infra::storage::Backend;
+use crate::infra::storage::bucket::Known;
 use crate::infra::storage::bucket::Pace;
 
 /// Longest sleep of an idle mover: how late it can be after the clock jumped, or to remove copies that
@@ -252,20 +253,18 @@ impl Homes {
 
     pub(super) async fn send(&self, object: &Object, goal: &Home, file: std::fs::File, pace: &Pace) -> Result<()> {
         let (bucket, key) = (self.bucket(goal)?, object.place()?);
-        let sent = bucket.send(&self.0.cpu, &key, Arc::new(file), pace).await?;
-        if sent.sha256 != object.sha256 {
-            bucket.delete(&key).await?;
-            return Err(
-                Code::Internal.because(format!("the original at {key:?} on this disk is not what was taken in"))
-            );
-        }
+        let (id, revision) = (object.id, object.revision);
+        let asset = self.0.db.read(move |c| asset_store::find(c, id)).await?;
+        let md5 = asset.filter(|asset| asset.revision == revision).map(|asset| asset.md5);
+        let known = Known { sha256: &object.sha256, md5: md5.as_deref() };
+        let tag = bucket.send(&self.0.cpu, &key, Arc::new(file), &known, pace).await?;
         let Some(told) = bucket.find(&key).await?.filter(|told| told.size_bytes == object.size_bytes) else {
             return Err(Code::StorageUnavailable.because(format!(
                 "the bucket `{}` has not {key:?} with its {} bytes, though it was sent there",
                 goal.bucket, object.size_bytes
             )));
         };
-        if sent.tag.is_none() || sent.tag != told.tag {
+        if tag.is_none() || tag != told.tag {
             let name = self.fetch(object, goal, pace).await.map_err(on_record)?;
             self.unstage(name).await?;
         }

@@ -54,11 +54,9 @@ impl Away {
 
     /// The same, and the first of them, so that it is known whether the bucket answers.
     pub async fn begin(&self, bytes: Range<u64>) -> Result<(Incoming, Option<Bytes>)> {
-        let mut incoming = self.read(bytes);
-        match tokio::time::timeout(FIRST_BYTES_WITHIN, incoming.next()).await {
-            Ok(first) => Ok((incoming, first.map_err(on_record)?)),
-            Err(_) => Err(Code::StorageUnavailable.because("the bucket does not answer")),
-        }
+        let mut incoming = self.read(bytes).within(FIRST_BYTES_WITHIN);
+        let first = incoming.next().await.map_err(on_record)?;
+        Ok((incoming, first))
     }
 }
 

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::assets::store as asset_store;
 use crate::homes::model::Copy;
+use crate::infra::storage::bucket::Known;
 use crate::infra::storage::bucket::Pace;
 use crate::infra::storage::double::Double;
 use crate::infra::storage::double::Manner;
@@ -420,7 +421,8 @@ async fn deleted_while_it_was_on_its_way() {
     bench.homes.forget(id, 1).await.unwrap();
     while bench.homes.sweep().await.unwrap() > 0 {}
     let bucket = bench.homes.bucket(object.goal.as_ref().unwrap()).unwrap();
-    bucket.send(&bench.homes.0.cpu, &object.place().unwrap(), Arc::new(file), &Pace::default()).await.unwrap();
+    let known = Known { sha256: &object.sha256, md5: None };
+    bucket.send(&bench.homes.0.cpu, &object.place().unwrap(), Arc::new(file), &known, &Pace::default()).await.unwrap();
     assert_eq!(double.names().len(), 1);
     bench.homes.switch(&object, object.goal.as_ref().unwrap(), Copy::MayGo, false).await.unwrap();
     while bench.homes.sweep().await.unwrap() > 0 {}
@@ -588,7 +590,8 @@ async fn purged_while_it_was_sent_by_a_process_that_ended() {
     bench.homes.forget(id, 1).await.unwrap();
     while bench.homes.sweep().await.unwrap() > 0 {}
     let bucket = bench.homes.bucket(object.goal.as_ref().unwrap()).unwrap();
-    bucket.send(&bench.homes.0.cpu, &object.place().unwrap(), Arc::new(file), &Pace::default()).await.unwrap();
+    let known = Known { sha256: &object.sha256, md5: None };
+    bucket.send(&bench.homes.0.cpu, &object.place().unwrap(), Arc::new(file), &known, &Pace::default()).await.unwrap();
     assert_eq!(double.names().len(), 1);
 
     let bench = bench.reopen(config("s3", &double.endpoint));

@@ -11,6 +11,8 @@
 //! again replaces what was sent before, as in any store. Only the user who was given the voucher
 //! registers. What nobody registers goes when the voucher expires, but not because a clock jumped
 //! (`resumable::Doubts`); that the voucher has been is known for a week longer.
+//!
+//! Where originals go to a bucket on S3, the form leads into the bucket itself: see `collect`.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -38,6 +40,7 @@ use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
+use crate::infra::storage::ObjectPath;
 use crate::infra::storage::post_policy;
 use crate::infra::storage::post_policy::Terms;
 use crate::infra::storage::sigv4::Signer;
@@ -55,6 +58,7 @@ use crate::ingest::store::Sent;
 use crate::ingest::store::Voucher;
 use crate::journal;
 use crate::support::checksum::Checksums;
+use crate::support::clock::Instant;
 use crate::support::id;
 
 /// What the store here is called.
@@ -75,7 +79,9 @@ pub struct Permit {
     pub id: AssetId,
     pub name: String,
     pub key: String,
-    pub bucket: &'static str,
+    pub bucket: String,
+    /// Where the form goes, if that is not this box.
+    pub url: Option<String>,
     /// The fields of the form; the file comes last.
     pub fields: Vec<(&'static str, String)>,
     pub expires_in: Duration,
@@ -116,17 +122,26 @@ pub(super) fn signer(master: &MasterKey) -> Signer {
 
 impl Ingest {
     /// Sets an id aside, the asked for one or a new one, and says how to send the file for it.
-    pub async fn announce(&self, caller: &Caller, filename: &str, id: Option<AssetId>) -> Result<Permit> {
+    pub async fn announce(
+        &self,
+        caller: &Caller,
+        filename: &str,
+        id: Option<AssetId>,
+        once: Option<Once>,
+    ) -> Result<Permit> {
         let id = id.map_or_else(AssetId::random, Ok)?;
         let name = name::clean(filename);
         let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
         let key = format!("originals/{id}/original/original__{last}");
         let (lasts, now) = (Duration::from_secs(self.config.direct_seconds), self.db.clock().now());
         let expires_at = now.plus(lasts);
-        let terms = Terms { bucket: BUCKET, key: &key, sizes: 1..=self.config.max_file_bytes, expires_at };
-        let fields = post_policy::form(&self.signer, &terms, now)?;
-        let voucher =
-            Voucher { user_id: caller.user_id(), name: name.clone(), object_key: key.clone(), expires_at, sent: None };
+        let (key, bucket) = match self.place_in_bucket(id, last)? {
+            Some((bucket, key)) => (key, Some(bucket)),
+            None => (key, None),
+        };
+        let user_id = caller.user_id();
+        let voucher = Voucher { user_id, name, object_key: key, bucket, expires_at, sent: None, registered: None };
+        let permit = self.permit(id, &voucher, now)?;
         let (jobs, longest) = (self.jobs.clone(), self.longest_voucher());
         self.db
             .write(move |tx| {
@@ -139,10 +154,31 @@ impl Ingest {
                 }
                 let when = Enqueue { run_at: Some(expires_at), ..Enqueue::default() };
                 jobs.enqueue(tx, &ExpireVoucher { id }, when)?;
+                if let Some(once) = &once {
+                    once.note(tx, [id])?;
+                }
                 jobs.pull_forward::<ExpireVoucher>(tx, longest)
             })
             .await?;
-        Ok(Permit { id, name, key, bucket: BUCKET, fields, expires_in: lasts })
+        Ok(permit)
+    }
+
+    /// How to send a file that was announced before.
+    pub async fn announced(&self, id: AssetId) -> Result<Permit> {
+        let voucher = self.db.read(move |c| store::voucher(c, id)).await?.ok_or_else(not_expected)?;
+        self.permit(id, &voucher, self.db.clock().now())
+    }
+
+    fn permit(&self, id: AssetId, voucher: &Voucher, now: Instant) -> Result<Permit> {
+        let Voucher { name, object_key: key, bucket, expires_at, .. } = voucher.clone();
+        let (expires_in, most_bytes) = (expires_at.since(now), self.config.max_file_bytes);
+        if let Some(bucket) = bucket {
+            let form = self.homes.sent_into(&bucket)?.form(&ObjectPath::new(&*key)?, most_bytes, expires_at, now)?;
+            return Ok(Permit { id, name, key, bucket, url: Some(form.url), fields: form.fields, expires_in });
+        }
+        let terms = Terms { bucket: BUCKET, key: &key, sizes: 1..=most_bytes, expires_at, free: post_policy::FREE };
+        let fields = post_policy::form(&self.signer, &terms, now)?;
+        Ok(Permit { id, name, key, bucket: BUCKET.to_owned(), url: None, fields, expires_in })
     }
 
     /// Starts to receive a file by its form; also says how large it may be.
@@ -155,7 +191,8 @@ impl Ingest {
         let allowed = post_policy::check(&self.signer, BUCKET, fields, now)?;
         let id: AssetId = allowed.key.split('/').nth(1).and_then(|id| id.parse().ok()).ok_or_else(not_expected)?;
         let voucher = self.db.read(move |c| store::voucher(c, id)).await?;
-        let voucher = voucher.filter(|v| v.object_key == allowed.key && v.expires_at > now).ok_or_else(not_expected)?;
+        let is_expected = |v: &Voucher| v.bucket.is_none() && v.object_key == allowed.key && v.expires_at > now;
+        let voucher = voucher.filter(is_expected).ok_or_else(not_expected)?;
         let staged = place::sent_name(id, &id::hex(&id::random::<8>()?));
         let intake = self.begin_as(id, 1, staged, &voucher.name, declared_bytes).await?;
         Ok((intake, allowed.sizes))
@@ -205,8 +242,9 @@ impl Ingest {
         let (id, now) = (claim.id, self.db.clock().now());
         let (voucher, asset) = self.db.read(move |c| Ok((store::voucher(c, id)?, assets::store::find(c, id)?))).await?;
         if let Some(asset) = asset.filter(|asset| asset.trashed_at.is_none()) {
-            let same = asset.creator_id == caller.user_id()
-                && (asset.size_bytes, &*asset.md5) == (claim.size_bytes, &*claim.md5);
+            let registered = voucher.and_then(|voucher| voucher.registered);
+            let content = registered.unwrap_or((asset.size_bytes, asset.md5.clone()));
+            let same = asset.creator_id == caller.user_id() && content == (claim.size_bytes, claim.md5);
             let taken = || Code::AssetIdExists.because("This asset was registered already, with another content.");
             return if same { Ok(asset) } else { Err(taken()) };
         }
@@ -218,27 +256,20 @@ impl Ingest {
         if voucher.expires_at <= now {
             return Err(Code::UploadGone.because("The file was not registered in time and is gone; announce it anew."));
         }
-        let nothing = || Code::ContentNotFound.because("Nothing was sent to storage under this id yet.");
-        let sent = voucher.sent.ok_or_else(nothing)?;
-        if sent.size_bytes != claim.size_bytes {
-            return Err(Code::ContentMismatch.because(format!(
-                "{} bytes were sent, not {}; send the file again.",
-                sent.size_bytes, claim.size_bytes
-            )));
-        }
-        if sent.md5 != claim.md5 {
-            return Err(Code::ContentMismatch
-                .because(format!("What was sent has the checksum {}; send the file again.", sent.md5)));
-        }
         let service = Value::Object(claim.service);
         if service.to_string().len() > MOST_SERVICE_BYTES {
             return Err(Code::DataTooLarge.because(format!("service_data: at most {MOST_SERVICE_BYTES} bytes as JSON")));
         }
         let nothing_said = service.as_object().is_none_or(Map::is_empty);
         let system = if nothing_said { Map::new() } else { Map::from_iter([(SERVICE_DATA.to_owned(), service)]) };
+        let note = Note { system, once, ..Note::default() };
+        if voucher.bucket.is_some() {
+            return self.register_in_bucket(id, voucher, claim.size_bytes, claim.md5, note).await;
+        }
+        let sent = voucher.sent.ok_or_else(nothing_sent)?;
+        compare((sent.size_bytes, Some(&sent.md5)), (claim.size_bytes, &claim.md5))?;
         let staged = sent.staged.clone();
         let taken = self.taken(id, voucher.name, sent)?;
-        let note = Note { system, once, ..Note::default() };
         let kept = self
             .keep_with(caller, vec![taken], note, move |tx| {
                 if store::remove_voucher(tx, id, Some(&staged))? { Ok(()) } else { Err(meanwhile()) }
@@ -283,8 +314,10 @@ impl Run<ExpireVoucher> for Ingest {
     async fn run(&self, job: ExpireVoucher, at: &Attempt) -> Result<()> {
         let (this, at, id) = (self.clone(), at.clone(), job.id);
         let (voucher, now) = (self.db.read(move |c| store::voucher(c, id)).await?, self.db.clock().now());
-        let is_expired = voucher.is_some_and(|voucher| voucher.expires_at <= now);
+        let is_expired = voucher.as_ref().is_some_and(|voucher| voucher.expires_at <= now);
         let is_sure = self.doubts.is_sure(id, is_expired, Moment::now(), self.doubt());
+        // Looked at again a while later: as long as it is still being collected, or the bucket does not answer.
+        let is_sure = is_sure && self.cleared_from_bucket(id, voucher.as_ref()).await?;
         let gone = self
             .db
             .write(move |tx| {
@@ -323,13 +356,31 @@ impl Run<ExpireVoucher> for Ingest {
     }
 }
 
+pub(super) fn nothing_sent() -> Error {
+    Code::ContentNotFound.because("Nothing was sent to storage under this id yet.")
+}
+
+/// Whether what is there, its size and its MD5 if that is known, is what somebody says they have sent.
+pub(super) fn compare((size_bytes, md5): (u64, Option<&str>), (said_bytes, said_md5): (u64, &str)) -> Result<()> {
+    if size_bytes != said_bytes {
+        return Err(Code::ContentMismatch
+            .because(format!("{size_bytes} bytes were sent, not {said_bytes}; send the file again.")));
+    }
+    match md5.filter(|md5| *md5 != said_md5) {
+        Some(md5) => {
+            Err(Code::ContentMismatch.because(format!("What was sent has the checksum {md5}; send the file again.")))
+        }
+        None => Ok(()),
+    }
+}
+
 fn not_expected() -> Error {
     Code::PolicyRefused.because(
         "Nothing is expected under this key: it was registered already, or its time is over. Announce the file anew.",
     )
 }
 
-fn meanwhile() -> Error {
+pub(super) fn meanwhile() -> Error {
     Code::Conflict
         .because("The file was sent again or registered at the same time; look at the asset, and register again.")
 }

@@ -12,7 +12,10 @@
 //! others in the same transaction. Every address is judged at the socket (`support::fetch`), also
 //! those that sources send us on to. One that was deleted meanwhile is fetched no further.
 //!
-//! Where credentials for `s3://` come from is the configuration's; no other source gets any.
+//! Where credentials for `s3://` come from is the configuration's; no other source gets any. Such a bucket is
+//! called wherever the configuration says that it is, and never sends us on.
+//!
+//! What a source says of its content (`digests.rs`) is compared when the file came in one answer.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -39,25 +42,25 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::infra::db::Tx;
-use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Job;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
-use crate::infra::storage::Backend;
+use crate::infra::storage::Storage;
 use crate::infra::storage::sigv4;
 use crate::infra::storage::sigv4::Signer;
 use crate::ingest::Ingest;
 use crate::ingest::Intake;
-use crate::ingest::Note;
 use crate::ingest::Once;
 use crate::ingest::SaveOriginal;
 use crate::ingest::Taken;
+use crate::ingest::digests::Digests;
 use crate::ingest::name;
 use crate::ingest::store;
 use crate::ingest::store::Order;
 use crate::journal::Event;
+use crate::support::clock::Instant;
 use crate::support::fetch;
 use crate::support::fetch::Answer;
 use crate::support::fetch::Ask;
@@ -72,7 +75,7 @@ const MOST_REDIRECTS: usize = 3;
 const MARK_EVERY_BYTES: u64 = 16 << 20;
 
 /// How often is told how far it is.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a source may make us wait before the next attempt.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
@@ -93,7 +96,7 @@ pub struct FetchConfig {
     pub connect_seconds: u64,
     /// For the head of an answer.
     pub answer_seconds: u64,
-    /// For one attempt.
+    /// For one attempt. A file that takes longer is gone on with by another, as long as each gets further.
     pub total_seconds: u64,
     /// A source that is slower than this over `window_seconds` is given up for this attempt.
     pub min_bytes_per_second: u64,
@@ -112,12 +115,32 @@ pub struct Bucket {
     pub region: String,
     pub access_key: String,
     pub secret_key: Secret,
+    /// Of credentials that last for a while.
+    #[serde(default)]
+    pub session_token: Secret,
 }
+
+impl Bucket {
+    /// Where an object lies.
+    fn address(&self, name: &str, key: &str) -> String {
+        let (region, path) = (&self.region, sigv4::encoded(key));
+        match self.endpoint.trim_end_matches('/') {
+            // Amazon's certificate holds for one label in front of its own name.
+            "" if name.contains('.') => format!("https://s3.{region}.amazonaws.com/{name}/{path}"),
+            "" => format!("https://{name}.s3.{region}.amazonaws.com/{path}"),
+            endpoint => format!("{endpoint}/{name}/{path}"),
+        }
+    }
+}
+
+/// The source of what was sent straight into the bucket: its voucher says where it lies. Nobody can name it, for it is
+/// no address.
+pub(super) const SENT: &str = "sent";
 
 /// Fetches the file of an asset that is QUEUED.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FetchOriginal {
-    id: AssetId,
+    pub(super) id: AssetId,
 }
 
 impl FetchOriginal {
@@ -134,13 +157,15 @@ impl Job for FetchOriginal {
 }
 
 /// Why an attempt did not bring the file.
-enum Stop {
+pub(super) enum Stop {
     /// Trying again would not help.
     Final(String),
     /// It might, after this time if the source says one.
     Later(String, Option<Duration>),
     /// The same, because the disk is full.
     NoRoom,
+    /// The attempt has used up its time.
+    OutOfTime,
     /// It is not the source's fault.
     Ours(Error),
 }
@@ -177,7 +202,7 @@ impl Ingest {
                 store::put_order(tx, id, &source)?;
                 this.jobs.enqueue(tx, &FetchOriginal { id }, Enqueue::default())?;
                 if let Some(once) = &once {
-                    once.note(tx, std::slice::from_ref(&asset))?;
+                    once.note(tx, [id])?;
                 }
                 Ok(asset)
             })
@@ -187,7 +212,7 @@ impl Ingest {
     /// Where a source lies, and who signs for it.
     fn locate(&self, source: &str) -> Result<Place> {
         let Some(rest) = source.strip_prefix("s3://") else {
-            return Ok(Place { url: self.fetch.check(source)?, signer: None });
+            return Ok(Place { url: self.fetch.check(source)?, signer: None, token: None });
         };
         let bad = |what: &str| Code::UrlNotAllowed.because(format!("`{}`: {what}", source.escape_debug()));
         let (name, key) = rest
@@ -203,41 +228,44 @@ impl Ingest {
         let bucket = self.config.buckets.get(name).ok_or_else(|| {
             bad("there are no credentials for this bucket; the operator can give some in ingest.buckets")
         })?;
-        let path = sigv4::encoded(key);
-        let url = match &*bucket.endpoint {
-            "" => format!("https://{name}.s3.{}.amazonaws.com/{path}", bucket.region),
-            endpoint => format!("{}/{name}/{path}", endpoint.trim_end_matches('/')),
-        };
+        let url = bucket.address(name, key);
         let signer = Signer {
             access_key: bucket.access_key.clone(),
             secret: bucket.secret_key.clone(),
             region: bucket.region.clone(),
         };
-        Ok(Place { url: self.fetch.check(&url)?, signer: Some(signer) })
+        let token = Some(bucket.session_token.expose()).filter(|token| !token.is_empty()).map(str::to_owned);
+        Ok(Place { url: self.bucket_fetch.check(&url)?, signer: Some(signer), token })
     }
 }
 
 /// Where a file lies.
 struct Place {
     url: Url,
+    /// It is a bucket of the configuration.
     signer: Option<Signer>,
+    token: Option<String>,
 }
 
 impl Run<FetchOriginal> for Ingest {
     async fn run(&self, job: FetchOriginal, at: &Attempt) -> Result<()> {
         let id = job.id;
         let Some((order, name)) = self.ordered(id).await? else {
-            return self.drop_order(id, Some(at.clone())).await;
+            return self.end(id, DELETED, Some(at.clone())).await;
         };
         let fetched = tokio::select! {
             fetched = self.bring(id, &name, order, at) => fetched,
-            () = self.unwanted(id) => return self.drop_order(id, Some(at.clone())).await,
+            () = self.unwanted(id) => return self.end(id, DELETED, Some(at.clone())).await,
             () = at.cancelled() => return Ok(()),
         };
         let (code, why, wait) = match fetched {
-            Ok(taken) => return self.arrived(taken, at.clone()).await,
+            Ok(taken) => {
+                self.arrived(taken, at.clone()).await?;
+                return self.collected(id).await;
+            }
             Err(Stop::Ours(e)) => return Err(e),
-            Err(Stop::Final(why)) => return self.failed(id, why, Some(at.clone())).await,
+            Err(Stop::Final(why)) => return self.end(id, &why, Some(at.clone())).await,
+            Err(Stop::OutOfTime) => return self.go_on(id, at.clone()).await,
             Err(Stop::Later(why, wait)) => (Code::Unreachable, why, wait),
             Err(Stop::NoRoom) => {
                 self.let_go(id).await?;
@@ -246,14 +274,15 @@ impl Run<FetchOriginal> for Ingest {
         };
         let nth = at.number().saturating_sub(1) as usize;
         let Some(usual) = self.config.fetch.retry_seconds.get(nth) else {
-            return self.failed(id, format!("{why} It was tried {} times.", at.number()), Some(at.clone())).await;
+            let why = format!("{why} It was tried {} times.", at.number());
+            return self.end(id, &why, Some(at.clone())).await;
         };
         at.retry_in(wait.unwrap_or(Duration::from_secs(*usual)).min(LONGEST_WAIT));
         Err(code.because(why))
     }
 
     async fn gave_up(&self, job: FetchOriginal, error: &Error) {
-        if let Err(e) = self.failed(job.id, sentence(error.public()), None).await {
+        if let Err(e) = self.end(job.id, &sentence(error.public()), None).await {
             tracing::error!(asset.id = %job.id, error = %e, "an asset's failure could not be recorded");
         }
     }
@@ -288,8 +317,12 @@ impl Ingest {
 
     /// One attempt at getting the whole file into staging.
     async fn bring(&self, id: AssetId, name: &str, mut order: Order, at: &Attempt) -> Result<Taken, Stop> {
+        if order.source == SENT {
+            return self.collect(id, name, at).await;
+        }
         let began = Moment::now();
         let place = self.locate(&order.source)?;
+        let had = order.kept_bytes;
         let (source, start) = loop {
             let resume = order.validator.clone().filter(|_| order.kept_bytes > 0);
             let source = self.ask(&place, order.kept_bytes, resume.as_deref()).await?;
@@ -316,16 +349,28 @@ impl Ingest {
             return Err(Stop::Later("The beginning of the file was lost here.".into(), Some(Duration::ZERO)));
         }
         self.note(id, &order).await?;
-        match self.fill(id, &mut intake, source, &mut order, began, at).await {
-            Ok(()) => Ok(intake.finish().await?),
-            Err(stop) => {
-                if let Stop::Later(..) = stop {
-                    order.kept_bytes = if order.validator.is_some() { intake.mark().await? } else { 0 };
-                    self.note(id, &order).await?;
-                }
-                Err(stop)
+        let said = Some(&source).filter(|_| start == 0).map(|source| source.digests(place.signer.is_some()));
+        let mut stop = match self.fill(id, &mut intake, source, &mut order, began, at).await {
+            Ok(()) => {
+                let taken = intake.finish().await?;
+                let Some(header) = said.and_then(|said| said.contradicted_by(&taken.checksums)) else {
+                    return Ok(taken);
+                };
+                self.note(id, &Order { kept_bytes: 0, ..order }).await?;
+                return Err(Stop::Later(format!("The content is not what the source's {header} says."), None));
             }
+            Err(stop) => stop,
+        };
+        let got_further = order.validator.is_some() && start == had && intake.size_bytes() > had;
+        if matches!(stop, Stop::OutOfTime) && !got_further {
+            let seconds = self.config.fetch.total_seconds;
+            stop = Stop::Final(format!("Fetching the file took longer than {seconds} s."));
         }
+        if matches!(stop, Stop::Later(..) | Stop::OutOfTime) {
+            order.kept_bytes = if order.validator.is_some() { intake.mark().await? } else { 0 };
+            self.note(id, &order).await?;
+        }
+        Err(stop)
     }
 
     async fn fill(
@@ -347,9 +392,7 @@ impl Ingest {
             None => format!("The source stopped after {got} bytes."),
         };
         loop {
-            let left = total_time.checked_sub(began.elapsed()).ok_or_else(|| {
-                Stop::Final(format!("Fetching the file took longer than {} s.", total_time.as_secs()))
-            })?;
+            let left = total_time.checked_sub(began.elapsed()).ok_or(Stop::OutOfTime)?;
             let asked = Moment::now();
             let chunk = tokio::time::timeout(left.min(window), source.answer.chunk()).await;
             waited += asked.elapsed();
@@ -395,15 +438,17 @@ impl Ingest {
         let connect = Duration::from_secs(self.config.fetch.connect_seconds);
         let patience = Duration::from_secs(self.config.fetch.answer_seconds);
         let mut url = place.url.clone();
+        let fetch = if place.signer.is_some() { &self.bucket_fetch } else { &self.fetch };
+        let token: Vec<_> = place.token.iter().map(|token| ("x-amz-security-token", token.clone())).collect();
         for _ in 0..=MOST_REDIRECTS {
             let mut headers = match &place.signer {
-                Some(signer) => signer.headers(&url, &[], self.db.clock().now()),
+                Some(signer) => signer.headers(&url, &token, self.db.clock().now()),
                 None => Vec::new(),
             };
             if let Some(validator) = resume {
                 headers.extend([("range", format!("bytes={kept_bytes}-")), ("if-range", validator.to_owned())]);
             }
-            let mut line = self.fetch.connect(&url, connect).await?;
+            let mut line = fetch.connect(&url, connect).await?;
             let ask = Ask { method: Method::GET, url: &url, headers, body: Bytes::new() };
             let host = fetch::place(&url);
             let Ok(answer) = tokio::time::timeout(patience, line.send(&ask)).await else {
@@ -416,7 +461,7 @@ impl Ingest {
                     answer.status
                 )));
             }
-            match self.fetch.redirect(&url, &answer)? {
+            match fetch.redirect(&url, &answer)? {
                 Some(next) => url = next,
                 None => return Ok(Source { host, answer, _line: line }),
             }
@@ -442,7 +487,7 @@ impl Ingest {
     }
 
     /// Shows how far it is.
-    async fn tell(&self, id: AssetId, received: u64, total: Option<u64>, at: &Attempt) -> Result<()> {
+    pub(super) async fn tell(&self, id: AssetId, received: u64, total: Option<u64>, at: &Attempt) -> Result<()> {
         let mut facts = Map::from_iter([("received_bytes".to_owned(), received.into())]);
         if let Some(total) = total.filter(|total| *total > 0) {
             facts.insert("total_bytes".to_owned(), total.into());
@@ -459,58 +504,43 @@ impl Ingest {
     }
 
     async fn keep_fetched(&self, taken: Taken, at: Attempt) -> Result<()> {
-        let (storage, id, place) = (self.storage.clone(), taken.id, taken.place()?);
-        let (staged, to) = (taken.staged_name().to_owned(), place.clone());
-        self.cpu.run(move || storage.commit(&staged, &to)).await?;
+        let (id, place) = (taken.id, taken.place()?);
         let (this, attempt) = (self.clone(), at.clone());
         let (checksums, content_type) = (taken.checksums, taken.content_type.clone());
-        let written = self
-            .db
-            .write(move |tx| {
-                let digests = (checksums.md5_hex(), checksums.sha256_hex());
-                let digests = (&*digests.0, &*digests.1);
-                let wanted = assets::store::fetched(tx, id, checksums.size_bytes, digests, &content_type)?;
-                if wanted {
-                    let asset = assets::full(tx, id)?.asset;
-                    store::remove_order(tx, id)?;
-                    this.jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
-                    this.homes.owe(tx, &asset)?;
-                    this.assets.forget_after(tx, id);
-                    attempt.complete(tx)?;
-                }
-                Ok(wanted)
-            })
-            .await;
-        if written.as_ref().is_err_and(is_in_doubt) {
-            return written.map(drop);
+        let kept = self.commit(vec![(taken, place)], Storage::commit, move |tx| {
+            let digests = (checksums.md5_hex(), checksums.sha256_hex());
+            let digests = (&*digests.0, &*digests.1);
+            if !assets::store::fetched(tx, id, checksums.size_bytes, digests, &content_type)? {
+                return Err(Code::AssetNotFound.into());
+            }
+            let asset = assets::full(tx, id)?.asset;
+            store::remove_order(tx, id)?;
+            this.jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
+            this.homes.owe(tx, &asset)?;
+            this.assets.forget_after(tx, id);
+            attempt.complete(tx)
+        });
+        match kept.await {
+            Err(e) if e.code == Code::AssetNotFound => self.end(id, DELETED, Some(at)).await,
+            kept => kept,
         }
-        let (storage, kept) = (self.storage.clone(), matches!(written, Ok(true)));
-        let staged = taken.staged_name().to_owned();
-        self.cpu
-            .run(move || {
-                if kept {
-                    storage.unstage(&staged);
-                } else {
-                    storage.uncommit(&place);
-                }
-                Ok(())
+    }
+
+    /// What an attempt in its time did not bring all of is gone on with by another, and tries begin anew: the
+    /// source does answer.
+    async fn go_on(&self, id: AssetId, at: Attempt) -> Result<()> {
+        let jobs = self.jobs.clone();
+        self.db
+            .write(move |tx| {
+                jobs.enqueue(tx, &FetchOriginal { id }, Enqueue::default())?;
+                at.complete(tx)
             })
-            .await?;
-        if written? { Ok(()) } else { self.drop_order(id, Some(at)).await }
+            .await
     }
 
-    /// Ends an order because of a reason that people can read.
-    async fn failed(&self, id: AssetId, why: String, at: Option<Attempt>) -> Result<()> {
-        self.end(id, why, at).await
-    }
-
-    /// Ends an order that nobody waits for.
-    async fn drop_order(&self, id: AssetId, at: Option<Attempt>) -> Result<()> {
-        self.end(id, DELETED.to_owned(), at).await
-    }
-
-    async fn end(&self, id: AssetId, why: String, at: Option<Attempt>) -> Result<()> {
-        let this = self.clone();
+    /// Ends an order for a reason that people can read.
+    async fn end(&self, id: AssetId, why: &str, at: Option<Attempt>) -> Result<()> {
+        let (this, why) = (self.clone(), why.to_owned());
         self.db.write(move |tx| this.record_end(tx, id, why, at)).await?;
         let storage = self.storage.clone();
         self.cpu
@@ -559,6 +589,11 @@ impl Source {
         Some((from.parse().ok()?, to.parse().ok()?, total))
     }
 
+    /// What is said of the content.
+    fn digests(&self, is_bucket: bool) -> Digests {
+        Digests::said(self.answer.headers(), is_bucket)
+    }
+
     /// How many bytes the whole file has, if the source says; it must not contradict itself.
     fn total(&self, start: u64) -> Result<Option<u64>, Stop> {
         if self.answer.header("content-encoding").is_some_and(|e| !e.eq_ignore_ascii_case("identity")) {
@@ -605,32 +640,15 @@ impl Source {
     }
 }
 
-fn queued(id: AssetId, user: i64, named: &str, host: Option<&str>, now: crate::support::clock::Instant) -> Asset {
+pub(super) fn queued(id: AssetId, user: i64, named: &str, host: Option<&str>, now: Instant) -> Asset {
     let named = name::clean(named);
     let guess = mime::from_name(&named).map_or("application/octet-stream", |kind| kind.content_type);
     Asset {
-        id,
-        revision: 1,
         status: Status::Queued,
-        size_bytes: 0,
-        md5: String::new(),
-        sha256: String::new(),
-        content_type: guess.to_owned(),
-        public: false,
-        on_demand: false,
-        creator_id: user,
-        updater_id: user,
-        uploaded_at: now,
-        updated_at: now,
-        trashed_at: None,
-        upload_source: host.map(str::to_owned),
-        data_schema_id: Note::default().data_schema_id,
-        data: Map::new(),
-        facts: Map::new(),
-        errors: BTreeMap::new(),
-        home: Backend::Fs,
-        bucket: String::new(),
         name: named,
+        content_type: guess.to_owned(),
+        upload_source: host.map(str::to_owned),
+        ..Asset::arriving(id, user, now)
     }
 }
 
@@ -643,4 +661,27 @@ fn name_in(url: &Url) -> String {
 fn sentence(text: &str) -> String {
     let text = text.trim_end_matches('.');
     format!("{text}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_objects_lie() {
+        for (endpoint, name, address) in [
+            ("", "venue", "https://venue.s3.here.amazonaws.com/a%20b/c"),
+            ("", "venue.example.com", "https://s3.here.amazonaws.com/venue.example.com/a%20b/c"),
+            ("http://minio.lan:9000/", "venue", "http://minio.lan:9000/venue/a%20b/c"),
+        ] {
+            let bucket = Bucket {
+                endpoint: endpoint.to_owned(),
+                region: "here".to_owned(),
+                access_key: String::new(),
+                secret_key: Secret::default(),
+                session_token: Secret::default(),
+            };
+            assert_eq!(bucket.address(name, "a b/c"), address);
+        }
+    }
 }

@@ -23,7 +23,7 @@ use crate::custody::Sweep;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Tx;
-use crate::infra::db::is_in_doubt;
+use crate::infra::storage::Storage;
 use crate::ingest::Ingest;
 use crate::ingest::Intake;
 use crate::ingest::Taken;
@@ -73,18 +73,9 @@ impl Ingest {
             .ok_or_else(|| Code::Internal.because("a conversion was staged under a name of another kind"))?;
         let kind = mime::refined(mime::sniff(&head), &taken.name);
         let mut conversion = Conversion {
-            key: key.to_owned(),
-            revision: taken.revision,
-            extension: kind.extension.to_owned(),
             handed: Some(handed.to_owned()),
-            content_type: kind.content_type.to_owned(),
-            width: None,
-            height: None,
-            duration_seconds: None,
             size_bytes: taken.checksums.size_bytes,
-            public: false,
-            watermarked: false,
-            created_at: self.db.clock().now(),
+            ..Conversion::made(key, taken.revision, kind.extension, kind.content_type, self.db.clock().now())
         };
         match kind.family {
             Family::Image => match self.stills.probe(file).await {
@@ -111,28 +102,9 @@ impl Ingest {
 
     async fn keep_conversion(&self, user: i64, taken: Taken, conversion: Conversion) -> Result<Full> {
         let at = place::conversion(taken.id, taken.revision, &conversion.key, conversion.suffix())?;
-        let (storage, to) = (self.storage.clone(), at.clone());
-        let taken = self
-            .cpu
-            .run(move || {
-                storage.commit_deep(taken.staged_name(), &to)?;
-                Ok(taken)
-            })
-            .await?;
         let (this, id) = (self.clone(), taken.id);
-        let written = self.db.write(move |tx| this.record_conversion(tx, user, id, &conversion)).await;
-        let (storage, failed) = (self.storage.clone(), written.is_err());
-        if written.as_ref().is_err_and(is_in_doubt) {
-            taken.staged.stay();
-            return written;
-        }
-        self.cpu.spawn(move || {
-            if failed {
-                storage.uncommit(&at);
-            }
-            drop(taken);
-        });
-        written
+        let record = move |tx: &Tx| this.record_conversion(tx, user, id, &conversion);
+        self.commit(vec![(taken, at)], Storage::commit_deep, record).await
     }
 
     fn record_conversion(&self, tx: &Tx, user: i64, id: AssetId, conversion: &Conversion) -> Result<Full> {

@@ -21,6 +21,9 @@
 //! The files of a row of which is not known whether it was written stay under both their names, and
 //! recovery decides by the row.
 
+mod collect;
+mod commit;
+mod digests;
 mod direct;
 mod from_url;
 mod hand_in;
@@ -34,7 +37,6 @@ pub mod resumable;
 mod save;
 mod store;
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -69,7 +71,6 @@ use crate::assets::Asset;
 use crate::assets::AssetId;
 use crate::assets::Assets;
 use crate::assets::ORIGINAL;
-use crate::assets::Status;
 use crate::assets::data;
 use crate::assets::data::Mode;
 use crate::assets::place;
@@ -82,10 +83,8 @@ use crate::homes::Homes;
 use crate::infra::db::Conn;
 use crate::infra::db::Db;
 use crate::infra::db::Tx;
-use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Enqueue;
 use crate::infra::jobs::Jobs;
-use crate::infra::storage::Backend;
 use crate::infra::storage::Storage;
 use crate::infra::storage::sigv4::Signer;
 use crate::ingest::resumable::Doubts;
@@ -156,6 +155,8 @@ pub struct Ingest {
     schemas: Schemas,
     stills: Stills,
     fetch: Fetch,
+    /// Calls the buckets of the configuration, wherever they are.
+    bucket_fetch: Fetch,
     /// Signs the forms that send files straight to storage.
     signer: Signer,
     md5: Lanes,
@@ -212,6 +213,7 @@ impl Ingest {
         schemas: Schemas,
         stills: Stills,
         fetch: Fetch,
+        bucket_fetch: Fetch,
         master: &MasterKey,
     ) -> Ingest {
         let steady = Steady::begin(db.clock());
@@ -229,6 +231,7 @@ impl Ingest {
             schemas,
             stills,
             fetch,
+            bucket_fetch,
             signer: direct::signer(master),
             md5: Lanes::start(),
             steady,
@@ -267,12 +270,13 @@ impl Ingest {
 
     /// Those that came before each of these and have the same content: of that is told, nothing is merged.
     /// Pages with an upload key are told nothing of others.
-    pub async fn duplicates(&self, caller: &Caller, assets: &[Asset]) -> Result<Vec<Vec<AssetId>>> {
+    pub async fn duplicates(&self, caller: &Caller, assets: &[Asset]) -> Vec<Vec<AssetId>> {
         if matches!(caller, Caller::UploadKey { .. }) || self.config.duplicates == Duplicates::None {
-            return Ok(vec![Vec::new(); assets.len()]);
+            return Vec::new();
         }
         let (this, new): (_, Vec<_>) = (self.clone(), assets.iter().map(|a| (a.id, a.creator_id)).collect());
-        self.db.read(move |c| new.into_iter().map(|(id, creator)| this.same_as(c, id, creator)).collect()).await
+        let same = self.db.read(move |c| new.into_iter().map(|(id, creator)| this.same_as(c, id, creator)).collect());
+        after_keeping(same.await)
     }
 
     fn same_as(&self, c: &Conn, id: AssetId, creator: i64) -> Result<Vec<AssetId>> {
@@ -306,63 +310,30 @@ impl Ingest {
         note: Note,
         also: impl FnOnce(&Tx) -> Result<()> + Send + 'static,
     ) -> Result<Vec<Asset>> {
-        let storage = self.storage.clone();
-        let placed = self
-            .cpu
-            .run(move || {
-                for (n, file) in taken.iter().enumerate() {
-                    if let Err(e) = storage.commit(file.staged_name(), &file.place()?) {
-                        for done in taken.iter().take(n) {
-                            storage.uncommit(&done.place()?);
-                        }
-                        return Err(e);
-                    }
+        let this = self.clone();
+        let now = self.db.clock().now();
+        let assets: Vec<_> = taken.iter().map(|file| new_asset(file, user, &note, now)).collect();
+        let files = taken.into_iter().map(|file| file.place().map(|place| (file, place))).collect::<Result<_>>()?;
+        self.commit(files, Storage::commit, move |tx| {
+            let arrive = |asset: Asset| {
+                let asset = Asset { uploaded_at: tx.now(), updated_at: tx.now(), ..asset };
+                assets::store::insert(tx, &asset)?;
+                this.schemas.settle(tx, asset.id)?;
+                this.jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
+                this.homes.owe(tx, &asset)?;
+                if let Some(arrival) = &note.arrival {
+                    this.tell_arrival(tx, &asset, arrival)?;
                 }
-                Ok(taken)
-            })
-            .await?;
-        let taken = Arc::new(placed);
-        let (rows, this) = (Arc::clone(&taken), self.clone());
-        let written = self
-            .db
-            .write(move |tx| {
-                let kept = rows
-                    .iter()
-                    .map(|file| {
-                        let asset = new_asset(file, user, &note, tx.now());
-                        assets::store::insert(tx, &asset)?;
-                        this.schemas.settle(tx, asset.id)?;
-                        this.jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
-                        this.homes.owe(tx, &asset)?;
-                        if let Some(arrival) = &note.arrival {
-                            this.tell_arrival(tx, &asset, arrival)?;
-                        }
-                        Ok(asset)
-                    })
-                    .collect::<Result<Vec<_>>>()?;
-                also(tx)?;
-                if let Some(once) = &note.once {
-                    once.note(tx, &kept)?;
-                }
-                Ok(kept)
-            })
-            .await;
-        let (storage, failed) = (self.storage.clone(), written.is_err());
-        if written.as_ref().is_err_and(is_in_doubt) {
-            taken.iter().for_each(|file| file.staged.stay());
-            return written;
-        }
-        // Dropping `taken` forgets the names in staging; that may wait until the caller is answered.
-        self.cpu.spawn(move || {
-            for place in taken.iter().filter(|_| failed).filter_map(|file| file.place().ok()) {
-                storage.uncommit(&place);
+                Ok(asset)
+            };
+            let kept = assets.into_iter().map(arrive).collect::<Result<Vec<_>>>()?;
+            also(tx)?;
+            if let Some(once) = &note.once {
+                once.note(tx, kept.iter().map(|asset| asset.id))?;
             }
-            for file in taken.iter().filter(|file| !failed && file.staged.stays()) {
-                storage.unstage(file.staged_name());
-            }
-            drop(taken);
-        });
-        written
+            Ok(kept)
+        })
+        .await
     }
 
     /// Tells the catalogue and the journal of a new asset.
@@ -386,30 +357,26 @@ impl Ingest {
     }
 }
 
+/// What fails once a file is kept is logged: whoever is told of it would send the file again.
+pub fn after_keeping<T: Default>(done: Result<T>) -> T {
+    done.unwrap_or_else(|error| {
+        tracing::error!(%error, "something failed after a file was kept");
+        T::default()
+    })
+}
+
 fn new_asset(file: &Taken, user: i64, note: &Note, now: Instant) -> Asset {
     Asset {
-        id: file.id,
         revision: file.revision,
-        status: Status::NotReady,
         name: file.name.clone(),
         size_bytes: file.checksums.size_bytes,
         md5: file.checksums.md5_hex(),
         sha256: file.checksums.sha256_hex(),
         content_type: file.content_type.clone(),
-        public: false,
-        on_demand: false,
-        creator_id: user,
-        updater_id: user,
-        uploaded_at: now,
-        updated_at: now,
-        trashed_at: None,
         upload_source: note.source.clone(),
-        home: Backend::Fs,
-        bucket: String::new(),
         data_schema_id: note.data_schema_id,
         data: note.data.clone(),
-        facts: Map::new(),
-        errors: BTreeMap::new(),
+        ..Asset::arriving(file.id, user, now)
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::accounts::Caller;
-use crate::assets::Asset;
+use crate::assets::AssetId;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Tx;
@@ -53,9 +53,9 @@ impl Once {
     }
 
     /// Notes what the call made, in the transaction that makes it.
-    pub(super) fn note(&self, tx: &Tx, assets: &[Asset]) -> Result<()> {
+    pub(super) fn note(&self, tx: &Tx, made: impl IntoIterator<Item = AssetId>) -> Result<()> {
         let (caller, key) = &self.taken.name;
-        let ids: Vec<_> = assets.iter().map(|asset| asset.id).collect();
+        let ids: Vec<_> = made.into_iter().collect();
         store::put_answered(tx, (caller, key), &self.fingerprint, &ids, self.since)
     }
 }

@@ -25,8 +25,8 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::infra::db::Tx;
-use crate::infra::db::is_in_doubt;
 use crate::infra::jobs::Enqueue;
+use crate::infra::storage::Storage;
 use crate::ingest::Ingest;
 use crate::ingest::Intake;
 use crate::ingest::Note;
@@ -61,31 +61,11 @@ impl Ingest {
     }
 
     async fn replace_with(&self, user: i64, taken: Taken, note: Note) -> Result<Asset> {
-        let (storage, at) = (self.storage.clone(), place::original(taken.id, taken.revision)?);
-        let taken = self
-            .cpu
-            .run(move || match storage.commit(taken.staged_name(), &at) {
-                // A refused one of the same number is just being taken away.
-                Err(e) if e.code == Code::AssetIdExists => Err(overtaken()),
-                done => done.map(|()| taken),
-            })
-            .await?;
         let asset = new_asset(&taken, user, &note, self.db.clock().now());
-        let this = self.clone();
-        let written = self.db.write(move |tx| this.record(tx, asset, note.data)).await;
-        let (storage, place) = (self.storage.clone(), place::original(taken.id, taken.revision)?);
-        let failed = written.is_err();
-        if written.as_ref().is_err_and(is_in_doubt) {
-            taken.staged.stay();
-            return written;
-        }
-        self.cpu.spawn(move || {
-            if failed {
-                storage.uncommit(&place);
-            }
-            drop(taken);
-        });
-        written
+        let (this, at) = (self.clone(), taken.place()?);
+        let replaced = self.commit(vec![(taken, at)], Storage::commit, move |tx| this.record(tx, asset, note.data));
+        // A refused one of the same number may just be being taken away.
+        replaced.await.map_err(|e| if e.code == Code::AssetIdExists { overtaken() } else { e })
     }
 
     fn record(&self, tx: &Tx, new: Asset, said: Map<String, Value>) -> Result<Asset> {

@@ -71,8 +71,12 @@ pub(super) struct Voucher {
     pub user_id: i64,
     pub name: String,
     pub object_key: String,
+    /// The form leads into this one.
+    pub bucket: Option<String>,
     pub expires_at: Instant,
     pub sent: Option<Sent>,
+    /// Size and MD5 of what was registered and lies in the bucket.
+    pub registered: Option<(u64, String)>,
 }
 
 /// What was sent on a voucher, and lies in staging.
@@ -89,16 +93,23 @@ pub(super) struct Sent {
 pub(super) fn put_voucher(tx: &Tx, id: AssetId, voucher: &Voucher) -> Result<bool> {
     let put = tx
         .prepare_cached(
-            "INSERT INTO voucher (asset_id, user_id, name, object_key, expires_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+            "INSERT INTO voucher (asset_id, user_id, name, object_key, expires_at, bucket) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
              ON CONFLICT DO NOTHING",
         )?
-        .execute(params![id, voucher.user_id, voucher.name, voucher.object_key, voucher.expires_at])?;
+        .execute(params![
+            id,
+            voucher.user_id,
+            voucher.name,
+            voucher.object_key,
+            voucher.expires_at,
+            voucher.bucket
+        ])?;
     Ok(put == 1)
 }
 
 pub(super) fn voucher(c: &Connection, id: AssetId) -> Result<Option<Voucher>> {
     let mut row = c.prepare_cached(
-        "SELECT user_id, name, object_key, expires_at, staged, size_bytes, md5, sha256, content_type \
+        "SELECT user_id, name, object_key, expires_at, staged, size_bytes, md5, sha256, content_type, bucket \
          FROM voucher WHERE asset_id = ?1",
     )?;
     let read = |r: &rusqlite::Row<'_>| {
@@ -112,7 +123,17 @@ pub(super) fn voucher(c: &Connection, id: AssetId) -> Result<Option<Voucher>> {
                 content_type: r.get(8)?,
             }),
         };
-        Ok(Voucher { user_id: r.get(0)?, name: r.get(1)?, object_key: r.get(2)?, expires_at: r.get(3)?, sent })
+        let (size_bytes, md5): (Option<i64>, Option<String>) = (r.get(5)?, r.get(6)?);
+        let registered = size_bytes.filter(|_| sent.is_none()).map(|bytes| bytes as u64).zip(md5);
+        Ok(Voucher {
+            user_id: r.get(0)?,
+            name: r.get(1)?,
+            object_key: r.get(2)?,
+            bucket: r.get(9)?,
+            expires_at: r.get(3)?,
+            sent,
+            registered,
+        })
     };
     Ok(row.query_row([id], read).optional()?)
 }
@@ -131,6 +152,14 @@ pub(super) fn set_sent(tx: &Tx, id: AssetId, sent: Option<&Sent>) -> Result<bool
             sent.map(|s| &s.sha256),
             sent.map(|s| &s.content_type),
         ])?;
+    Ok(changed == 1)
+}
+
+/// Notes what lies in the bucket. False when that was noted before, or the voucher is gone.
+pub(super) fn set_registered(tx: &Tx, id: AssetId, size_bytes: u64, md5: &str) -> Result<bool> {
+    let changed = tx
+        .prepare_cached("UPDATE voucher SET size_bytes = ?2, md5 = ?3 WHERE asset_id = ?1 AND size_bytes IS NULL")?
+        .execute(params![id, size_bytes as i64, md5])?;
     Ok(changed == 1)
 }
 

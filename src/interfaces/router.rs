@@ -45,7 +45,7 @@ async fn document() -> HttpResponse {
     let (filespin, prepr) = (routes(), prepr::routes());
     HttpResponse::Ok().json(openapi::document(&[
         (filespin.rows(), Body::json::<filespin::reply::Refusal>()),
-        (prepr.rows(), Body::json::<prepr::reply::PreprRefusal>()),
+        (prepr.rows(), Body::json::<prepr::reply::Refusal>()),
     ]))
 }
 

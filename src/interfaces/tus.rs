@@ -26,7 +26,6 @@ use percent_encoding::AsciiSet;
 use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
@@ -56,6 +55,7 @@ use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
 use crate::settings::auth::host_of;
+use crate::wire::filespin::CustomMetadata;
 
 const ONE: &str = "/files/{id}";
 
@@ -445,7 +445,7 @@ fn read_metadata(said: &str) -> Result<(String, Note)> {
         take(kind);
     }
     take("asset_id");
-    let custom = take("custom_metadata").map(|text| custom(&text)).transpose()?.unwrap_or_default();
+    let custom = take(CustomMetadata::NAME).map(|text| CustomMetadata::parse(&text)).transpose()?.unwrap_or_default();
     let schema = match take("data_schema_id") {
         Some(number) => number.parse().map_err(|_| unclear("`data_schema_id` is not a whole number"))?,
         None => custom.data_schema_id,
@@ -457,22 +457,6 @@ fn read_metadata(said: &str) -> Result<(String, Note)> {
     known.extend(custom.data);
     let name = names.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or_default();
     Ok((name, Note { data: known, data_schema_id: schema, ..Note::default() }))
-}
-
-/// As in other uploads.
-#[derive(Default, Deserialize)]
-struct Custom {
-    #[serde(default)]
-    data: Map<String, Value>,
-    #[serde(default)]
-    data_schema_id: i64,
-}
-
-fn custom(text: &str) -> Result<Custom> {
-    serde_json::from_str(text).map_err(|e| {
-        Code::InvalidRequest
-            .because(format!("custom_metadata is not the JSON text {{\"data\": {{...}}, \"data_schema_id\": 1}}: {e}."))
-    })
 }
 
 /// A number of bytes, or a sentence about why not.

@@ -282,7 +282,7 @@ impl Processing {
                 duration_seconds: Some(rendition.duration_seconds),
                 size_bytes: rendition.size_bytes,
                 watermarked: videos.marks(&rendition.name),
-                ..conversion(&rendition.name, asset, "mp4", "video/mp4", now)
+                ..Conversion::made(&rendition.name, asset.revision, "mp4", "video/mp4", now)
             });
         }
         for (name, same) in &made.skipped {
@@ -296,7 +296,7 @@ impl Processing {
                 duration_seconds: Some(hls.duration_seconds),
                 size_bytes: hls.size_bytes,
                 watermarked: videos.marks(HLS),
-                ..conversion(HLS, asset, "m3u8", "application/vnd.apple.mpegurl", now)
+                ..Conversion::made(HLS, asset.revision, "m3u8", "application/vnd.apple.mpegurl", now)
             });
             hls.files.clone()
         });
@@ -336,7 +336,7 @@ impl Processing {
             duration_seconds: Some(clip.duration_seconds),
             size_bytes: clip.size_bytes,
             watermarked,
-            ..conversion(name, asset, "mp4", "video/mp4", now)
+            ..Conversion::made(name, asset.revision, "mp4", "video/mp4", now)
         };
         self.take_over(asset, move |storage, id, revision| {
             storage.adopt(&work, &format!("{name}.mp4"), &place::conversion(id, revision, name, "mp4")?)
@@ -361,7 +361,7 @@ impl Processing {
         let mut conversion = Conversion {
             width: first.map(|size| size.0),
             height: first.map(|size| size.1),
-            ..conversion(name, asset, "vtt", "text/vtt", now)
+            ..Conversion::made(name, asset.revision, "vtt", "text/vtt", now)
         };
         conversion.size_bytes = self
             .take_over(asset, move |storage, id, revision| {
@@ -387,12 +387,12 @@ impl Processing {
             duration_seconds: Some(made.duration_seconds),
             size_bytes: made.preview_bytes,
             public: asset.public,
-            ..conversion(name, asset, "m4a", "audio/mp4", now)
+            ..Conversion::made(name, asset.revision, "m4a", "audio/mp4", now)
         };
         let mut waveform = Conversion {
             width: Some(made.waveform.width),
             height: Some(made.waveform.height),
-            ..conversion(WAVEFORM, asset, "png", "image/png", now)
+            ..Conversion::made(WAVEFORM, asset.revision, "png", "image/png", now)
         };
         waveform.size_bytes = self
             .take_over(asset, move |storage, id, revision| {
@@ -434,23 +434,6 @@ impl Processing {
 /// A film key by its name.
 fn film_key(name: &str) -> Option<&'static FilmKey> {
     FILMS.iter().find(|key| key.name == name)
-}
-
-fn conversion(key: &str, asset: &Asset, extension: &str, content_type: &str, now: Instant) -> Conversion {
-    Conversion {
-        key: key.to_owned(),
-        revision: asset.revision,
-        extension: extension.to_owned(),
-        handed: None,
-        content_type: content_type.to_owned(),
-        width: None,
-        height: None,
-        duration_seconds: None,
-        size_bytes: 0,
-        public: false,
-        watermarked: false,
-        created_at: now,
-    }
 }
 
 fn sentences(warnings: &[String]) -> Option<String> {

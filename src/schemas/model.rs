@@ -17,7 +17,7 @@ use crate::support::clock::Instant;
 pub const DEFAULT: i64 = 0;
 
 /// Searchable text properties of one schema: as many as the index has columns for.
-pub const SLOTS: usize = 16;
+const SLOTS: usize = 16;
 
 /// The longest name of a searchable property, in bytes.
 const MAX_NAME_BYTES: usize = 100;

@@ -240,79 +240,84 @@ impl Sql {
     }
 }
 
+impl Driver {
+    /// Walking by seq, the last hit says where to go on; in any other order, their number does.
+    fn is_by_seq(self) -> bool {
+        !matches!(self, Driver::Uploaded | Driver::Sizes { .. } | Driver::Trash)
+    }
+
+    /// What is walked holds few, so it is walked whole and sorted.
+    fn is_few(self) -> bool {
+        matches!(self, Driver::FewNumbers(_) | Driver::FewUploaded | Driver::FewSized)
+    }
+
+    /// An index of `asset` is walked, not one of the search's own.
+    fn walks_assets(self) -> bool {
+        !matches!(self, Driver::Text | Driver::Numbers(_) | Driver::FewNumbers(_))
+    }
+
+    fn walks_numbers(self, n: usize) -> bool {
+        matches!(self, Driver::Numbers(walked) | Driver::FewNumbers(walked) if walked == n)
+    }
+
+    /// The key of what is met, what it is read from and in which order; says in `sql` what the index is asked.
+    fn walks(self, plan: &Plan, sql: &mut Sql) -> (&'static str, String, String) {
+        let way = if plan.oldest_first() { "ASC" } else { "DESC" };
+        let looks_at_asset = plan.uploaded.is_some() || plan.size.is_some();
+        let asset =
+            |key: &str| if looks_at_asset { format!(" CROSS JOIN asset ON asset.seq = {key}") } else { String::new() };
+        // A plus keeps a condition from being what an index is chosen for.
+        let (index, order) = match self {
+            Driver::Text => {
+                let text = sql.value(plan.text.clone().unwrap_or_default());
+                sql.that(format!("search_text MATCH {text} AND search_text.rowid > 0"));
+                let key = "search_text.rowid";
+                return (key, format!("search_text{}", asset(key)), format!("{key} {way}"));
+            }
+            Driver::Numbers(n) | Driver::FewNumbers(n) => {
+                if let Some(numbers) = plan.numbers.get(n) {
+                    let field = sql.value(numbers.field_id);
+                    let ranges = sql.ranges("n.value", numbers);
+                    sql.that(format!("n.key > 0 AND n.field_id = {field} AND {ranges}"));
+                }
+                let (index, plus) = if self.is_few() { ("", "+") } else { (" INDEXED BY search_number_key", "") };
+                return ("n.key", format!("search_number n{index}{}", asset("n.key")), format!("{plus}n.key {way}"));
+            }
+            Driver::Uploaded => ("asset_uploaded", format!("asset.uploaded_at {way}, asset.seq {way}")),
+            Driver::FewUploaded => ("asset_uploaded", format!("+asset.seq {way}")),
+            Driver::FewSized => ("asset_size", format!("+asset.seq {way}")),
+            Driver::Sizes { descending } => {
+                let way = if descending { "DESC" } else { "ASC" };
+                ("asset_size", format!("asset.size_bytes {way}, asset.seq {way}"))
+            }
+            Driver::Trash => ("asset_trashed", format!("+asset.seq {way}")),
+            Driver::Rows => ("asset_listed", format!("asset.seq {way}")),
+        };
+        ("asset.seq", format!("asset INDEXED BY {index}"), order)
+    }
+}
+
 /// The statement that walks, and its values.
 pub fn statement(plan: &Plan, driver: Driver, known: &[i64], limit: usize) -> (String, Vec<Value>) {
     let mut sql = Sql::default();
-    // Walking by seq, the last hit says where to go on; in any other order, their number does.
-    let is_by_seq = !matches!(driver, Driver::Uploaded | Driver::Sizes { .. } | Driver::Trash);
     let rises = plan.oldest_first();
-    let way = if rises { "ASC" } else { "DESC" };
-    let last = known.last().copied().filter(|_| is_by_seq);
+    let last = known.last().copied().filter(|_| driver.is_by_seq());
     let before = last.filter(|_| !rises).unwrap_or(plan.newest.saturating_add(1));
-    let looks_at_asset = match driver {
-        Driver::Text | Driver::Numbers(_) | Driver::FewNumbers(_) => plan.uploaded.is_some() || plan.size.is_some(),
-        _ => false,
-    };
-    let asset =
-        |key: &str| if looks_at_asset { format!(" CROSS JOIN asset ON asset.seq = {key}") } else { String::new() };
-    let (key, from, order) = match driver {
-        Driver::Text => {
-            let text = sql.value(plan.text.clone().unwrap_or_default());
-            sql.that(format!("search_text MATCH {text} AND search_text.rowid > 0"));
-            (
-                "search_text.rowid",
-                format!("search_text{}", asset("search_text.rowid")),
-                format!("search_text.rowid {way}"),
-            )
-        }
-        Driver::Numbers(n) | Driver::FewNumbers(n) => {
-            let is_few = matches!(driver, Driver::FewNumbers(_));
-            if let Some(numbers) = plan.numbers.get(n) {
-                let field = sql.value(numbers.field_id);
-                let ranges = sql.ranges("n.value", numbers);
-                sql.that(format!("n.key > 0 AND n.field_id = {field} AND {ranges}"));
-            }
-            let index = if is_few { "" } else { " INDEXED BY search_number_key" };
-            // A plus keeps a condition from being what an index is chosen for.
-            (
-                "n.key",
-                format!("search_number n{index}{}", asset("n.key")),
-                format!("{}n.key {way}", if is_few { "+" } else { "" }),
-            )
-        }
-        Driver::Uploaded => (
-            "asset.seq",
-            "asset INDEXED BY asset_uploaded".to_owned(),
-            format!("asset.uploaded_at {way}, asset.seq {way}"),
-        ),
-        Driver::FewUploaded => ("asset.seq", "asset INDEXED BY asset_uploaded".to_owned(), format!("+asset.seq {way}")),
-        Driver::FewSized => ("asset.seq", "asset INDEXED BY asset_size".to_owned(), format!("+asset.seq {way}")),
-        Driver::Sizes { descending } => (
-            "asset.seq",
-            "asset INDEXED BY asset_size".to_owned(),
-            if descending { "asset.size_bytes DESC, asset.seq DESC" } else { "asset.size_bytes ASC, asset.seq ASC" }
-                .to_owned(),
-        ),
-        Driver::Trash => ("asset.seq", "asset INDEXED BY asset_trashed".to_owned(), format!("+asset.seq {way}")),
-        Driver::Rows => ("asset.seq", "asset INDEXED BY asset_listed".to_owned(), format!("asset.seq {way}")),
-    };
-    let is_few = matches!(driver, Driver::FewNumbers(_) | Driver::FewUploaded | Driver::FewSized);
+    let (key, from, order) = driver.walks(plan, &mut sql);
     let bound = sql.value(before);
-    let plus = if is_by_seq && !is_few { "" } else { "+" };
+    let plus = if driver.is_by_seq() && !driver.is_few() { "" } else { "+" };
     sql.that(format!("{plus}{key} < {bound}"));
     if let Some(last) = last.filter(|_| rises) {
         let last = sql.value(last);
         sql.that(format!("{plus}{key} > {last}"));
     }
 
-    let walks_assets = from.starts_with("asset");
     if driver == Driver::Trash {
         sql.that("asset.trashed_at IS NOT NULL".to_owned());
-    } else if walks_assets {
+    } else if driver.walks_assets() {
         sql.that("asset.trashed_at IS NULL".to_owned());
     }
-    let walks_sizes = matches!(driver, Driver::Sizes { .. });
-    if walks_sizes {
+    if let Driver::Sizes { .. } = driver {
         sql.that("asset.size_bytes >= 0".to_owned());
     }
     if let Some((from, to)) = plan.uploaded {
@@ -332,7 +337,7 @@ pub fn statement(plan: &Plan, driver: Driver, known: &[i64], limit: usize) -> (S
         ));
     }
     for (n, numbers) in plan.numbers.iter().enumerate() {
-        if matches!(driver, Driver::Numbers(walked) | Driver::FewNumbers(walked) if walked == n) {
+        if driver.walks_numbers(n) {
             continue;
         }
         let field = sql.value(numbers.field_id);
@@ -343,7 +348,7 @@ pub fn statement(plan: &Plan, driver: Driver, known: &[i64], limit: usize) -> (S
         ));
     }
     let limit = sql.value(limit as i64);
-    let offset = if is_by_seq { String::new() } else { format!(" OFFSET {}", sql.value(known.len() as i64)) };
+    let offset = if driver.is_by_seq() { String::new() } else { format!(" OFFSET {}", sql.value(known.len() as i64)) };
     let key = if driver == Driver::Trash { "-asset.seq" } else { key };
     let text = format!(
         "SELECT {key} FROM {from} WHERE {} ORDER BY {order} LIMIT {limit}{offset}",

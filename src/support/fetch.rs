@@ -16,9 +16,10 @@
 //!
 //! There are no proxies, no cookies, no compression and no redirects: a caller who wants to
 //! follow one asks [`Fetch::redirect`], which checks again. How long anything may take is the
-//! caller's to say, but for connecting.
+//! caller's to say, but that a peer which confirms nothing is given up by the system.
 
-use std::convert::Infallible;
+use std::io;
+use std::io::IoSlice;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -36,14 +37,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http_body_util::BodyExt;
+use http_body_util::Full;
 use hyper::Method;
 use hyper::Request;
 use hyper::Response;
-use hyper::body::Body;
-use hyper::body::Frame;
 use hyper::body::Incoming;
-use hyper::body::SizeHint;
 use hyper::client::conn::http1;
 use hyper::header;
 use hyper::header::HeaderMap;
@@ -56,8 +57,10 @@ use rustls_pki_types::ServerName;
 use serde::Deserialize;
 use serde::Serialize;
 use socket2::SockRef;
+use socket2::TcpKeepalive;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
@@ -70,20 +73,24 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 
-/// No address that anybody means is longer.
-const MOST_URL_BYTES: usize = 2048;
+/// What most servers take at most; addresses signed with credentials that last for a while have two or three KiB.
+const MOST_URL_BYTES: usize = 8192;
 
-/// How much of an answer's head is read.
-const MOST_HEAD_BYTES: usize = 64 * 1024;
+/// The most that is read at a time, and of an answer's head.
+const MOST_READ_BYTES: usize = 256 * 1024;
 
 /// How many of a name's addresses are tried.
 const MOST_ADDRESSES: usize = 4;
 
-/// What is sent goes out in pieces of this size.
-const PIECE_BYTES: usize = 256 * 1024;
+/// How long an address of a name is waited for alone, before the next is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(300);
 
-/// How much the system takes that it has not sent yet. Beyond that, what went out is on its way.
-const UNSENT_BYTES: u32 = 512 * 1024;
+/// How much the system takes that it has not sent yet: beyond that, what was taken is on its way. Four connections
+/// that share 1 Mbit/s need some seconds for it, so they are seen to move.
+const UNSENT_BYTES: u32 = 128 * 1024;
+
+/// A peer that confirms nothing for so long is gone.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(15);
 
 /// Who we say we are.
 const AGENT: &str = concat!("Cloakroom/", env!("CARGO_PKG_VERSION"));
@@ -237,19 +244,20 @@ impl Fetch {
             }
             None => Vec::new(),
         };
-        let mut tried = Err(unreachable(url, "it has no address that may be called".to_owned()));
+        let mut admitted = Vec::new();
         for address in found.into_iter().take(MOST_ADDRESSES) {
-            if !self.admits(address).await {
-                continue;
-            }
-            tried = TcpStream::connect(address).await.map_err(|e| failed("connecting", e));
-            if tried.is_ok() {
-                break;
+            if self.admits(address).await {
+                admitted.push(address);
             }
         }
-        let socket = tried?;
+        let socket = match first_of(admitted).await {
+            Some(socket) => socket.map_err(|e| failed("connecting", e))?,
+            None => return Err(unreachable(url, "it has no address that may be called".to_owned())),
+        };
         socket.set_nodelay(true).map_err(|e| failed("connecting", e))?;
-        SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES).map_err(|e| failed("connecting", e))?;
+        prepare(&socket);
+        let moved = Moved::new();
+        let socket = Watched { stream: socket, moved: moved.clone() };
         let stream: Box<dyn Stream> = if url.scheme() == "https" {
             let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
             let name = ServerName::try_from(bare)
@@ -259,7 +267,7 @@ impl Fetch {
         } else {
             Box::new(socket)
         };
-        Line::open(stream).await.map_err(|e| unreachable(url, format!("http: {e}")))
+        Line::open(stream, moved).await.map_err(|e| unreachable(url, format!("http: {e}")))
     }
 
     /// Trusts whom the system trusts.
@@ -287,19 +295,20 @@ pub struct Ask<'a> {
 
 /// A connection. One request at a time; a second one may follow when the answer was read to its end.
 pub struct Line {
-    sender: http1::SendRequest<Outgoing>,
+    sender: http1::SendRequest<Full<Bytes>>,
+    moved: Moved,
     _driver: Driver,
 }
 
 impl Line {
-    async fn open(stream: impl Stream + 'static) -> Result<Line, hyper::Error> {
+    async fn open(stream: impl Stream + 'static, moved: Moved) -> Result<Line, hyper::Error> {
         let (sender, connection) =
-            http1::Builder::new().max_buf_size(MOST_HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
+            http1::Builder::new().max_buf_size(MOST_READ_BYTES).handshake(TokioIo::new(stream)).await?;
         // What it ends with is told to whoever waits for the answer.
         let driver = Driver(tokio::spawn(async move {
             let _ = connection.await;
         }));
-        Ok(Line { sender, _driver: driver })
+        Ok(Line { sender, moved, _driver: driver })
     }
 
     /// Whether another request can be sent.
@@ -322,7 +331,7 @@ impl Line {
             request = request.header(*name, value);
         }
         let request = request
-            .body(Outgoing::new(ask.body.clone()))
+            .body(Full::new(ask.body.clone()))
             .map_err(|e| Code::InvalidRequest.from(format!("{host}: the request cannot be written"), e))?;
         self.exchange(request).await
     }
@@ -330,21 +339,20 @@ impl Line {
     /// The same for a request that is whole: its target is a path, and it says its host. However long it takes to
     /// send, it goes on for as long as it moves; `None` when for so long nothing went out and no answer came.
     pub async fn forward(&mut self, request: Request<Bytes>, stall: Duration) -> Option<Result<Answer>> {
-        let request = request.map(Outgoing::new);
-        let moved = Arc::clone(&request.body().moved);
-        let until = || *moved.lock().unwrap_or_else(PoisonError::into_inner) + stall;
-        let mut answer = pin!(self.exchange(request));
+        let moved = self.moved.clone();
+        moved.note();
+        let mut answer = pin!(self.exchange(request.map(Full::new)));
         loop {
-            let stalls = until();
-            match tokio::time::timeout_at(stalls, &mut answer).await {
+            let last = moved.last();
+            match tokio::time::timeout_at(last + stall, &mut answer).await {
                 Ok(answer) => return Some(answer),
-                Err(_) if until() > stalls => {}
+                Err(_) if moved.last() > last => {}
                 Err(_) => return None,
             }
         }
     }
 
-    async fn exchange(&mut self, request: Request<Outgoing>) -> Result<Answer> {
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let port = |(_, port): &(&str, &str)| port.bytes().all(|byte| byte.is_ascii_digit());
         let host = host.rsplit_once(':').filter(port).map_or(host, |(name, _)| name).to_owned();
@@ -355,35 +363,67 @@ impl Line {
     }
 }
 
-/// What is sent: whole, and handed over piece by piece, so that it is seen whether it goes anywhere.
-struct Outgoing {
-    left: Bytes,
-    /// When a piece was last asked for.
-    moved: Arc<Mutex<Instant>>,
-}
+/// When a connection last took something that goes out.
+#[derive(Clone)]
+struct Moved(Arc<Mutex<Instant>>);
 
-impl Outgoing {
-    fn new(bytes: Bytes) -> Outgoing {
-        Outgoing { left: bytes, moved: Arc::new(Mutex::new(Instant::now())) }
+impl Moved {
+    fn new() -> Moved {
+        Moved(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = Infallible;
+/// A connection of which is seen whether anything goes out: beneath TLS and all buffers but the system's.
+struct Watched<S> {
+    stream: S,
+    moved: Moved,
+}
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        let piece_bytes = self.left.len().min(PIECE_BYTES);
-        Poll::Ready((piece_bytes > 0).then(|| Ok(Frame::data(self.left.split_to(piece_bytes)))))
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.moved.note();
+        }
+        written
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.left.is_empty()
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.moved.note();
+        }
+        written
     }
 
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left.len() as u64)
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -501,6 +541,31 @@ fn causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// A connection to the first of these that takes one; `None` when there are none. Each has a head start before the
+/// next, so that one which says nothing holds up nobody.
+async fn first_of(addresses: Vec<SocketAddr>) -> Option<io::Result<TcpStream>> {
+    let (mut left, mut under_way) = (addresses.into_iter(), FuturesUnordered::new());
+    let mut tried = None;
+    loop {
+        under_way.extend(left.next().map(TcpStream::connect));
+        match tokio::time::timeout(HEAD_START, under_way.next()).await {
+            Ok(Some(Err(e))) => tried = Some(Err(e)),
+            Ok(Some(connected)) => return Some(connected),
+            Ok(None) => return tried,
+            Err(_) => {}
+        }
+    }
+}
+
+/// How the system is to treat a connection. Where it does not know how, it does without.
+fn prepare(socket: &TcpStream) {
+    let socket = SockRef::from(socket);
+    let kept_alive = TcpKeepalive::new().with_time(CONFIRMED_WITHIN).with_interval(CONFIRMED_WITHIN / 3);
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
+    let _ = socket.set_tcp_user_timeout(Some(CONFIRMED_WITHIN));
+    let _ = socket.set_tcp_keepalive(&kept_alive);
 }
 
 /// `443`, or `8000-8999`.
@@ -678,7 +743,9 @@ mod tests {
         for url in PUBLIC {
             assert!(fetch.check(url).is_ok(), "{url}");
         }
-        let long = format!("http://example.org/{}", "x".repeat(3000));
+        let signed = format!("https://example.org/x?token={}", "x".repeat(3000));
+        assert!(fetch.check(&signed).is_ok());
+        let long = format!("http://example.org/{}", "x".repeat(9000));
         for url in
             ["", "example.org", "//example.org", "http://", "http://a b/", "http://a/\r\nX: y", "http://[::1", &long]
         {
@@ -813,10 +880,12 @@ mod tests {
 
     #[tokio::test]
     async fn sending_ends_where_nothing_moves() {
-        let body = Bytes::from(vec![b'x'; 5 * PIECE_BYTES + 1]);
-        for read_bytes in [0, 3 * PIECE_BYTES, 6 * PIECE_BYTES] {
-            let (ours, mut theirs) = tokio::io::duplex(PIECE_BYTES);
-            let mut line = Line::open(ours).await.unwrap();
+        const ROOM_BYTES: usize = 64 << 10;
+        let body = Bytes::from(vec![b'x'; 5 * ROOM_BYTES + 1]);
+        for read_bytes in [0, 3 * ROOM_BYTES, 6 * ROOM_BYTES] {
+            let (ours, mut theirs) = tokio::io::duplex(ROOM_BYTES);
+            let moved = Moved::new();
+            let mut line = Line::open(Watched { stream: ours, moved: moved.clone() }, moved).await.unwrap();
             let reader = tokio::spawn(async move {
                 let mut read = Vec::new();
                 // What is there at the end is dropped with the connection.
@@ -829,18 +898,53 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_piece_that_goes_out_is_progress() {
-        let mut body = Outgoing::new(Bytes::from(vec![b'x'; 2 * PIECE_BYTES + 1]));
-        let (mut pieces, mut context) = (Vec::new(), Context::from_waker(std::task::Waker::noop()));
-        loop {
-            let before = *body.moved.lock().unwrap();
-            let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(&mut context) else { unreachable!() };
-            let Some(frame) = frame else { break };
-            assert!(*body.moved.lock().unwrap() > before);
-            pieces.push(frame.unwrap().into_data().unwrap().len());
+    #[tokio::test]
+    async fn what_goes_out_is_progress_and_what_has_no_room_is_none() {
+        let (ours, mut theirs) = tokio::io::duplex(1000);
+        let moved = Moved::new();
+        let mut watched = Watched { stream: ours, moved: moved.clone() };
+        let mut write = async |vectored: bool| {
+            let bytes = [b'x'; 700];
+            let before = moved.last();
+            let written = std::future::poll_fn(|cx| {
+                let written = if vectored {
+                    Pin::new(&mut watched).poll_write_vectored(cx, &[IoSlice::new(&bytes)])
+                } else {
+                    Pin::new(&mut watched).poll_write(cx, &bytes)
+                };
+                Poll::Ready(match written {
+                    Poll::Ready(count) => count.unwrap(),
+                    Poll::Pending => 0,
+                })
+            });
+            (written.await, moved.last() > before)
+        };
+        assert_eq!(write(false).await, (700, true));
+        assert_eq!(write(true).await, (300, true));
+        assert_eq!((write(false).await, write(true).await), ((0, false), (0, false)));
+        theirs.read_exact(&mut [0; 1000]).await.unwrap();
+        assert_eq!(write(true).await, (700, true));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_says_nothing_hides_none_beside_it() {
+        // Its queue is full, so the system drops who knocks.
+        let dead = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        dead.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        dead.listen(0).unwrap();
+        let silent = dead.local_addr().unwrap().as_socket().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(one) = std::net::TcpStream::connect_timeout(&silent, Duration::from_millis(100)) {
+            waiting.push(one);
         }
-        assert_eq!(pieces, [PIECE_BYTES, PIECE_BYTES, 1]);
+        let alive = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let there = alive.local_addr().unwrap();
+        let reached = tokio::time::timeout(Duration::from_secs(20), first_of(vec![gone, silent, there])).await;
+        assert_eq!(reached.unwrap().unwrap().unwrap().peer_addr().unwrap(), there);
+        let refused = first_of(vec![gone, gone]).await.unwrap().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(first_of(Vec::new()).await.is_none());
     }
 
     #[tokio::test]

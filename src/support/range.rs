@@ -15,7 +15,7 @@ use std::fmt;
 use std::ops::Range;
 
 /// The most parts an answer may have.
-pub const MAX_RANGES: usize = 16;
+const MAX_RANGES: usize = 16;
 
 /// The most ranges a header may list before merging; merging is quadratic.
 const MAX_LISTED: usize = 256;

@@ -11,12 +11,16 @@ use serde_json::json;
 
 use crate::double::Double;
 use crate::double::Manner;
+use crate::double::md5_hex;
 use crate::harness::AUTH;
 use crate::harness::Appliance;
+use crate::harness::Form;
 use crate::harness::command;
 use crate::harness::jpeg;
 
 const NAME: &str = "things";
+const ANNOUNCE: &str = "/api/v1/assets/new/content_storage_url";
+const REGISTER: &str = "/api/v1/assets/new/register_asset";
 
 fn bucket(double: &Double, backend: &'static str, copies: &'static str) -> Vec<(&'static str, String)> {
     vec![
@@ -26,6 +30,7 @@ fn bucket(double: &Double, backend: &'static str, copies: &'static str) -> Vec<(
         ("CLOAKROOM_STORAGE__ACCESS_KEY", "us".to_owned()),
         ("CLOAKROOM_STORAGE__SECRET_KEY", "hush-hush".to_owned()),
         ("CLOAKROOM_STORAGE__LOCAL_COPIES_BYTES", copies.to_owned()),
+        ("CLOAKROOM_STORAGE__DIRECT_TO_BUCKET", "true".to_owned()),
     ]
 }
 
@@ -149,6 +154,101 @@ fn a_link_into_the_bucket_needs_nothing_of_the_box() {
     assert!(short.contains("X-Amz-Expires=60&") && short.contains("attachment"), "{short}");
     let ours = app.json(&format!("/api/v1/assets/{id}/get_link?key=original&expiry=60"))["url"].clone();
     assert!(ours.as_str().unwrap().starts_with("http://box/api/v1/assets/"), "{ours}");
+}
+
+#[test]
+fn a_form_leads_into_the_bucket_and_what_came_by_it_is_registered() {
+    let double = Double::start();
+    let mut app = appliance(&bucket(&double, "s3", "0"));
+    let announce = |app: &Appliance, name: &str| {
+        let said = app.json(&format!("{ANNOUNCE}?filename={name}"));
+        (said["asset_id"].as_str().unwrap().to_owned(), said["storage"].clone())
+    };
+    let fill = |storage: &Value, body: &[u8]| {
+        let fields = storage["fields"].as_object().unwrap();
+        let form = fields.iter().fold(Form::new(), |form, (name, value)| form.field(name, value.as_str().unwrap()));
+        form.file("file", "x", body).end()
+    };
+    let register = |app: &Appliance, id: &str, size: usize, md5: &str| {
+        app.post_json(REGISTER, &json!({"asset_id": id, "size": size, "checksum": md5}).to_string())
+    };
+    let body = jpeg(320, 200);
+    let (size, md5) = (body.len(), md5_hex(&body));
+
+    let (id, storage) = announce(&app, "Z%C3%BCrich%20%281%29.jpg");
+    let sent_to = format!("originals/{id}/original/original__Z_rich__1_.jpg");
+    assert_eq!(storage["url"], format!("{}/{NAME}", double.endpoint));
+    assert_eq!((&storage["storage_type"], &storage["bucket"]), (&json!("AMAZON_S3"), &json!(NAME)));
+    assert_eq!((&storage["key"], &storage["fields"]["key"]), (&json!(format!("/{sent_to}")), &json!(sent_to)));
+    register(&app, &id, size, &md5).refused(404, "CONTENT_NOT_FOUND");
+    // The box does not take what is signed for the bucket.
+    let here = [("Content-Type", Form::TYPE)];
+    app.call("POST", "/api/v1/storage", &here, &fill(&storage, &body)).refused(403, "POLICY_REFUSED");
+    assert_eq!(double.post(&format!("/{NAME}"), &fill(&storage, &body)), 204);
+    register(&app, &id, size + 1, &md5).refused(400, "CONTENT_MISMATCH");
+    register(&app, &id, size, &md5_hex(b"other")).refused(400, "CONTENT_MISMATCH");
+    let registered = register(&app, &id, size, &md5);
+    assert_eq!((registered.status, registered.json()["id"].as_str()), (200, Some(&*id)), "{}", registered.text());
+    assert_eq!(register(&app, &id, size, &md5).status, 200, "said once more");
+    register(&app, &id, size, &md5_hex(b"other")).refused(400, "ASSET_ID_EXISTS");
+    let is_ok = |data: &Value| data["status"] == "OK" && data["storage_type"] == "AMAZON_S3";
+    let data = app.until(&format!("/api/v1/assets/{id}/data"), is_ok);
+    assert_eq!((&data["checksum"], &data["name"]), (&json!(md5), &json!("Zürich (1).jpg")));
+    // Nothing is left where it was sent to.
+    until("it is cleared away", || double.names() == [format!("{NAME}/{}", key(&id))]);
+
+    // A tag that is no MD5 is no reason to refuse; and what was changed before it was collected is not taken.
+    double.behave(Manner::TagsOddly);
+    let (id, storage) = announce(&app, "odd.jpg");
+    assert_eq!(double.post(&format!("/{NAME}"), &fill(&storage, &body)), 204);
+    register(&app, &id, size, &md5_hex(b"other")).refused(400, "CONTENT_MISMATCH");
+    assert_eq!(register(&app, &id, size, &md5).status, 200);
+    app.until(&format!("/api/v1/assets/{id}/data"), is_ok);
+
+    // An outage between the two, and a restart: the order waits.
+    double.behave(Manner::Well);
+    let (id, storage) = announce(&app, "late.jpg");
+    assert_eq!(double.post(&format!("/{NAME}"), &fill(&storage, &body)), 204);
+    let moved = app.keep("mover.txt", b"fails first");
+    app.until(&format!("/api/v1/assets/{moved}/data"), |data| data["storage_type"] == "AMAZON_S3");
+    double.behave(Manner::Unavailable);
+    register(&app, &id, size, &md5).refused(503, "STORAGE_UNAVAILABLE");
+    app.keep("mover.txt", b"fails now");
+    // While it is away, forms lead here, and files come in all the same.
+    until("the box has noticed", || announce(&app, "x").1["storage_type"] == "FILESPIN");
+    let (other, here) = announce(&app, "here.jpg");
+    assert!(here["url"].as_str().unwrap().ends_with("/api/v1/storage") && here["storage_type"] == "FILESPIN", "{here}");
+    assert_eq!(app.call("POST", "/api/v1/storage", &[("Content-Type", Form::TYPE)], &fill(&here, &body)).status, 204);
+    assert_eq!(register(&app, &other, size, &md5).status, 200);
+    double.behave(Manner::Well);
+    assert_eq!(register(&app, &id, size, &md5).status, 200);
+    app.crash(|_| {});
+    app.until(&format!("/api/v1/assets/{id}/data"), is_ok);
+    app.until(&format!("/api/v1/assets/{other}/data"), is_ok);
+    until("it is cleared away", || double.names().iter().all(|name| !name.contains("original__")));
+}
+
+#[test]
+fn what_nobody_registers_goes_from_the_bucket() {
+    let double = Double::start();
+    let mut settings = bucket(&double, "s3", "0");
+    settings.push(("CLOAKROOM_INGEST__DIRECT_SECONDS", "2".to_owned()));
+    settings.push(("CLOAKROOM_INGEST__RESUMABLE_DOUBT_SECONDS", "1".to_owned()));
+    let app = appliance(&settings);
+    let said = app.json(&format!("{ANNOUNCE}?filename=a.txt"));
+    let fields = said["storage"]["fields"].as_object().unwrap().clone();
+    let form = fields.iter().fold(Form::new(), |form, (name, value)| form.field(name, value.as_str().unwrap()));
+    assert_eq!(double.post(&format!("/{NAME}"), &form.file("file", "x", b"text").end()), 204);
+    until("it is gone", || double.names().is_empty());
+    let late = json!({"asset_id": said["asset_id"], "size": 4, "checksum": md5_hex(b"text")});
+    app.post_json(REGISTER, &late.to_string()).refused(410, "UPLOAD_GONE");
+    // Where the bucket is not for everybody, forms lead to the box.
+    for (backend, direct) in [("r2", "true"), ("s3", "false")] {
+        let mut settings = bucket(&double, backend, "0");
+        settings.push(("CLOAKROOM_STORAGE__DIRECT_TO_BUCKET", direct.to_owned()));
+        let said = appliance(&settings).json(&format!("{ANNOUNCE}?filename=a.txt"));
+        assert_eq!(said["storage"]["storage_type"], "FILESPIN", "{backend} {direct}");
+    }
 }
 
 #[test]

@@ -246,6 +246,32 @@ fn a_file_comes_in_whole_and_is_described_in_any_kind_of_body() {
 }
 
 #[test]
+fn a_call_that_comes_again_with_its_key_is_made_once() {
+    let app = Appliance::start();
+    let send = |key: &str, kind: (&str, &str), body: &[u8]| {
+        app.call("POST", "/assets", &[AUTH, kind, ("Idempotency-Key", key)], body)
+    };
+    let form = |text: &str| Form::new().field("name", "A").file("source", "a.txt", text.as_bytes()).end();
+    let begin = |size: u64| json!({"upload_phase": "start", "file_size": size, "name": "B"}).to_string().into_bytes();
+    for (key, kind, body, other) in [("one", PARTS, form("text"), form("other")), ("two", JSON, begin(10), begin(11))] {
+        let first = send(key, kind, &body);
+        assert_eq!((first.status, first.header("idempotent-replayed")), (201, String::new()), "{}", first.text());
+        let again = send(key, kind, &body);
+        assert_eq!((again.status, again.header("idempotent-replayed")), (201, "true".to_owned()));
+        assert_eq!(again.body, first.body, "word for word");
+        send(key, kind, &other).refused(422, "IDEMPOTENCY_KEY_REUSED");
+    }
+    assert_eq!(total(&app, ""), 1);
+    app.staging_holds(1);
+    // Answers that were not noted are made up.
+    app.meddle("UPDATE repeatable SET answer = NULL");
+    let said = send("one", PARTS, &form("text"));
+    assert_eq!((said.status, &said.json()["name"]), (201, &json!("A")), "{}", said.text());
+    let said = send("two", JSON, &begin(10));
+    assert_eq!((said.status, &said.json()["name"]), (201, &json!("B")), "{}", said.text());
+}
+
+#[test]
 fn addresses_of_files_lead_to_them() {
     let app = Appliance::start();
     let picture = id(&keep(&app, &[]));

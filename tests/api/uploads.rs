@@ -7,6 +7,7 @@ use std::io::Read;
 use std::io::Write;
 use std::time::Instant;
 
+use serde_json::Value;
 use serde_json::json;
 
 use crate::harness::AUTH;
@@ -43,6 +44,21 @@ fn files_become_assets() {
 }
 
 #[test]
+fn a_body_and_its_page_are_known_however_they_are_written() {
+    let app = Appliance::start();
+    let body = Form::new().file("f", "a.txt", b"text").end();
+    for (kind, origin, source) in [
+        ("multipart/form-data; boundary=b0undary", "https://page.example:8443", json!("page.example")),
+        ("Multipart/Form-Data ; boundary=\"b0undary\"", "foo://bar", Value::Null),
+    ] {
+        let answer = app.call("POST", UPLOAD, &[AUTH, ("Content-Type", kind), ("Origin", origin)], &body);
+        assert_eq!(answer.status, 200, "{kind}: {}", answer.text());
+        let id = answer.json()["assets"][0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(app.json(&format!("/api/v1/assets/{id}/data"))["upload_source"], source);
+    }
+}
+
+#[test]
 fn metadata_comes_before_or_after() {
     let app = Appliance::start();
     let told = r#"{"data": {"project": "X", "n": 1}, "data_schema_id": 7}"#;
@@ -62,6 +78,7 @@ fn what_is_refused_leaves_nothing() {
     let app = Appliance::start();
     let many = || (0..65).fold(Form::new(), |form, n| form.file("f", &format!("{n}.txt"), b"x"));
     let one = || Form::new().file("file", "p.txt", b"some text");
+    let stuffed = || (0..5).fold(one(), |form, n| form.field(&n.to_string(), &"x".repeat(60_000)));
     let (form, zipped) = (Form::TYPE, ("Content-Encoding", "gzip"));
     for (what, headers, body, status, message) in [
         ("no file", vec![("Content-Type", form)], Form::new().field("a", "b").end(), 400, "NO_FILE"),
@@ -73,6 +90,7 @@ fn what_is_refused_leaves_nothing() {
         ("no end", vec![("Content-Type", form)], one().end()[..80].to_vec(), 400, "UPLOAD_INCOMPLETE"),
         ("no boundary", vec![("Content-Type", "multipart/form-data; x=y")], one().end(), 400, "INVALID_REQUEST"),
         ("65 parts", vec![("Content-Type", form)], many().end(), 413, "TOO_LARGE"),
+        ("fields as large as files", vec![("Content-Type", form)], stuffed().end(), 413, "TOO_LARGE"),
         ("gzip", vec![("Content-Type", form), zipped], one().end(), 415, "UNSUPPORTED_MEDIA_TYPE"),
         (
             "malformed metadata",

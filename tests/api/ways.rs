@@ -320,6 +320,104 @@ fn a_source_may_take_only_so_long_in_all() {
 }
 
 #[test]
+fn a_file_that_takes_longer_than_an_attempt_may_is_gone_on_with() {
+    let app = Appliance::with(
+        &[
+            NEAR.as_slice(),
+            &[
+                ("CLOAKROOM_INGEST__FETCH__TOTAL_SECONDS", "1"),
+                ("CLOAKROOM_INGEST__FETCH__WINDOW_SECONDS", "60"),
+                ("CLOAKROOM_INGEST__FETCH__RETRY_SECONDS", "0"),
+            ],
+        ]
+        .concat(),
+    );
+    let body = jpeg(400, 300);
+    let (part, total) = (body.len() / 4, body.len());
+    // What it does not have time for, it does not send: the box hangs up.
+    let piece = |nth: usize| -> Plan {
+        let (from, to) = (nth * part, if nth == 3 { total } else { (nth + 1) * part });
+        let head = match nth {
+            0 => format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\nETag: \"one\"\r\n\r\n"),
+            _ => format!(
+                "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{}/{total}\r\n\
+                 ETag: \"one\"\r\n\r\n",
+                total - from,
+                total - 1
+            ),
+        };
+        let said = [head.as_bytes(), &body[from..to]].concat();
+        Box::new(move |socket, _| {
+            let _ = socket.write_all(&said);
+            let _ = socket.read(&mut [0]);
+        })
+    };
+    let source = Source::new((0..4).map(piece).collect());
+    let data = ended(&app, &order(&app, &source.url));
+    assert_eq!((&data["status"], &data["checksum"]), (&json!("OK"), &json!(md5(&body))), "{data}");
+    let asked: Vec<_> = (0..4).map(|_| source.next()).collect();
+    let ranges: Vec<_> = asked.iter().map(|head| header(head, "range").map(str::to_owned)).collect();
+    assert_eq!(ranges, [0, 1, 2, 3].map(|nth| (nth > 0).then(|| format!("bytes={}-", nth * part))));
+    // One that begins anew each time would never end.
+    let again = || -> Plan {
+        let said = format!("HTTP/1.1 200 OK\r\nContent-Length: {total}\r\nETag: \"one\"\r\n\r\nsome");
+        Box::new(move |socket, _| {
+            let _ = socket.write_all(said.as_bytes());
+            let _ = socket.read(&mut [0]);
+        })
+    };
+    fails(&app, vec![again()], "took longer than 1 s");
+}
+
+#[test]
+fn what_a_source_says_of_the_content_has_to_be_true() {
+    let app = Appliance::with(&NEAR);
+    let body = jpeg(40, 30);
+    let says_md5 = |of: &[u8]| {
+        use md5::Digest;
+        let md5 = STANDARD.encode(md5::Md5::digest(of));
+        says(&format!("200 OK\r\nContent-Length: {}\r\nETag: \"one\"\r\nContent-MD5: {md5}", body.len()), &body)
+    };
+    let source = Source::new(vec![says_md5(b"another"), says_md5(&body)]);
+    assert_eq!(ended(&app, &order(&app, &source.url))["status"], "OK");
+    assert_eq!([source.next(), source.next()].map(|head| header(&head, "range").is_some()), [false, false]);
+    fails(&app, vec![says_md5(b"another")], "not what the source's content-md5 says. It was tried 3 times");
+}
+
+#[test]
+fn a_bucket_of_the_configuration_is_called_wherever_it_is() {
+    let body = jpeg(40, 30);
+    let source = Source::new(vec![
+        says(&format!("200 OK\r\nContent-Length: {}\r\nETag: \"{}\"", body.len(), md5(&body)), &body),
+        says(&format!("200 OK\r\nContent-Length: {}\r\nETag: \"{}\"", body.len(), "0".repeat(32)), &body),
+    ]);
+    let endpoint = source.url.split("/dir").next().unwrap();
+    let bucket = format!(
+        "{{ venue = {{ endpoint = '{endpoint}', region = 'here', access_key = 'us', secret_key = 'hush', \
+         session_token = 'for a while' }} }}"
+    );
+    let app = Appliance::with(&[
+        ("CLOAKROOM_INGEST__BUCKETS", bucket.as_str()),
+        ("CLOAKROOM_INGEST__FETCH__RETRY_SECONDS", "0"),
+    ]);
+    let data = ended(&app, &order(&app, "s3://venue/evening/1 ü.jpg"));
+    assert_eq!((&data["status"], &data["checksum"]), (&json!("OK"), &json!(md5(&body))), "{data}");
+    let asked = source.next();
+    assert_eq!(asked[0], "GET /venue/evening/1%20%C3%BC.jpg HTTP/1.1");
+    assert_eq!(header(&asked, "x-amz-security-token"), Some("for a while"));
+    let signed = header(&asked, "authorization").unwrap();
+    assert!(signed.contains("SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token,"), "{signed}");
+    let data = ended(&app, &order(&app, "s3://venue/evening/2.jpg"));
+    assert_eq!(
+        data["errors"]["original"], "The content is not what the source's etag says. It was tried 2 times.",
+        "{data}"
+    );
+    // Nobody else is let in there by that.
+    let body = json!({"key": format!("{endpoint}/venue/evening/1.jpg")}).to_string();
+    app.post_json(EXTERNAL, &body).refused(400, "URL_NOT_ALLOWED");
+}
+
+#[test]
 fn nobody_is_sent_on_to_what_may_not_be_called() {
     let app = Appliance::with(&NEAR);
     let body = jpeg(8, 8);
@@ -558,10 +656,17 @@ fn only_what_was_signed_is_taken() {
     let mut half = filled(&fields, body).end();
     half.truncate(half.len() - 14);
     app.call("POST", STORAGE, &[("Content-Type", Form::TYPE)], &half).refused(400, "UPLOAD_INCOMPLETE");
+    // Anybody may send fields; no more is read than any form has.
+    let stuffed = (0..40).fold(Form::new(), |form, n| form.field(&format!("x-ignore-{n}"), &"x".repeat(600)));
+    send(&app, stuffed).refused(413, "TOO_LARGE");
+    let named = (0..40).fold(Form::new(), |form, n| form.field(&format!("{n}{}", "x".repeat(600)), ""));
+    send(&app, named).refused(413, "TOO_LARGE");
     app.staging_empties();
     register(&app, &registration(&id, body)).refused(404, "CONTENT_NOT_FOUND");
-    // None of that has spoilt it.
-    assert_eq!(send(&app, filled(&fields, body)).status, 204);
+    // None of that has spoilt it. Nor does it matter what follows the file, or that the file has no name.
+    let bare = fields.iter().fold(Form::new(), |form, (name, value)| form.field(name, value));
+    let bare = bare.part("name=\"FILE\"", body).field("behind", &"x".repeat(100_000));
+    assert_eq!(send(&app, bare).status, 204);
     assert_eq!(register(&app, &registration(&id, body)).status, 200);
 }
 
@@ -673,6 +778,15 @@ fn a_call_that_is_sent_twice_is_made_once() {
         .refused(422, "IDEMPOTENCY_KEY_REUSED");
     json(EXTERNAL, "one", &order).refused(422, "IDEMPOTENCY_KEY_REUSED");
 
+    let ask = |query: &str| {
+        app.call("GET", &format!("{ANNOUNCE}?filename={query}"), &[AUTH, ("Idempotency-Key", "six")], b"")
+    };
+    let set_aside = ask("a.jpg");
+    let again = ask("a.jpg");
+    assert_eq!((set_aside.status, &again.body), (200, &set_aside.body));
+    assert_eq!((&*again.header("idempotent-replayed"), &*again.header("cache-control")), ("true", "no-store"));
+    ask("b.jpg").refused(422, "IDEMPOTENCY_KEY_REUSED");
+
     let (id, fields) = announced(&app, "");
     assert_eq!(send(&app, filled(&fields, b"text")).status, 204);
     let registered = json(REGISTER, "five", &registration(&id, b"text"));
@@ -696,6 +810,24 @@ fn a_call_that_is_sent_twice_is_made_once() {
     assert_eq!(picked.status, 200, "{}", picked.text());
     assert_eq!(page("one", form("picked")).body, picked.body);
     page("one", form("other")).refused(422, "IDEMPOTENCY_KEY_REUSED");
+}
+
+#[test]
+fn what_is_kept_is_never_told_to_be_lost() {
+    let app = Appliance::start();
+    for (name, when) in [("one", "UPDATE ON repeatable"), ("two", "INSERT ON handed_in")] {
+        app.meddle(&format!("CREATE TRIGGER {name} BEFORE {when} BEGIN SELECT RAISE(ABORT, 'full'); END"));
+    }
+    let form = || Form::new().file("f", "a.txt", b"text");
+    let first = upload_as(&app, "one", form());
+    assert_eq!(first.status, 200, "{}", first.text());
+    let again = upload_as(&app, "one", form());
+    assert_eq!((again.status, &again.json()["assets"][0]["id"]), (200, &first.json()["assets"][0]["id"]));
+    let made = app.cli(&["user", "add", "b@example.com", "--role", "creator"]);
+    let said = String::from_utf8(made.stdout).unwrap();
+    let key = said.lines().find_map(|line| line.strip_prefix("upload key: ")).unwrap();
+    let page = app.call("POST", "/api/v1/upload", &[("X-FileSpin-Upload-Key", key), TYPE], &form().end());
+    assert_eq!(page.status, 200, "{}", page.text());
 }
 
 /// An upload of this length of which only the beginning is sent.

@@ -17,9 +17,7 @@ import itertools
 import json
 import os
 import re
-import shutil
 import sys
-import tempfile
 import threading
 import urllib.parse
 
@@ -30,6 +28,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "
 
 from appliance import API_KEY  # noqa: E402
 from appliance import Appliance  # noqa: E402
+from appliance import directory  # noqa: E402
 from appliance import post_file  # noqa: E402
 
 # How much the server itself may grow; the workers have limits of their own.
@@ -72,18 +71,13 @@ def main():
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--clients", type=int, default=4)
     options = arguments.parse_args()
-    directory = tempfile.mkdtemp(prefix="hostile-")
     # A file that cannot be kept because the disk is nearly full is no finding here.
-    appliance = Appliance(options.binary, os.path.join(directory, "data"), environment={"CLOAKROOM_STORAGE__FREE_FLOOR_BYTES": "1048576"})
-    appliance.start()
-    try:
+    environment = {"CLOAKROOM_STORAGE__FREE_FLOOR_BYTES": "1048576"}
+    with (
+        directory("hostile-") as place,
+        Appliance(options.binary, os.path.join(place, "data"), environment=environment) as appliance,
+    ):
         findings = run(appliance, options)
-        appliance.stop()
-    finally:
-        if appliance.process.poll() is None:
-            appliance.process.kill()
-            appliance.process.wait()
-        shutil.rmtree(directory)
     if findings:
         sys.exit(f"{len(findings)} findings:\n" + "\n".join(findings))
 
@@ -187,10 +181,7 @@ def judge(what, status, kind, body):
 
 def abuse(appliance, good):
     """Parameters that nobody should send, to a good picture."""
-    connection = appliance.connect()
-    _, body = post_file(connection, "for parameters.jpg", good + b"\0\0")
-    connection.close()
-    asset = json.loads(body)["assets"][0]["id"]
+    asset = appliance.upload("for parameters.jpg", good + b"\0\0")
     appliance.wait_until_ok(asset)
     findings = []
     for query, refused in PARAMETERS:

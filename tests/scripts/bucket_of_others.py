@@ -3,15 +3,22 @@
 Usage: PYTHONPATH=FOLDER python3 bucket_of_others.py BASE API_KEY ENDPOINT
 
 The box keeps originals in the bucket `things` at ENDPOINT. A large one goes there in parts; boto3 finds the same
-bytes; ranges come from there; a link into the bucket opens without the box; what is purged is gone there, too.
+bytes; ranges come from there; a link into the bucket opens without the box; what is purged is gone there, too. A form
+of content_storage_url leads straight into the bucket, with the signature that botocore makes of it; what came by it is
+registered, looked at and moved, and is not left behind.
 """
 
+import base64
 import hashlib
+import json
 import sys
 import time
 
 import boto3
 import requests
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 base, key, endpoint = sys.argv[1:4]
@@ -70,5 +77,27 @@ for size in (5, 20 * 1024 * 1024 + 7):
             return error.response["Error"]["Code"] == "404"
 
     until("gone from the bucket", gone)
+
+body = b"straight into the bucket" * 1000
+announced = box.get(f"{base}/api/v1/assets/new/content_storage_url", params={"filename": "straight.txt"}).json()
+asset, storage = announced["asset_id"], announced["storage"]
+fields = storage["fields"]
+assert storage["url"] == f"{endpoint}/things" and storage["bucket"] == "things", storage
+request = AWSRequest()
+request.context["timestamp"] = fields["x-amz-date"]
+signature = SigV4Auth(Credentials("us", "hush"), "s3", "us-east-1").signature(fields["policy"], request)
+assert fields["x-amz-signature"] == signature, "botocore signs this form otherwise"
+policy = json.loads(base64.b64decode(fields["policy"]))
+named = {name.lstrip("$") for c in policy["conditions"] for name in (c if isinstance(c, dict) else [str(c[1])])}
+unnamed = set(fields) - {"policy", "x-amz-signature"} - named
+assert not unnamed, f"S3 refuses a form with fields that its policy does not name: {unnamed}"
+sent = requests.post(storage["url"], data=fields, files={"file": ("straight.txt", body)})
+assert sent.status_code == 204, sent.text
+claim = {"asset_id": asset, "size": len(body), "checksum": hashlib.md5(body).hexdigest()}
+answer = box.post(f"{base}/api/v1/assets/new/register_asset", json=claim)
+assert answer.status_code == 200 and answer.json()["id"] == asset, answer.text
+data = until("collected and moved", moved)
+assert bucket.get_object(Bucket="things", Key=data["key"].lstrip("/"))["Body"].read() == body
+until("cleared away", lambda: not bucket.list_objects_v2(Bucket="things", Prefix=f"originals/{asset}/").get("Contents"))
 
 print("a bucket of others: ok")

@@ -5,14 +5,20 @@ the archive from its documented layout. The first start on an empty directory ma
 an administrator with the key below. Standard library only; nothing here retries or forgives.
 """
 
+import argparse
+import contextlib
 import hashlib
 import http.client
 import json
 import os
+import random
 import re
 import secrets
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 import urllib.parse
 
@@ -21,7 +27,10 @@ UPLOAD = "/api/v1/assets/new/content/original/upload"
 
 
 class Appliance:
-    """One data directory and, between `start` and `stop` or `kill`, one process that serves it."""
+    """One data directory and, between `start` and `stop` or `kill`, one process that serves it.
+
+    As a context it is started, and stopped at the end; an error ends the process at once.
+    """
 
     def __init__(self, binary, data_dir, listen=("127.0.0.1:0",), environment=None):
         self.binary = os.path.abspath(binary)
@@ -39,6 +48,21 @@ class Appliance:
         }
         self.process = None
         self.addresses = []
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, error, *_):
+        try:
+            if error is None:
+                self.stop()
+        finally:
+            self.end()
 
     def start(self, timeout_s=60):
         """Starts the server; returns the seconds from exec until it says that it is ready."""
@@ -79,6 +103,12 @@ class Appliance:
         if code != 0:
             raise SystemExit(f"the server stopped with {code}:\n{self.tail()}")
 
+    def end(self):
+        """Ends a process that is still there, for whoever has no more questions."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
     def connect(self, address=0, timeout_s=60):
         """A new connection to one of the addresses."""
         place = urllib.parse.urlsplit(self.addresses[address])
@@ -89,15 +119,23 @@ class Appliance:
             return http.client.HTTPSConnection(place.hostname, place.port, timeout=timeout_s, context=trusting)
         return http.client.HTTPConnection(place.hostname, place.port, timeout=timeout_s)
 
+    def call(self, method, path, body=None, headers=None, key=API_KEY, timeout_s=60):
+        """`call` on a connection of its own."""
+        with contextlib.closing(self.connect(timeout_s=timeout_s)) as connection:
+            return call(connection, method, path, body, headers, key)
+
     def get(self, path, headers=None):
         """`(status, body)` of one GET with the administrator's key."""
-        connection = self.connect()
-        try:
-            connection.request("GET", path, headers={"X-FileSpin-Api-Key": API_KEY, **(headers or {})})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+        status, _, body = self.call("GET", path, headers=headers)
+        return status, body
+
+    def upload(self, name, body, kind="application/octet-stream", timeout_s=60):
+        """The id of the asset that one file becomes; anything but 200 ends the test."""
+        with contextlib.closing(self.connect(timeout_s=timeout_s)) as connection:
+            status, answer = post_file(connection, name, body, kind)
+        if status != 200:
+            raise SystemExit(f"the upload of {name} was answered {status}: {answer[:300]!r}")
+        return json.loads(answer)["assets"][0]["id"]
 
     def get_json(self, path):
         """The JSON that a GET answers; anything but 200 ends the test."""
@@ -158,7 +196,54 @@ class Appliance:
             return False
 
 
-def post_file(connection, name, body, kind="application/octet-stream", after_last_byte=None):
+def call(connection, method, path, body=None, headers=None, key=API_KEY):
+    """`(status, headers in lower case, body)` of one call on an open connection; bytes go as they are, the rest as JSON."""
+    said = {"X-FileSpin-Api-Key": key} if key else {}
+    if body is not None and not isinstance(body, bytes):
+        body, said["Content-Type"] = json.dumps(body), "application/json"
+    connection.request(method, path, body, {**said, **(headers or {})})
+    answer = connection.getresponse()
+    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+
+def unless_killed(dead, fail, what, ask, *arguments):
+    """What `ask` returns, or `None` when the server was killed meanwhile; that it broke off before is told to `fail`."""
+    try:
+        return ask(*arguments)
+    except (OSError, http.client.HTTPException) as error:
+        # The kill is announced before it is done.
+        if not dead.is_set():
+            fail(f"{what} broke off though the server was alive: {error!r}")
+        return None
+
+
+@contextlib.contextmanager
+def directory(prefix, keep=False):
+    """A temporary directory, kept for looking at when something fails in it."""
+    path = tempfile.mkdtemp(prefix=prefix)
+    try:
+        yield path
+    except BaseException:
+        print(f"kept for looking at: {path}", file=sys.stderr)
+        raise
+    if not keep:
+        shutil.rmtree(path)
+
+
+def loop_options(doc, **numbers):
+    """What a program that is led by dice is told on its command line. Prints the seed."""
+    arguments = argparse.ArgumentParser(description=doc.splitlines()[0])
+    arguments.add_argument("binary")
+    for name, number in numbers.items():
+        arguments.add_argument(f"--{name}", type=int, default=number)
+    arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    arguments.add_argument("--keep", action="store_true")
+    options = arguments.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    return options
+
+
+def post_file(connection, name, body, kind="application/octet-stream", after_last_byte=None, path=UPLOAD):
     """Uploads one file on an open connection: `(status, answer)`, read to its end. Copies no body."""
     boundary = secrets.token_hex(16)
     head = (
@@ -166,7 +251,7 @@ def post_file(connection, name, body, kind="application/octet-stream", after_las
         f"Content-Type: {kind}\r\n\r\n"
     ).encode()
     tail = f"\r\n--{boundary}--\r\n".encode()
-    connection.putrequest("POST", UPLOAD)
+    connection.putrequest("POST", path)
     connection.putheader("X-FileSpin-Api-Key", API_KEY)
     connection.putheader("Content-Type", f"multipart/form-data; boundary={boundary}")
     connection.putheader("Content-Length", str(len(head) + len(body) + len(tail)))

@@ -16,16 +16,12 @@ same seed makes the same files and the same choice of moments, though not the sa
 sentence; the directory is then kept for looking at.
 """
 
-import argparse
 import contextlib
 import hashlib
-import http.client
 import json
 import os
 import random
-import shutil
 import sys
-import tempfile
 import threading
 import time
 
@@ -33,8 +29,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import picture
 from appliance import Appliance
+from appliance import directory
+from appliance import loop_options
 from appliance import post_file
 from appliance import sha256_of
+from appliance import unless_killed
 
 
 class Ledger:
@@ -78,40 +77,14 @@ class Ledger:
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("binary")
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--uploads", type=int, default=200)
-    arguments.add_argument("--writers", type=int, default=8)
-    arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    arguments.add_argument("--keep", action="store_true")
-    options = arguments.parse_args()
-    print(f"seed {options.seed}", flush=True)
-
-    directory = tempfile.mkdtemp(prefix="killloop-")
-    try:
-        run(options, directory)
-    except BaseException:
-        print(f"kept for looking at: {directory}", file=sys.stderr)
-        raise
-    if not options.keep:
-        shutil.rmtree(directory)
-
-
-def run(options, directory):
+    options = loop_options(__doc__, rounds=5, uploads=200, writers=8)
     dice = random.Random(options.seed)
-    appliance = Appliance(options.binary, os.path.join(directory, "data"))
-    ledger = Ledger(os.path.join(directory, "acknowledged.log"))
-    try:
-        appliance.start()
-        for number in range(1, options.rounds + 1):
-            goal = options.uploads * number // options.rounds
-            one_round(options, appliance, ledger, dice, number, goal)
-        appliance.stop()
-    finally:
-        if appliance.process.poll() is None:
-            appliance.process.kill()
-            appliance.process.wait()
+    with directory("killloop-", options.keep) as place:
+        ledger = Ledger(os.path.join(place, "acknowledged.log"))
+        with Appliance(options.binary, os.path.join(place, "data")) as appliance:
+            for number in range(1, options.rounds + 1):
+                goal = options.uploads * number // options.rounds
+                one_round(options, appliance, ledger, dice, number, goal)
     print(f"{len(ledger.acknowledged)} uploads acknowledged, {options.rounds} kills, nothing lost, nothing extra")
 
 
@@ -157,20 +130,15 @@ def write(appliance, ledger, dead, dice, prefix):
         serial += 1
         name, kind, body = any_file(dice, f"{prefix}-{serial}")
         ledger.begin(name, len(body), hashlib.sha256(body).hexdigest())
-        try:
-            # A connection of its own: the server closes one that idles, and making a file may take that long.
-            with contextlib.closing(appliance.connect()) as connection:
-                status, answer = post_file(connection, name, body, kind)
-        except (OSError, http.client.HTTPException) as error:
-            # The kill is announced before it is done.
-            if not dead.is_set():
-                ledger.fail(f"the upload of {name} broke off though the server was alive: {error!r}")
+        answered = unless_killed(dead, ledger.fail, f"the upload of {name}", send, appliance, name, body, kind)
+        if answered is None:
             return
+        status, answer = answered
         if status in (429, 503):
             # Told to come back later, which is no acknowledgement.
             ledger.refuse(name)
             dead.wait(0.2)
-        elif status in (200, 202):
+        elif status == 200:
             try:
                 ledger.acknowledge(name, json.loads(answer)["assets"][0]["id"])
             except (ValueError, LookupError) as error:
@@ -179,6 +147,12 @@ def write(appliance, ledger, dead, dice, prefix):
         else:
             ledger.fail(f"the upload of {name} was answered {status}: {answer[:300]!r}")
             return
+
+
+def send(appliance, name, body, kind):
+    # A connection of its own: the server closes one that idles, and making a file may take that long.
+    with contextlib.closing(appliance.connect()) as connection:
+        return post_file(connection, name, body, kind)
 
 
 def any_file(dice, stem):

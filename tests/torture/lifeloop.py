@@ -12,28 +12,26 @@ At the end, when nothing is owed any more, there is exactly one original for eac
 another revision or asset, and nothing in staging. Ends with 0, or with a sentence; the directory is then kept.
 """
 
-import argparse
 import hashlib
-import http.client
 import json
 import os
 import random
-import secrets
-import shutil
 import sqlite3
 import sys
-import tempfile
 import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scripts"))
 
 import picture
-from appliance import API_KEY
 from appliance import UPLOAD
 from appliance import Appliance
+from appliance import call
+from appliance import directory
+from appliance import loop_options
+from appliance import post_file
+from appliance import unless_killed
 
-HEADERS = {"X-FileSpin-Api-Key": API_KEY}
 SMALL = {
     "key": "image",
     "value": {
@@ -75,44 +73,21 @@ def same(state, found):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("binary")
-    arguments.add_argument("--rounds", type=int, default=10)
-    arguments.add_argument("--assets", type=int, default=6)
-    arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    arguments.add_argument("--keep", action="store_true")
-    options = arguments.parse_args()
-    print(f"seed {options.seed}", flush=True)
-    directory = tempfile.mkdtemp(prefix="lifeloop-")
-    try:
-        run(options, directory)
-    except BaseException:
-        print(f"kept for looking at: {directory}", file=sys.stderr)
-        raise
-    if not options.keep:
-        shutil.rmtree(directory)
-
-
-def run(options, directory):
+    options = loop_options(__doc__, rounds=10, assets=6)
     dice = random.Random(options.seed)
     environment = {"CLOAKROOM_CUSTODY__LINGER_SECONDS": "0", "CLOAKROOM_STORAGE__FREE_FLOOR_BYTES": "1048576"}
-    appliance = Appliance(options.binary, os.path.join(directory, "data"), environment=environment)
-    kept, forsaken = [Kept() for _ in range(options.assets)], set()
-    done = 0
-    try:
-        appliance.start()
-        status, said = call(appliance.connect(), "PATCH", "/api/v1/user/settings/update", SMALL)
+    kept, forsaken, done = [Kept() for _ in range(options.assets)], set(), 0
+    with (
+        directory("lifeloop-", options.keep) as place,
+        Appliance(options.binary, os.path.join(place, "data"), environment=environment) as appliance,
+    ):
+        status, _, said = appliance.call("PATCH", "/api/v1/user/settings/update", SMALL)
         if status != 200:
             raise SystemExit(f"the settings were answered {status}: {said}")
         for number in range(1, options.rounds + 1):
             done += one_round(appliance, kept, forsaken, dice, number)
         settled(appliance)
         check_files(appliance, kept, forsaken)
-        appliance.stop()
-    finally:
-        if appliance.process.poll() is None:
-            appliance.process.kill()
-            appliance.process.wait()
     print(f"{done} calls answered, {options.rounds} kills, every asset is what its client was told")
 
 
@@ -259,29 +234,15 @@ def meddler(appliance, kept, dead, dice, failures):
 
 
 def exchange(connection, dead, failures, verb, path, body):
-    """`(status, body)`, or `None` when the server died meanwhile."""
-    try:
-        return call(connection, verb, path, body)
-    except (OSError, http.client.HTTPException) as error:
-        # The kill is announced before it is done.
-        if not dead.is_set():
-            failures.append(f"{verb} {path} broke off though the server was alive: {error!r}")
-        return None
+    """`(status, body)`, or `None` when the server died meanwhile; bytes are sent as a file, everything else as JSON."""
+    return unless_killed(dead, failures.append, f"{verb} {path}", ask, connection, verb, path, body)
 
 
-def call(connection, verb, path, body):
-    """One call; bytes are sent as a file, everything else as JSON."""
-    headers = dict(HEADERS)
+def ask(connection, verb, path, body):
     if isinstance(body, bytes):
-        boundary = secrets.token_hex(16)
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="f.bin"\r\n\r\n'
-        body = head.encode() + body + f"\r\n--{boundary}--\r\n".encode()
-        headers["Content-Type"] = f"multipart/form-data; boundary={boundary}"
-    elif body is not None:
-        body, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
-    connection.request(verb, path, body=body, headers=headers)
-    answer = connection.getresponse()
-    return answer.status, answer.read()
+        return post_file(connection, "f.bin", body, path=path)
+    status, _, said = call(connection, verb, path, body)
+    return status, said
 
 
 def content(dice):

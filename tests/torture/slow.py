@@ -17,11 +17,9 @@ ordinary upload works. Ends with 0, or with a sentence.
 
 import argparse
 import os
-import shutil
 import socket
 import struct
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -29,7 +27,7 @@ import urllib.parse
 from appliance import API_KEY
 from appliance import UPLOAD
 from appliance import Appliance
-from appliance import post_file
+from appliance import directory
 
 LENGTH = 1_000_000
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f.bin"\r\n\r\n'
@@ -40,17 +38,8 @@ def main():
     arguments.add_argument("binary")
     arguments.add_argument("--limit-s", type=float, default=60)
     options = arguments.parse_args()
-    directory = tempfile.mkdtemp(prefix="slow-")
-    appliance = Appliance(options.binary, os.path.join(directory, "data"))
-    appliance.start()
-    try:
+    with directory("slow-") as place, Appliance(options.binary, os.path.join(place, "data")) as appliance:
         run(appliance, options.limit_s)
-        appliance.stop()
-    finally:
-        if appliance.process.poll() is None:
-            appliance.process.kill()
-            appliance.process.wait()
-    shutil.rmtree(directory)
 
 
 def run(appliance, limit_s):
@@ -73,11 +62,7 @@ def run(appliance, limit_s):
         slowest_s = max(slowest_s, time.monotonic() - began)
         # A few ordinary uploads among it, not a load.
         if uploaded < 5:
-            connection = appliance.connect()
-            status, answer = post_file(connection, "ordinary.bin", os.urandom(300_000))
-            connection.close()
-            if status not in (200, 202):
-                sys.exit(f"an ordinary upload beside slow clients was answered {status}: {answer[:200]!r}")
+            appliance.upload("ordinary.bin", os.urandom(300_000))
             uploaded += 1
         time.sleep(0.5)
     for client in clients:

@@ -81,7 +81,7 @@ def main():
         findings += place.at_rest()
         place.appliance.stop()
     finally:
-        place.end()
+        place.appliance.end()
         shutil.rmtree(directory)
     if findings:
         sys.exit(f"{len(findings)} findings:\n" + "\n".join(findings))
@@ -104,37 +104,16 @@ class Place:
         self.appliance.start()
         self.pid = self.appliance.process.pid
 
-    def end(self):
-        process = self.appliance.process
-        if process and process.poll() is None:
-            process.kill()
-            process.wait()
-
     # What is asked
 
     def ask(self, method, path, body=None, headers=None, key=True):
         """`(status, headers, body)`."""
-        connection = self.appliance.connect(timeout_s=120)
-        try:
-            said = dict(headers or {})
-            if key:
-                said["X-FileSpin-Api-Key"] = API_KEY
-            if body is not None:
-                said["Content-Type"] = "application/json"
-                body = json.dumps(body)
-            connection.request(method, path, body=body, headers=said)
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
+        return self.appliance.call(method, path, body, headers, API_KEY if key else None, timeout_s=120)
 
     def upload(self, name, data):
         """An asset's id."""
-        connection = self.appliance.connect(timeout_s=120)
-        try:
+        with contextlib.closing(self.appliance.connect(timeout_s=120)) as connection:
             status, body = post_file(connection, name, data)
-        finally:
-            connection.close()
         if status // 100 == 4:
             raise Refused(json.loads(body)["detail"])
         if status // 100 != 2:

@@ -148,7 +148,7 @@ pub(super) fn readers(path: &Path, count: u32) -> Result<Readers> {
 pub(super) fn reader(readers: &Readers, limit: Duration) -> Result<Reader> {
     let conn = readers.get().map_err(|e| Code::Busy.from("waiting for a database reader", e))?;
     let since = std::time::Instant::now();
-    conn.progress_handler(STEPS_PER_LOOK, Some(move || since.elapsed() > limit))?;
+    interrupt_when(&conn, STEPS_PER_LOOK, move || since.elapsed() > limit)?;
     Ok(conn)
 }
 
@@ -157,6 +157,11 @@ pub(super) fn look_only(path: &Path) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     conn.busy_timeout(PATIENCE)?;
     Ok(conn)
+}
+
+/// Interrupts every statement of a connection once `over` says so, which is asked each so many steps.
+pub(super) fn interrupt_when(conn: &Connection, steps: i32, over: impl FnMut() -> bool + Send + 'static) -> Result<()> {
+    Ok(conn.progress_handler(steps, Some(over))?)
 }
 
 /// Copies the whole database into a new file, which appears complete and flushed or not at all.

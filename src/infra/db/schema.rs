@@ -32,7 +32,7 @@ pub struct Step {
 pub const STEPS: &[Step] = &[];
 
 /// The version of the first release.
-pub const FIRST: i32 = 1;
+const FIRST: i32 = 1;
 
 /// `Clkr`: what `file(1)` and we know the file by.
 const APPLICATION_ID: i32 = 0x436c_6b72;
@@ -101,7 +101,7 @@ pub(super) fn settle(conn: &Connection, path: &Path, found: Found, sql: &str, st
 }
 
 /// Where the copy of the database from before a climb to `version` lies.
-pub fn copy_before(path: &Path, version: i32) -> PathBuf {
+fn copy_before(path: &Path, version: i32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".before-{version}"));
     PathBuf::from(name)

@@ -77,7 +77,7 @@ pub fn is_in_doubt(error: &Error) -> bool {
 /// What the writer is asked.
 pub(super) enum Message {
     Write(Request),
-    Checkpoint(oneshot::Sender<Result<()>>),
+    Optimize(oneshot::Sender<Result<()>>),
     Close(oneshot::Sender<Result<()>>),
 }
 
@@ -141,6 +141,8 @@ pub(super) struct Counters {
     pub failed_commits: AtomicU64,
     /// The log could not be flushed: nothing is written any more.
     pub degraded: AtomicBool,
+    /// Somebody has asked for the end: what takes long and can be done another day ends.
+    pub closing: AtomicBool,
 }
 
 /// The writing connection and what it needs to serve.
@@ -169,9 +171,9 @@ impl Writer {
             for message in messages.drain(..) {
                 match message {
                     Message::Write(request) => requests.push(request),
-                    Message::Checkpoint(answer) => {
+                    Message::Optimize(answer) => {
                         self.commit_all(&mut requests);
-                        let _ = answer.send(self.checkpoint());
+                        let _ = answer.send(self.optimize());
                     }
                     Message::Close(answer) => {
                         // Who is in the queue is served; who comes later is refused by the channel.
@@ -182,7 +184,7 @@ impl Writer {
             }
             self.commit_all(&mut requests);
         }
-        let mut done = self.checkpoint();
+        let mut done = self.optimize().and_then(|()| self.empty_log());
         if self.is_degraded() {
             // What lies in the log stays there for the next start to read.
             let left = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
@@ -304,18 +306,20 @@ impl Writer {
         }
     }
 
-    /// Moves the log into the database as far as readers let it, and refreshes statistics.
-    fn checkpoint(&self) -> Result<()> {
+    /// Refreshes the statistics that have become old.
+    fn optimize(&self) -> Result<()> {
         if self.is_degraded() {
             return Err(degraded());
         }
-        self.empty_log().inspect_err(|why| self.judge(why))
+        // All tables (0x10000), for it is the readers that search.
+        self.conn.execute_batch("PRAGMA optimize=0x1fffe").map_err(Error::from).inspect_err(|why| self.judge(why))
     }
 
+    /// Moves the log into the database as far as readers let it.
     fn empty_log(&self) -> Result<()> {
-        self.conn.execute_batch("PRAGMA optimize")?;
         // A row (busy, log pages, moved pages): being busy is no failure, the next one gets further.
-        let busy: i64 = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get(0))?;
+        let emptied = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |r| r.get::<_, i64>(0));
+        let busy = emptied.map_err(Error::from).inspect_err(|why| self.judge(why))?;
         if busy != 0 {
             tracing::debug!("a reader keeps the log from being emptied");
         }

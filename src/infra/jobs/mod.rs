@@ -252,8 +252,9 @@ impl Jobs {
         }
     }
 
-    /// For tests: does what is due, one job after the other, and what becomes due by that,
+    /// Does what is due, one job after the other, and what becomes due by that,
     /// without any slot. Says how many attempts were made. Paused queues stay paused.
+    #[cfg(test)]
     pub async fn run_due_until_quiet(&self) -> Result<u64> {
         let queues: BTreeSet<_> = self.0.kinds().into_iter().map(|(_, queue)| queue).collect();
         let mut attempts = 0;

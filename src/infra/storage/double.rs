@@ -14,6 +14,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -50,6 +51,14 @@ pub enum Manner {
     Misses,
     /// Reads the request and never answers.
     Silent,
+    /// The same on connections that it has answered on; as S3 does on fresh ones.
+    DeafWhenKept,
+    /// 503 to every part that it has not seen before.
+    Stumbles,
+    /// Joins parts, and closes the connection instead of saying so.
+    LosesTheEnd,
+    /// 403 to what removes something.
+    OnlyAdds,
 }
 
 /// The server.
@@ -63,6 +72,8 @@ struct Shared {
     manner: Manner,
     objects: BTreeMap<String, (Vec<u8>, String)>,
     parts: BTreeMap<(String, u32), Vec<u8>>,
+    /// Those that have begun and not ended.
+    open: BTreeSet<String>,
     uploads: u64,
     log: Vec<String>,
 }
@@ -75,6 +86,7 @@ impl Double {
             manner: Manner::Well,
             objects: BTreeMap::new(),
             parts: BTreeMap::new(),
+            open: BTreeSet::new(),
             uploads: 0,
             log: Vec::new(),
         }));
@@ -83,7 +95,12 @@ impl Double {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let serving = serving.clone();
-                std::thread::spawn(move || while serving.answer(&stream).unwrap_or(false) {});
+                std::thread::spawn(move || {
+                    let mut is_kept = false;
+                    while serving.answer(&stream, is_kept).unwrap_or(false) {
+                        is_kept = true;
+                    }
+                });
             }
         });
         double
@@ -102,9 +119,24 @@ impl Double {
         self.shared.lock().unwrap().objects.get(name).map(|(bytes, _)| bytes.clone())
     }
 
+    /// How many parts lie there of uploads that have not ended.
+    pub fn parts(&self) -> usize {
+        self.shared.lock().unwrap().parts.len()
+    }
+
     /// Changes an object behind everybody's back.
     pub fn damage(&self, name: &str) {
         self.shared.lock().unwrap().objects.get_mut(name).unwrap().0[0] ^= 1;
+    }
+
+    /// Sends it a form, as anybody may; the status it answers.
+    pub fn post(&self, path: &str, form: &[u8]) -> u16 {
+        let mut stream = TcpStream::connect(self.endpoint.trim_start_matches("http://")).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: double\r\nContent-Length: {}\r\n\r\n", form.len());
+        stream.write_all(&[head.as_bytes(), form].concat()).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
     /// What was asked, as `METHOD target range`.
@@ -113,7 +145,7 @@ impl Double {
     }
 
     /// One request; whether the connection may be used again.
-    fn answer(&self, mut stream: &TcpStream) -> std::io::Result<bool> {
+    fn answer(&self, mut stream: &TcpStream, is_kept: bool) -> std::io::Result<bool> {
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
@@ -146,16 +178,22 @@ impl Double {
         }
         let refused = |code: &str| format!("<Error><Code>{code}</Code><Message>as told</Message></Error>").into_bytes();
         let (status, tag, body) = match manner {
-            Manner::Silent => {
+            Manner::Silent | Manner::DeafWhenKept if manner == Manner::Silent || is_kept => {
                 // Until the other side has had enough.
                 let _ = reader.read(&mut [0]);
                 return Ok(false);
             }
+            Manner::OnlyAdds if method == "DELETE" => (403, None, refused("AccessDenied")),
+            Manner::Stumbles if self.is_new(&method, &target) => (503, None, refused("SlowDown")),
             Manner::Forbids => (403, None, refused("AccessDenied")),
             Manner::Unavailable => (503, None, refused("ServiceUnavailable")),
             Manner::Misses => (404, None, refused("NoSuchBucket")),
             _ => self.act(&method, &target, range.as_deref(), body, manner),
         };
+        if manner == Manner::LosesTheEnd && method == "POST" && target.contains("uploadId=") {
+            stream.shutdown(Shutdown::Both)?;
+            return Ok(false);
+        }
         let mut head = format!("HTTP/1.1 {status} -\r\nContent-Length: {}\r\n", body.len());
         if let Some((tag, more)) = &tag {
             let _ = write!(head, "ETag: \"{tag}\"\r\n{more}");
@@ -175,6 +213,12 @@ impl Double {
         }
         stream.write_all(&body)?;
         Ok(true)
+    }
+
+    /// Whether this is a part that has not been asked for before.
+    fn is_new(&self, method: &str, target: &str) -> bool {
+        let asked = format!("{method} {target} ");
+        target.contains("partNumber=") && self.log().iter().filter(|line| **line == asked).count() == 1
     }
 
     /// Status, tag with further headers, body.
@@ -200,11 +244,25 @@ impl Double {
         match (method, asked("uploadId")) {
             ("POST", None) if query.starts_with("uploads") => {
                 shared.uploads += 1;
+                let upload = format!("u{}", shared.uploads);
                 let answer = format!(
-                    "<InitiateMultipartUploadResult><UploadId>u{}</UploadId></InitiateMultipartUploadResult>",
-                    shared.uploads
+                    "<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
                 );
+                shared.open.insert(upload);
                 (200, None, answer.into_bytes())
+            }
+            ("POST", None) => {
+                let (fields, file) = form(&body);
+                let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
+                let Some((key, _)) = field("key").zip(field("x-amz-signature")) else {
+                    return (403, None, Vec::new());
+                };
+                let tag = tagged(&file);
+                shared.objects.insert(format!("{name}/{key}"), (file, tag.clone()));
+                (204, Some((tag, String::new())), Vec::new())
+            }
+            (_, Some(upload)) if !shared.open.contains(&upload) => {
+                (404, None, b"<Error><Code>NoSuchUpload</Code><Message>none</Message></Error>".to_vec())
             }
             ("PUT", Some(upload)) => {
                 let number = asked("partNumber").unwrap().parse().unwrap();
@@ -218,6 +276,7 @@ impl Double {
                 let digests: Vec<u8> = parts.iter().flat_map(|part| md5_raw(part)).collect();
                 let tag = if odd { tagged(&[]) } else { format!("{}-{}", md5_hex(&digests), parts.len()) };
                 shared.parts.retain(|(u, _), _| *u != upload);
+                shared.open.remove(&upload);
                 shared.objects.insert(name, (parts.concat(), tag.clone()));
                 let answer = format!(
                     "<CompleteMultipartUploadResult><Location>x</Location><Bucket>b</Bucket><Key>k</Key><ETag>\"{tag}\"</ETag></CompleteMultipartUploadResult>"
@@ -233,7 +292,10 @@ impl Double {
             }
             ("DELETE", upload) => {
                 match upload {
-                    Some(upload) => shared.parts.retain(|(u, _), _| *u != upload),
+                    Some(upload) => {
+                        shared.parts.retain(|(u, _), _| *u != upload);
+                        shared.open.remove(&upload);
+                    }
                     None => drop(shared.objects.remove(&name)),
                 }
                 (204, None, Vec::new())
@@ -257,12 +319,30 @@ impl Double {
     }
 }
 
+/// The fields of a form, and the file behind them.
+fn form(body: &[u8]) -> (Vec<(String, String)>, Vec<u8>) {
+    let find = |from: usize, what: &[u8]| (from..body.len()).find(|at| body[*at..].starts_with(what)).unwrap();
+    let boundary = [b"\r\n", &body[..find(0, b"\r\n")]].concat();
+    let (mut fields, mut at) = (Vec::new(), boundary.len());
+    loop {
+        let text = find(at, b"\r\n\r\n") + 4;
+        let head = String::from_utf8_lossy(&body[at..text]).into_owned();
+        let end = find(text, &boundary);
+        if head.contains("filename=") {
+            return (fields, body[text..end].to_vec());
+        }
+        let name = head.split("name=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        fields.push((name, String::from_utf8_lossy(&body[text..end]).into_owned()));
+        at = end + boundary.len() + 2;
+    }
+}
+
 fn md5_raw(bytes: &[u8]) -> Vec<u8> {
     use md5::Digest;
     md5::Md5::digest(bytes).to_vec()
 }
 
-fn md5_hex(bytes: &[u8]) -> String {
+pub fn md5_hex(bytes: &[u8]) -> String {
     md5_raw(bytes).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

@@ -120,6 +120,8 @@ pub struct Config {
     pub local_copies_bytes: u64,
     /// Uploads to the bucket at once.
     pub uploads_at_once: usize,
+    /// With `s3`: forms that send files straight to storage lead into the bucket, while it answers.
+    pub direct_to_bucket: bool,
     /// Uploads are refused while less than this is free.
     pub free_floor_bytes: u64,
     /// A second bucket, while what lies there moves to the first one or comes from it.
@@ -150,6 +152,7 @@ impl Default for Config {
             secret_key: Secret::default(),
             local_copies_bytes: 10 << 30,
             uploads_at_once: 2,
+            direct_to_bucket: true,
             free_floor_bytes: 2 << 30,
             other: OtherConfig::default(),
         }
@@ -364,19 +367,26 @@ impl Storage {
         let (folder, name) = place.split();
         let from = self.folder(staging::FOLDER)?;
         let to = self.folder(folder)?;
-        match rustix::fs::linkat(&from, staged, &to, name, AtFlags::empty()) {
+        self.link(&from, staged, &to, name)
+    }
+
+    /// A name that cannot be flushed is taken back: nothing would look for it after a restart.
+    fn link(&self, from: &OwnedFd, staged: &str, to: &OwnedFd, name: &str) -> Result<()> {
+        match rustix::fs::linkat(from, staged, to, name, AtFlags::empty()) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(Code::AssetIdExists.because("this asset id is taken")),
             Err(e) => return Err(io(e)),
         }
-        self.flushed(rustix::fs::fsync(&to))
+        self.flushed(rustix::fs::fsync(to)).inspect_err(|_| {
+            let _ = rustix::fs::unlinkat(to, name, AtFlags::empty());
+        })
     }
 
     /// The same for a place whose folder may have to be made first.
     pub fn commit_deep(&self, staged: &str, place: &ObjectPath) -> Result<()> {
         self.make_folder(place.split().0)?;
         self.commit(staged, place)?;
-        self.settle(place)
+        self.settle(place).inspect_err(|_| self.uncommit(place))
     }
 
     /// Undoes [`Storage::commit`] when the row was not committed after it.
@@ -524,6 +534,18 @@ mod tests {
         let mut text = String::new();
         storage.open_file(&place("originals/ab/a.1")).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "first");
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_flushed_is_taken_back() {
+        let (dir, storage) = storage();
+        storage.stage("a.1").unwrap().write_all(b"first").unwrap();
+        let from = storage.folder(staging::FOLDER).unwrap();
+        // A descriptor that names can be made by, and that cannot be flushed.
+        let to = OwnedFd::from(storage.open_at("originals/ab", OFlags::DIRECTORY | OFlags::PATH).unwrap());
+        storage.link(&from, "a.1", &to, "a.1").unwrap_err();
+        assert!(storage.is_degraded() && !dir.path().join("originals/ab/a.1").exists());
+        assert!(dir.path().join("staging/a.1").exists(), "its owner takes it away");
     }
 
     #[test]

@@ -28,8 +28,9 @@ use crate::support::secret::Secret;
 /// Fields that the policy need not name: it would have to name itself.
 const EXEMPT: [&str; 2] = ["policy", "x-amz-signature"];
 
-/// Fields of any value: what browsers and libraries add by themselves.
-const FREE: [&str; 2] = ["content-type", "success_action_status"];
+/// Fields of any value that a form for this box may have besides: browsers and libraries add them by themselves. A
+/// form for S3 must have every field that its policy names.
+pub const FREE: &[&str] = &["content-type", "success_action_status"];
 
 /// What may be sent.
 pub struct Terms<'a> {
@@ -37,6 +38,8 @@ pub struct Terms<'a> {
     pub key: &'a str,
     pub sizes: RangeInclusive<u64>,
     pub expires_at: Instant,
+    /// Fields that may have any value.
+    pub free: &'static [&'static str],
 }
 
 /// What a form that was accepted may send.
@@ -78,7 +81,7 @@ pub fn form(signer: &Signer, terms: &Terms<'_>, now: Instant) -> Result<Vec<(&'s
         conditions: [equal("bucket", terms.bucket), size]
             .into_iter()
             .chain(fields.iter().map(|(name, value)| equal(name, value)))
-            .chain(FREE.iter().map(any))
+            .chain(terms.free.iter().map(any))
             .collect(),
     };
     let text = serde_json::to_string(&policy).map_err(|e| Code::Internal.from("writing a policy", e))?;
@@ -163,7 +166,7 @@ mod tests {
 
     fn fields() -> BTreeMap<String, String> {
         let expires_at = NOW.plus(Duration::from_hours(24));
-        let terms = Terms { bucket: "b", key: "originals/x/a b.jpg", sizes: 1..=1000, expires_at };
+        let terms = Terms { bucket: "b", key: "originals/x/a b.jpg", sizes: 1..=1000, expires_at, free: FREE };
         let form = form(&signer("s"), &terms, NOW).unwrap();
         form.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

@@ -8,18 +8,22 @@
 //! exchange, and a connection whose answer was read to its end is used again.
 //!
 //! Invariant: nothing is waited for without end: not for a connection, not for the head of an
-//! answer, not for its next bytes. Nothing is tried again here, except on a connection that was
-//! kept and turned out to be closed.
+//! answer, not for its next bytes. Two things are tried again here. A part of an upload is, for
+//! some minutes: it is the same however often it is sent, and all that was sent before it would
+//! be lost with it. And what a kept connection fails to carry goes over a fresh one, because it
+//! says nothing of the bucket that a line which nobody used has died meanwhile.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 use std::time::Instant;
 
+use bytes::Bytes;
 use futures_util::Stream;
 use hyper::Method;
 use hyper::Request;
@@ -45,8 +49,17 @@ use crate::support::fetch::Line;
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Until the head of the answer, from when the last of the request went out; and until the next of it goes.
 const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(20) };
+/// The same on a connection that was kept, of what can be asked again.
+const KEPT_ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(4) };
+/// The same where the server joins an upload's parts: some copy them.
+const JOINED_WITHIN: Duration = Duration::from_mins(5);
 /// A body may pause this long.
-const STALL: Duration = Duration::from_secs(30);
+const STALL: Duration = Duration::from_secs(15);
+/// A part that failed is tried again after this, counted from when it was begun; doubled each time.
+const FIRST_PAUSE: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(1) };
+const LONGEST_PAUSE: Duration = FIRST_PAUSE.saturating_mul(8);
+/// For so long. Its signature is good for a quarter of an hour.
+const TRIED_FOR: Duration = FIRST_PAUSE.saturating_mul(300);
 /// Servers close what is idle; a little before that it is thrown away here.
 const KEPT: Duration = Duration::from_secs(15);
 const MOST_KEPT: usize = 16;
@@ -68,6 +81,40 @@ struct Kept {
 
 type Head = Response<Option<u64>>;
 
+/// What is asked, as far as it matters how it travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Changes nothing, or the same however often, and brings no bytes: it can be asked at once again.
+    Light,
+    /// A part of an upload.
+    Part,
+    /// The end of an upload in parts.
+    Join,
+    Other,
+}
+
+impl Kind {
+    fn of<T>(request: &Request<T>) -> Kind {
+        let query = request.uri().query().unwrap_or_default();
+        let names = |name| query.split('&').any(|pair| pair.split_once('=').is_some_and(|(found, _)| found == name));
+        match *request.method() {
+            Method::GET | Method::HEAD | Method::DELETE => Kind::Light,
+            Method::PUT if names("partNumber") => Kind::Part,
+            Method::POST if names("uploadId") => Kind::Join,
+            _ => Kind::Other,
+        }
+    }
+
+    fn answered_within(self) -> Duration {
+        if self == Kind::Join { JOINED_WITHIN } else { ANSWER_WITHIN }
+    }
+
+    /// The longest pause in an answer: who joins parts may say that they are at it, and go on saying so.
+    fn stall(self) -> Duration {
+        if self == Kind::Join { JOINED_WITHIN } else { STALL }
+    }
+}
+
 impl Transport {
     /// Opens it on the current runtime.
     pub(super) fn open() -> Result<Transport> {
@@ -80,7 +127,7 @@ impl Transport {
         head: oneshot::Sender<Result<Head, opendal::Error>>,
         body: mpsc::Sender<Result<Buffer, opendal::Error>>,
     ) {
-        let range = request.headers().get(header::RANGE).cloned();
+        let (range, stall) = (request.headers().get(header::RANGE).cloned(), Kind::of(&request).stall());
         let asked = self.ask(request).await.and_then(|asked| match range {
             Some(range) if !keeps_to(&asked.2, &range) => {
                 Err(late("the answer is not of the range that was asked for"))
@@ -98,7 +145,7 @@ impl Transport {
             return;
         }
         loop {
-            match tokio::time::timeout(STALL, answer.chunk()).await {
+            match tokio::time::timeout(stall, answer.chunk()).await {
                 Ok(Ok(Some(bytes))) => {
                     if body.send(Ok(bytes.into())).await.is_err() {
                         return;
@@ -110,7 +157,7 @@ impl Transport {
             }
         }
         if tokio::time::timeout(Duration::from_millis(50), line.is_ready()).await == Ok(true) {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.kept();
             if kept.len() < MOST_KEPT {
                 kept.push(Kept { line, to, since: Instant::now() });
             }
@@ -118,6 +165,7 @@ impl Transport {
     }
 
     async fn ask(&self, request: Request<Buffer>) -> Result<(String, Line, Answer), opendal::Error> {
+        let kind = Kind::of(&request);
         let wrong = |e| opendal::Error::new(ErrorKind::ConfigInvalid, "the address of the bucket").set_source(e);
         let url = Url::parse(&request.uri().to_string()).map_err(wrong)?;
         let to = url[..url::Position::BeforePath].to_owned();
@@ -134,26 +182,61 @@ impl Transport {
             copy.headers_mut().clone_from(&parts.headers);
             copy
         };
-        if let Some(mut line) = self.take(&to) {
-            match line.forward(again(), ANSWER_WITHIN).await {
-                Some(Ok(answer)) => return Ok((to, line, answer)),
+        let (first, mut pause) = (Instant::now(), FIRST_PAUSE);
+        loop {
+            let began = Instant::now();
+            let asked = self.ask_once(&url, &to, &again, kind).await;
+            if kind != Kind::Part || !is_momentary(&asked) || first.elapsed() > TRIED_FOR {
+                return asked.map(|(line, answer)| (to, line, answer));
+            }
+            if pause == FIRST_PAUSE {
+                let why =
+                    asked.map_or_else(|e| e.to_string(), |(_, answer)| format!("the answer is {}", answer.status));
+                tracing::warn!(to, why, "a part of an upload failed: it is sent again for some minutes");
+            }
+            tokio::time::sleep(pause.saturating_sub(began.elapsed())).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn ask_once(
+        &self,
+        url: &Url,
+        to: &str,
+        request: &impl Fn() -> Request<Bytes>,
+        kind: Kind,
+    ) -> Result<(Line, Answer), opendal::Error> {
+        if let Some(mut line) = self.take(to) {
+            let within = if kind == Kind::Light { KEPT_ANSWER_WITHIN } else { kind.answered_within() };
+            match line.forward(request(), within).await {
+                Some(Ok(answer)) => return Ok((line, answer)),
                 // Closed meanwhile, most likely.
                 Some(Err(_)) => {}
-                None => return Err(late("no answer came")),
+                None => {
+                    // The others went the same way.
+                    self.kept().retain(|idle| idle.to != to);
+                    if kind != Kind::Light {
+                        return Err(late("no answer came"));
+                    }
+                }
             }
         }
-        let mut line = self.fetch.connect(&url, CONNECT_WITHIN).await.map_err(|e| failed("connecting", e))?;
-        match line.forward(again(), ANSWER_WITHIN).await {
-            Some(answer) => Ok((to, line, answer.map_err(|e| failed("asking", e))?)),
+        let mut line = self.fetch.connect(url, CONNECT_WITHIN).await.map_err(|e| failed("connecting", e))?;
+        match line.forward(request(), kind.answered_within()).await {
+            Some(answer) => Ok((line, answer.map_err(|e| failed("asking", e))?)),
             None => Err(late("no answer came")),
         }
     }
 
     fn take(&self, to: &str) -> Option<Line> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept();
         kept.retain(|idle| idle.since.elapsed() < KEPT);
         let at = kept.iter().rposition(|idle| idle.to == to)?;
         Some(kept.swap_remove(at).line)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,6 +276,14 @@ fn keeps_to(answer: &Answer, range: &HeaderValue) -> bool {
     }
 }
 
+/// Whether what failed may well succeed in a moment.
+fn is_momentary(asked: &Result<(Line, Answer), opendal::Error>) -> bool {
+    match asked {
+        Ok((_, answer)) => matches!(answer.status, 429 | 500 | 502..=504),
+        Err(e) => e.is_temporary(),
+    }
+}
+
 fn wrong_head(e: &impl std::fmt::Display) -> opendal::Error {
     opendal::Error::new(ErrorKind::Unexpected, format!("a request that cannot be written: {e}"))
 }
@@ -225,5 +316,29 @@ struct Task(JoinHandle<()>);
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_take_long_is_waited_for_long_and_only_parts_are_tried_again() {
+        for (method, target, kind) in [
+            ("GET", "/b/key", Kind::Light),
+            ("HEAD", "/b/key?partNumber=1", Kind::Light),
+            ("DELETE", "/b/key?uploadId=u", Kind::Light),
+            ("PUT", "/b/key", Kind::Other),
+            ("PUT", "/b/key?x=partNumber", Kind::Other),
+            ("PUT", "/b/key?partNumber=3&uploadId=u", Kind::Part),
+            ("POST", "/b/key?uploads", Kind::Other),
+            ("POST", "/b/key?uploadId=u", Kind::Join),
+        ] {
+            let request = Request::builder().method(method).uri(format!("http://a{target}")).body(()).unwrap();
+            assert_eq!(Kind::of(&request), kind, "{method} {target}");
+            let is_long = kind.answered_within() > ANSWER_WITHIN && kind.stall() > STALL;
+            assert_eq!(is_long, kind == Kind::Join, "{method} {target}");
+        }
     }
 }

@@ -48,12 +48,6 @@ impl Output {
         Ok(bytes.into())
     }
 
-    /// The sealed memory as a file, to be copied or sent by the kernel. Read it by position:
-    /// its cursor was shared with the worker.
-    pub fn into_file(self) -> File {
-        self.file
-    }
-
     /// Fresh, empty memory for a worker to fill.
     pub(super) fn lend() -> io::Result<File> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;

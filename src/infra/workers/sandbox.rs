@@ -59,6 +59,51 @@ use crate::error::BoxError;
 /// Descriptors a worker may hold: its three, the output, the sources, and some air.
 const OPEN_FILES: u64 = 32;
 
+/// Calls that are allowed whatever their arguments are.
+const CALLS: &[i64] = &[
+    // The socket to the server and lent descriptors.
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_ftruncate,
+    libc::SYS_close,
+    // Memory.
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    // One thread still takes locks, yields, and asks what it runs on.
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getrusage,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    // Dying of a signal in an orderly manner.
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
 /// Locks this process in; returns a note on each layer. On an error the caller must leave,
 /// unless it was told that it may work unprotected.
 pub fn enter(setup: &Setup) -> Result<Vec<String>, BoxError> {
@@ -70,7 +115,7 @@ pub fn enter(setup: &Setup) -> Result<Vec<String>, BoxError> {
     // would knock at closed doors.
     let _ = rustix::time::clock_gettime(ClockId::ProcessCPUTime);
     let landlock = forbid_paths_and_ports()?;
-    let calls = forbid_calls()?;
+    let calls = allow_only(allowed()?)?;
     Ok(vec![landlock, calls])
 }
 
@@ -223,18 +268,13 @@ pub fn describe(status: &RestrictionStatus) -> Option<String> {
     })
 }
 
-/// From here on only the calls in [`allowed`] reach the kernel, those of another architecture
-/// kill, and the rest answer EPERM.
-fn forbid_calls() -> Result<String, BoxError> {
-    let rules = allowed()?;
+/// From here on only these calls reach the kernel, those of another architecture kill, and the rest
+/// answer EPERM.
+pub fn allow_only(rules: BTreeMap<i64, Vec<SeccompRule>>) -> Result<String, BoxError> {
     let note = format!("seccomp: {} calls allowed", rules.len());
-    let program: BpfProgram = SeccompFilter::new(
-        rules,
-        SeccompAction::Errno(libc::EPERM as u32),
-        SeccompAction::Allow,
-        std::env::consts::ARCH.try_into()?,
-    )?
-    .try_into()?;
+    let refuse = SeccompAction::Errno(libc::EPERM as u32);
+    let filter = SeccompFilter::new(rules, refuse, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
+    let program: BpfProgram = filter.try_into()?;
     seccompiler::apply_filter(&program)?;
     Ok(note)
 }
@@ -243,53 +283,7 @@ fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BoxError> {
     use SeccompCmpOp::Eq;
     use SeccompCmpOp::MaskedEq;
 
-    let mut rules = BTreeMap::new();
-    for call in [
-        // The socket to the server and lent descriptors.
-        libc::SYS_recvmsg,
-        libc::SYS_sendmsg,
-        libc::SYS_read,
-        libc::SYS_write,
-        libc::SYS_readv,
-        libc::SYS_writev,
-        libc::SYS_pread64,
-        libc::SYS_pwrite64,
-        libc::SYS_lseek,
-        libc::SYS_fstat,
-        libc::SYS_ftruncate,
-        libc::SYS_close,
-        // Memory.
-        libc::SYS_brk,
-        libc::SYS_munmap,
-        libc::SYS_mremap,
-        libc::SYS_madvise,
-        // One thread still takes locks, yields, and asks what it runs on.
-        libc::SYS_futex,
-        libc::SYS_sched_yield,
-        libc::SYS_sched_getaffinity,
-        libc::SYS_getpid,
-        libc::SYS_gettid,
-        libc::SYS_getrusage,
-        libc::SYS_uname,
-        libc::SYS_sysinfo,
-        libc::SYS_getrandom,
-        libc::SYS_clock_gettime,
-        libc::SYS_clock_getres,
-        libc::SYS_clock_nanosleep,
-        libc::SYS_nanosleep,
-        libc::SYS_gettimeofday,
-        // Dying of a signal in an orderly manner.
-        libc::SYS_rt_sigaction,
-        libc::SYS_rt_sigprocmask,
-        libc::SYS_rt_sigreturn,
-        libc::SYS_sigaltstack,
-        libc::SYS_restart_syscall,
-        libc::SYS_exit,
-        libc::SYS_exit_group,
-    ] {
-        rules.insert(call, vec![]);
-    }
-
+    let mut rules: BTreeMap<_, _> = CALLS.iter().map(|call| (*call, vec![])).collect();
     let own_pid = u64::from(std::process::id());
     let not_executable = (2, MaskedEq(libc::PROT_EXEC as u64), 0);
     for (call, conditions) in [

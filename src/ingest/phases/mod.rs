@@ -58,6 +58,7 @@ use crate::infra::storage::staging;
 use crate::ingest::Arrival;
 use crate::ingest::Ingest;
 use crate::ingest::Note;
+use crate::ingest::Once;
 use crate::ingest::Taken;
 use crate::ingest::name;
 use crate::ingest::resumable::Hold;
@@ -137,6 +138,7 @@ impl Ingest {
         name: Option<String>,
         label: Option<String>,
         draft: Draft,
+        once: Option<Once>,
     ) -> Result<Phased> {
         if size_bytes == 0 {
             return Err(Code::EmptyFile.because("file_size: an upload has at least one byte."));
@@ -162,11 +164,11 @@ impl Ingest {
             touched_at: now,
         };
         let (this, begun) = (self.clone(), row);
-        let beginning = self.cpu.handle().spawn(async move { this.record_phased(begun).await });
+        let beginning = self.cpu.handle().spawn(async move { this.record_phased(begun, once).await });
         beginning.await.map_err(|e| Code::Internal.from("beginning an upload", e))?
     }
 
-    async fn record_phased(&self, row: Phased) -> Result<Phased> {
+    async fn record_phased(&self, row: Phased, once: Option<Once>) -> Result<Phased> {
         let (storage, staged, size_bytes) = (self.storage.clone(), row.staged_name(), row.size_bytes);
         let reserved = self
             .cpu
@@ -183,6 +185,9 @@ impl Ingest {
             .write(move |tx| {
                 catalogue::can_describe(tx, &begun.draft)?;
                 store::insert(tx, &begun)?;
+                if let Some(once) = &once {
+                    once.note(tx, [begun.id])?;
+                }
                 let job = GiveUpPhased { id: begun.id };
                 let run_at = Some(begun.touched_at.plus(this.phased_life()));
                 this.jobs.enqueue(tx, &job, Enqueue { run_at, ..Enqueue::default() })?;
@@ -211,8 +216,8 @@ impl Ingest {
     pub async fn describe_phased(&self, id: AssetId, said: Draft) -> Result<Option<Phased>> {
         self.db
             .write(move |tx| {
-                catalogue::can_describe(tx, &said)?;
                 let Some(mut row) = store::find(tx, id)? else { return Ok(None) };
+                catalogue::can_describe(tx, &said)?;
                 row.draft.then(said);
                 store::set_draft(tx, id, &row.draft)?;
                 Ok(Some(row))

@@ -1,6 +1,7 @@
 //! Straight to storage: announce, send, register.
 //!
-//! The form is S3's, and so is what is checked of it; the box is the store. Whoever sends needs no key:
+//! The form is S3's, and so is what is checked of it; the box is the store, unless originals go to a bucket on S3:
+//! then the form leads there. Whoever sends needs no key:
 //! the form is signed. It answers 204 like S3, or 200 or 201 when `success_action_status` asks for
 //! that; refusals are this dialect's JSON with S3's statuses where it matters (403 for a form that
 //! does not fit its policy), because the programs that send look at the status alone.
@@ -21,20 +22,20 @@ use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::assets::AssetId;
 use crate::assets::Assets;
+use crate::assets::Full;
 use crate::error::Code;
-use crate::error::Error;
 use crate::error::Result;
 use crate::ingest::Claim;
 use crate::ingest::Ingest;
-use crate::ingest::Taken;
-use crate::interfaces::filespin::once;
-use crate::interfaces::filespin::once::Begun;
-use crate::interfaces::filespin::once::Call;
-use crate::interfaces::filespin::reply::Origin;
+use crate::ingest::Permit;
+use crate::ingest::after_keeping;
 use crate::interfaces::http::extract::JsonBody;
+use crate::interfaces::http::extract::Origin;
 use crate::interfaces::http::extract::Pairs;
 use crate::interfaces::http::observe::Figures;
-use crate::interfaces::http::parts::FilePart;
+use crate::interfaces::http::once;
+use crate::interfaces::http::once::Begun;
+use crate::interfaces::http::once::Call;
 use crate::interfaces::http::parts::Part;
 use crate::interfaces::http::parts::Parts;
 use crate::interfaces::http::table::Body;
@@ -49,6 +50,9 @@ const STORAGE: &str = "/api/v1/storage";
 /// The field of the form that holds the file, after all others.
 const FILE: &str = "file";
 
+/// Of all fields before it, as in S3: anybody may send some.
+const MOST_FIELDS_BYTES: usize = 20 * 1024;
+
 pub fn mount(r: &mut Routes) {
     r.get(
         "/api/v1/assets/new/content_storage_url",
@@ -61,7 +65,9 @@ pub fn mount(r: &mut Routes) {
         ("asset_id", "An id of one's own choice: 32 lower-case hex digits"),
         ("protocol", "`POST`, the only one there is"),
     ])
+    .headers(once::HEADERS)
     .answers(200, Body::json::<Announced>())
+    .refuses(once::REFUSALS)
     .refuses(&[Code::MissingParameter, Code::AssetIdExists, Code::InvalidRequest]);
     r.post(STORAGE, Permission::Anyone, send, "Takes a file that comes by a form of content_storage_url")
         .takes(Body::Other(
@@ -123,11 +129,17 @@ struct Target {
     /// Seconds.
     expiry: u64,
     key: String,
-    bucket: &'static str,
+    bucket: String,
     storage_type: &'static str,
 }
 
-async fn announce(caller: Caller, ingest: Data<Ingest>, origin: Origin, query: Pairs) -> Reply<HttpResponse> {
+async fn announce(
+    caller: Caller,
+    ingest: Data<Ingest>,
+    origin: Origin,
+    query: Pairs,
+    call: Call,
+) -> Reply<HttpResponse> {
     let filename = query.get("filename").unwrap_or_default();
     if filename.trim().is_empty() {
         return Err(Code::MissingParameter.because("filename: say what the file is called.").into());
@@ -135,68 +147,70 @@ async fn announce(caller: Caller, ingest: Data<Ingest>, origin: Origin, query: P
     if !query.get("protocol").is_none_or(|p| p.is_empty() || p.eq_ignore_ascii_case("POST")) {
         return Err(Code::InvalidRequest.because("protocol: files are sent by POST.").into());
     }
-    let id = query.get("asset_id").filter(|text| !text.is_empty()).map(asset_id).transpose()?;
-    let permit = ingest.announce(&caller, filename, id).await?;
-    let announced = Announced {
+    let asked = query.get("asset_id").filter(|text| !text.is_empty());
+    let print = call.print_of(&(filename, asked))?;
+    let once = match call.begin(&ingest, &caller).await? {
+        Begun::New(once) => once.map(|once| once.of(print)),
+        Begun::Made(before) => {
+            before.fits(&print)?;
+            if let Some(answer) = once::noted(&before) {
+                return Ok(secret(answer));
+            }
+            let permit = ingest.announced(*before.assets.first().ok_or(Code::Internal)?).await?;
+            return Ok(secret(once::made_up(&announced(permit, &origin.0))));
+        }
+    };
+    let permit = ingest.announce(&caller, filename, asked.map(asset_id).transpose()?, once.clone()).await?;
+    Ok(secret(once::first(&ingest, once, &announced(permit, &origin.0)).await?))
+}
+
+fn announced(permit: Permit, origin: &str) -> Announced {
+    let storage_type = if permit.url.is_some() { "AMAZON_S3" } else { "FILESPIN" };
+    Announced {
         asset_id: permit.id.to_string(),
         storage: Target {
             name: permit.name,
-            url: format!("{}{STORAGE}", origin.0),
+            url: permit.url.unwrap_or_else(|| format!("{origin}{STORAGE}")),
             fields: permit.fields.into_iter().collect(),
             protocol: "POST",
             expiry: permit.expires_in.as_secs(),
             key: format!("/{}", permit.key),
             bucket: permit.bucket,
-            storage_type: "FILESPIN",
+            storage_type,
         },
-    };
-    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(announced))
+    }
+}
+
+/// Whoever has the form may send.
+fn secret(mut answer: HttpResponse) -> HttpResponse {
+    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    answer
 }
 
 async fn send(ingest: Data<Ingest>, figures: Data<Figures>, origin: Origin, parts: Parts) -> Reply<HttpResponse> {
-    let mut parts = parts.at_most(ingest.config().max_parts);
+    let parts = parts.at_most(ingest.config().max_parts).fields_at_most(MOST_FIELDS_BYTES);
+    let mut parts = parts.files(&[FILE]);
     let mut fields = BTreeMap::new();
     while let Some(part) = parts.next().await? {
         match part {
-            Part::Field { name, .. } if name.eq_ignore_ascii_case(FILE) => return Err(no_file().into()),
             Part::Field { name, text } => {
-                let name = name.to_ascii_lowercase();
-                if fields.insert(name, text).is_some() {
+                if fields.insert(name.to_ascii_lowercase(), text).is_some() {
                     return Err(Code::InvalidRequest.because("A field of the form is there twice.").into());
                 }
             }
-            // Whatever follows the file is not looked at, as in S3.
             Part::File(file) if file.field.eq_ignore_ascii_case(FILE) => {
-                let taken = receive(&ingest, &figures, &fields, &mut parts, *file).await?;
+                let (intake, sizes) = ingest.begin_sent(&fields, parts.announced_bytes()).await?;
+                parts.files_at_most(*sizes.end());
+                let taken = parts.pour(file, intake, &figures).await?;
+                // What follows the file is not looked at, as in S3; but it has to end: else this may be half a file.
+                parts.skip().await?;
                 let md5 = ingest.sent(taken).await?;
                 return Ok(thanks(&fields, &origin.0, &md5));
             }
-            Part::File(_) => return Err(no_file().into()),
+            Part::File(_) => break,
         }
     }
-    Err(no_file().into())
-}
-
-async fn receive(
-    ingest: &Ingest,
-    figures: &Figures,
-    fields: &BTreeMap<String, String>,
-    parts: &mut Parts,
-    mut file: FilePart,
-) -> Result<Taken> {
-    let (mut intake, sizes) = ingest.begin_sent(fields, parts.announced_bytes()).await?;
-    while let Some(chunk) = parts.chunk(&mut file).await? {
-        figures.received(chunk.len() as u64);
-        if intake.size_bytes() + chunk.len() as u64 > *sizes.end() {
-            return Err(Code::TooLarge.because(format!("The policy allows at most {} bytes.", sizes.end())));
-        }
-        intake.write(chunk).await?;
-    }
-    // The end of the form has to come, too: else this may be half a file. It comes when nobody reads this one.
-    drop(file);
-    let taken = intake.finish().await?;
-    while parts.next().await?.is_some() {}
-    Ok(taken)
+    Err(Code::NoFile.because("The form holds no file: send it as the file part `file`, after all fields.").into())
 }
 
 /// S3's answer, in the status that the form asks for.
@@ -219,10 +233,6 @@ fn thanks(fields: &BTreeMap<String, String>, origin: &str, md5: &str) -> HttpRes
          <Bucket>cloakroom</Bucket><Key>{key}</Key><ETag>\"{md5}\"</ETag></PostResponse>",
         plain(origin)
     ))
-}
-
-fn no_file() -> Error {
-    Code::NoFile.because("The form holds no file: send it as the file part `file`, after all fields.")
 }
 
 fn asset_id(text: &str) -> Result<AssetId> {
@@ -280,7 +290,9 @@ async fn register(
     };
     let claim = claim(body.0)?;
     let asset = ingest.register(&caller, claim, once.clone()).await?;
-    Ok(once::first(&ingest, once, &AssetData::from(&assets.find(asset.id).await?)).await?)
+    let known = after_keeping(assets.find(asset.id).await.map(Some));
+    let full = known.unwrap_or(Full { asset, conversions: Vec::new() });
+    Ok(once::first(&ingest, once, &AssetData::from(&full)).await?)
 }
 
 fn claim(body: Registration) -> Result<Claim> {

@@ -14,7 +14,6 @@ mod jobs;
 mod keeping;
 pub mod limits;
 mod links;
-mod once;
 mod picker;
 mod processing;
 pub mod reply;

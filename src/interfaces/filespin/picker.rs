@@ -14,22 +14,17 @@ use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::assets::Assets;
 use crate::error::Code;
-use crate::error::Error;
-use crate::error::Result;
 use crate::ingest::Ingest;
 use crate::ingest::Note;
-use crate::ingest::Taken;
-use crate::interfaces::filespin::once;
-use crate::interfaces::filespin::once::Begun;
-use crate::interfaces::filespin::once::BodyPrint;
-use crate::interfaces::filespin::once::CUSTOM_METADATA;
-use crate::interfaces::filespin::once::Call;
-use crate::interfaces::filespin::reply::Origin;
+use crate::ingest::after_keeping;
 use crate::interfaces::filespin::uploads;
+use crate::interfaces::filespin::uploads::Brought;
+use crate::interfaces::http::extract::Origin;
 use crate::interfaces::http::observe::Figures;
 use crate::interfaces::http::observe::PICKER;
-use crate::interfaces::http::parts::FilePart;
-use crate::interfaces::http::parts::Part;
+use crate::interfaces::http::once;
+use crate::interfaces::http::once::Begun;
+use crate::interfaces::http::once::Call;
 use crate::interfaces::http::parts::Parts;
 use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
@@ -77,63 +72,22 @@ async fn upload(
 ) -> Reply<HttpResponse> {
     let limit = accounts.config().upload_key_max_bytes;
     if parts.declared_bytes > limit {
-        return Err(too_large(limit).into());
+        return Err(Code::TooLarge.because(format!("At most {limit} bytes are taken in by an upload key.")).into());
     }
-    let mut received = 0;
     let mut parts = parts.at_most(ingest.config().max_parts);
-    let mut body = BodyPrint::default();
+    parts.files_at_most(limit);
     let once = match call.begin(&ingest, &caller).await? {
-        Begun::Made(before) => {
-            before.fits(&call.print(&body.read(&mut parts).await?))?;
-            return Ok(uploads::again(&before, &assets, &origin.0).await?);
-        }
         Begun::New(once) => once,
+        Begun::Made(before) => return Ok(uploads::again(&before, &call, parts, &assets, &origin.0).await?),
     };
-    let mut note = Note { source: source(&request), ..Note::default() };
-    let mut taken = Vec::new();
-    while let Some(part) = parts.next().await? {
-        match part {
-            Part::File(file) => {
-                let name = file.name.clone();
-                let file = take(&ingest, &mut parts, *file, limit - received).await?;
-                body.file(&name, &file.0.checksums.sha256_hex());
-                figures.received(file.1);
-                received += file.1;
-                taken.push(file.0);
-            }
-            Part::Field { name, text } if name == CUSTOM_METADATA => {
-                let told = uploads::custom_metadata(&text)?;
-                body.field(&text);
-                note.data = told.data;
-                note.data_schema_id = told.data_schema_id;
-            }
-            Part::Field { .. } => {}
-        }
-    }
-    note.once = once.map(|once| once.of(call.print(&body.end())));
-    let once = note.once.clone();
+    let begin = async |name: &str, bytes| ingest.begin(name, bytes).await;
+    let Brought { taken, note, print } = uploads::receive(parts, &figures, usize::MAX, begin).await?;
+    let once = once.map(|once| once.of(call.print(&print)));
+    let note = Note { source: source(&request), once: once.clone(), ..note };
     let kept = ingest.keep(&caller, taken, note).await?;
     let ids = kept.iter().map(|asset| asset.id.to_string()).collect();
-    accounts.note_handed_in(&caller, ids).await?;
+    after_keeping(accounts.note_handed_in(&caller, ids).await);
     Ok(once::first(&ingest, once, &Uploaded::new(&kept, &origin.0)).await?)
-}
-
-/// A file and its size.
-async fn take(ingest: &Ingest, parts: &mut Parts, mut file: FilePart, left: u64) -> Result<(Taken, u64)> {
-    let mut intake = ingest.begin(&file.name, parts.announced_bytes()).await?;
-    let mut received = 0;
-    while let Some(chunk) = parts.chunk(&mut file).await? {
-        received += chunk.len() as u64;
-        if received > left {
-            return Err(too_large(left));
-        }
-        intake.write(chunk).await?;
-    }
-    Ok((intake.finish().await?, received))
-}
-
-fn too_large(limit: u64) -> Error {
-    Code::TooLarge.because(format!("At most {limit} bytes are taken in by an upload key."))
 }
 
 /// The page that handed in, for the record: what the browser says, else what the page says.

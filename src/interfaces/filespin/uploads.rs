@@ -5,36 +5,32 @@ use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::web::Json;
-use serde::Deserialize;
-use serde_json::Map;
-use serde_json::Value;
 
 use crate::accounts::Caller;
 use crate::accounts::Permission;
 use crate::assets::Assets;
 use crate::error::Code;
-use crate::error::Error;
 use crate::error::Result;
 use crate::ingest::Answered;
 use crate::ingest::Ingest;
 use crate::ingest::Intake;
 use crate::ingest::Note;
 use crate::ingest::Taken;
-use crate::interfaces::filespin::once;
-use crate::interfaces::filespin::once::Begun;
-use crate::interfaces::filespin::once::BodyPrint;
-use crate::interfaces::filespin::once::CUSTOM_METADATA;
-use crate::interfaces::filespin::once::Call;
-use crate::interfaces::filespin::reply::Origin;
 use crate::interfaces::http::extract::Id;
+use crate::interfaces::http::extract::Origin;
 use crate::interfaces::http::observe::Figures;
-use crate::interfaces::http::parts::FilePart;
+use crate::interfaces::http::once;
+use crate::interfaces::http::once::Begun;
+use crate::interfaces::http::once::BodyPrint;
+use crate::interfaces::http::once::Call;
 use crate::interfaces::http::parts::Part;
 use crate::interfaces::http::parts::Parts;
 use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
+use crate::settings::auth::host_of;
 use crate::wire::filespin::AssetData;
+use crate::wire::filespin::CustomMetadata;
 use crate::wire::filespin::Uploaded;
 
 pub fn mount(r: &mut Routes) {
@@ -107,14 +103,6 @@ fn mount_into(r: &mut Routes) {
     .refuses(&[Code::AssetNotReady, Code::BadImage, Code::BadVideo, Code::MediaUnavailable]);
 }
 
-#[derive(Deserialize)]
-pub(super) struct CustomMetadata {
-    #[serde(default)]
-    pub(super) data: Map<String, Value>,
-    #[serde(default)]
-    pub(super) data_schema_id: i64,
-}
-
 #[expect(clippy::too_many_arguments, reason = "actix hands in one by one what a request holds")]
 async fn upload(
     caller: Caller,
@@ -126,51 +114,18 @@ async fn upload(
     call: Call,
     parts: Parts,
 ) -> Reply<HttpResponse> {
-    let mut parts = parts.at_most(ingest.config().max_parts);
-    let mut body = BodyPrint::default();
+    let parts = parts.at_most(ingest.config().max_parts);
     let once = match call.begin(&ingest, &caller).await? {
-        Begun::Made(before) => {
-            before.fits(&call.print(&body.read(&mut parts).await?))?;
-            return Ok(again(&before, &assets, &origin.0).await?);
-        }
         Begun::New(once) => once,
+        Begun::Made(before) => return Ok(again(&before, &call, parts, &assets, &origin.0).await?),
     };
-    let mut note = Note { source: source(&request), ..Note::default() };
-    let mut taken = Vec::new();
-    while let Some(part) = parts.next().await? {
-        match part {
-            Part::File(mut file) => {
-                let intake = ingest.begin(&file.name, parts.announced_bytes()).await?;
-                let file_taken = take(intake, &figures, &mut parts, &mut file).await?;
-                body.file(&file.name, &file_taken.checksums.sha256_hex());
-                taken.push(file_taken);
-            }
-            Part::Field { name, text } if name == CUSTOM_METADATA => {
-                let told = custom_metadata(&text)?;
-                body.field(&text);
-                note.data = told.data;
-                note.data_schema_id = told.data_schema_id;
-            }
-            Part::Field { .. } => {}
-        }
-    }
-    note.once = once.map(|once| once.of(call.print(&body.end())));
-    let once = note.once.clone();
+    let begin = async |name: &str, bytes| ingest.begin(name, bytes).await;
+    let Brought { taken, note, print } = receive(parts, &figures, usize::MAX, begin).await?;
+    let once = once.map(|once| once.of(call.print(&print)));
+    let note = Note { source: source(&request), once: once.clone(), ..note };
     let kept = ingest.keep(&caller, taken, note).await?;
-    let same = ingest.duplicates(&caller, &kept).await?;
+    let same = ingest.duplicates(&caller, &kept).await;
     Ok(once::first(&ingest, once, &Uploaded::new(&kept, &origin.0).noting(&same)).await?)
-}
-
-/// An upload that was made before, answered as it was then.
-pub(super) async fn again(before: &Answered, assets: &Assets, origin: &str) -> Result<HttpResponse> {
-    if let Some(answer) = once::noted(before) {
-        return Ok(answer);
-    }
-    let mut kept = Vec::new();
-    for id in &before.assets {
-        kept.push(assets.find(*id).await?.asset);
-    }
-    Ok(once::made_up(&Uploaded::new(&kept, origin)))
 }
 
 async fn replace(
@@ -182,25 +137,11 @@ async fn replace(
     id: Id,
     parts: Parts,
 ) -> Reply<Json<Uploaded>> {
-    let mut parts = parts.at_most(ingest.config().max_parts);
-    let mut note = Note { source: source(&request), ..Note::default() };
-    let mut taken = None;
-    while let Some(part) = parts.next().await? {
-        match part {
-            Part::File(_) if taken.is_some() => return Err(one_file().into()),
-            Part::File(mut file) => {
-                let intake = ingest.begin_replacing(id.0, &file.name, parts.announced_bytes()).await?;
-                taken = Some(take(intake, &figures, &mut parts, &mut file).await?);
-            }
-            Part::Field { name, text } if name == CUSTOM_METADATA => {
-                let told = custom_metadata(&text)?;
-                note.data = told.data;
-                note.data_schema_id = told.data_schema_id;
-            }
-            Part::Field { .. } => {}
-        }
-    }
-    let asset = ingest.replace(&caller, taken.ok_or_else(no_file)?, note).await?;
+    let parts = parts.at_most(ingest.config().max_parts);
+    let begin = async |name: &str, bytes| ingest.begin_replacing(id.0, name, bytes).await;
+    let Brought { taken, note, .. } = receive(parts, &figures, 1, begin).await?;
+    let note = Note { source: source(&request), ..note };
+    let asset = ingest.replace(&caller, one(taken)?, note).await?;
     Ok(Json(Uploaded::new(&[asset], &origin.0)))
 }
 
@@ -213,47 +154,78 @@ async fn hand_in(
     parts: Parts,
 ) -> Reply<Json<AssetData>> {
     let key = request.match_info().get("key").unwrap_or_default();
-    let mut parts = parts.at_most(ingest.config().max_parts);
-    let mut taken = None;
+    let parts = parts.at_most(ingest.config().max_parts);
+    let begin = async |name: &str, bytes| ingest.begin_handing_in(id.0, key, name, bytes).await;
+    let taken = receive(parts, &figures, 1, begin).await?.taken;
+    let full = ingest.hand_in(&caller, one(taken)?).await?;
+    Ok(Json(AssetData::from(&full)))
+}
+
+/// What a form brought.
+pub(super) struct Brought {
+    pub(super) taken: Vec<Taken>,
+    /// What it says of its files.
+    pub(super) note: Note,
+    /// Of the whole form.
+    pub(super) print: String,
+}
+
+/// Reads a form of at most so many files.
+pub(super) async fn receive(
+    mut parts: Parts,
+    figures: &Figures,
+    most_files: usize,
+    begin: impl AsyncFn(&str, u64) -> Result<Intake>,
+) -> Result<Brought> {
+    let (mut taken, mut note, mut print) = (Vec::new(), Note::default(), BodyPrint::default());
     while let Some(part) = parts.next().await? {
         match part {
-            Part::File(_) if taken.is_some() => return Err(one_file().into()),
-            Part::File(mut file) => {
-                let intake = ingest.begin_handing_in(id.0, key, &file.name, parts.announced_bytes()).await?;
-                taken = Some(take(intake, &figures, &mut parts, &mut file).await?);
+            Part::File(_) if taken.len() == most_files => {
+                return Err(Code::InvalidRequest.because("This call takes one file."));
+            }
+            Part::File(file) => {
+                let name = file.name.clone();
+                let intake = begin(&name, parts.announced_bytes()).await?;
+                let file = parts.pour(file, intake, figures).await?;
+                print.file(&name, &file.checksums.sha256_hex());
+                taken.push(file);
+            }
+            Part::Field { name, text } if name == CustomMetadata::NAME => {
+                let told = CustomMetadata::parse(&text)?;
+                (note.data, note.data_schema_id) = (told.data, told.data_schema_id);
+                print.field(&name, &text);
             }
             Part::Field { .. } => {}
         }
     }
-    let full = ingest.hand_in(&caller, taken.ok_or_else(no_file)?).await?;
-    Ok(Json(AssetData::from(&full)))
+    Ok(Brought { taken, note, print: print.end() })
 }
 
-fn one_file() -> Error {
-    Code::InvalidRequest.because("This call takes one file.")
-}
-
-fn no_file() -> Error {
-    Code::NoFile.because("The upload holds no file: send a file part.")
-}
-
-async fn take(mut intake: Intake, figures: &Figures, parts: &mut Parts, file: &mut FilePart) -> Result<Taken> {
-    while let Some(chunk) = parts.chunk(file).await? {
-        figures.received(chunk.len() as u64);
-        intake.write(chunk).await?;
+/// An upload that was made before, answered as it was then.
+pub(super) async fn again(
+    before: &Answered,
+    call: &Call,
+    parts: Parts,
+    assets: &Assets,
+    origin: &str,
+) -> Result<HttpResponse> {
+    let print = BodyPrint::default().read(parts, |field| field == CustomMetadata::NAME).await?;
+    before.fits(&call.print(&print))?;
+    if let Some(answer) = once::noted(before) {
+        return Ok(answer);
     }
-    intake.finish().await
+    let mut kept = Vec::new();
+    for id in &before.assets {
+        kept.push(assets.find(*id).await?.asset);
+    }
+    Ok(once::made_up(&Uploaded::new(&kept, origin)))
 }
 
-pub(super) fn custom_metadata(text: &str) -> Result<CustomMetadata> {
-    serde_json::from_str(text).map_err(|e| {
-        Code::InvalidRequest
-            .because(format!("custom_metadata is not the JSON text {{\"data\": {{...}}, \"data_schema_id\": 1}}: {e}."))
-    })
+fn one(taken: Vec<Taken>) -> Result<Taken> {
+    taken.into_iter().next().ok_or_else(|| Code::NoFile.because("The upload holds no file: send a file part."))
 }
 
 /// The page that uploaded, for the record.
 fn source(request: &HttpRequest) -> Option<String> {
-    let origin = request.headers().get(header::ORIGIN)?.to_str().ok()?;
-    origin.split("://").nth(1).map(|host| host.chars().take(255).collect())
+    host_of(request.headers().get(header::ORIGIN)?.to_str().ok()?)
 }

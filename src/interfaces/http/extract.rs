@@ -138,12 +138,20 @@ pub fn body(request: &HttpRequest, payload: &mut Payload) -> impl Future<Output 
 }
 
 /// The origin under which the caller reached us, or the configured one.
-pub fn origin(request: &HttpRequest) -> String {
-    let configured = request.app_data::<web::Data<Config>>().map(|c| c.public_url.trim_end_matches('/').to_owned());
-    configured.filter(|url| !url.is_empty()).unwrap_or_else(|| {
-        let seen = request.connection_info();
-        format!("{}://{}", seen.scheme(), seen.host())
-    })
+pub struct Origin(pub String);
+
+impl FromRequest for Origin {
+    type Error = Failure;
+    type Future = Ready<Result<Origin, Failure>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let configured = request.app_data::<web::Data<Config>>().map(|c| c.public_url.trim_end_matches('/').to_owned());
+        let origin = configured.filter(|url| !url.is_empty()).unwrap_or_else(|| {
+            let seen = request.connection_info();
+            format!("{}://{}", seen.scheme(), seen.host())
+        });
+        ready(Ok(Origin(origin)))
+    }
 }
 
 /// Numbers in the path. Anything else cannot be one that somebody gave: 404.

@@ -8,6 +8,7 @@ pub mod caller;
 pub mod extract;
 pub mod health;
 pub mod observe;
+pub mod once;
 pub mod openapi;
 pub mod pace;
 pub mod parts;

@@ -4,7 +4,7 @@
 //! document is made from the same rows. The permission has no default and is checked before
 //! any extractor runs, so the order in which actix resolves extractors does not matter.
 //!
-//! A dialect says once how it tells an [`Error`]; handlers return `Result<_, Failure>` and use `?`.
+//! A dialect says once how it tells an [`Error`], in a body of its own or as [`tell`] does; handlers return `Result<_, Failure>` and use `?`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,6 +38,9 @@ use actix_web::web;
 use schemars::JsonSchema;
 use schemars::Schema;
 use schemars::SchemaGenerator;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
 
 use crate::accounts::Accounts;
 use crate::accounts::Caller;
@@ -54,7 +57,31 @@ use crate::settings::Settings;
 const USUAL_WAIT: Duration = Duration::from_secs(2);
 
 /// How a dialect tells an error: the body, given the request's id.
-pub type Tell = fn(&Error, &str) -> serde_json::Value;
+pub type Tell = fn(&Error, &str) -> Value;
+
+/// What a refused call is told. `status` and `message` are FileSpin's, the rest is ours.
+#[derive(Serialize, JsonSchema)]
+pub struct Refusal {
+    /// Always `ERROR`.
+    status: String,
+    /// A stable word, such as `ASSET_NOT_FOUND`.
+    message: String,
+    /// One sentence: what is wrong and what to do.
+    detail: String,
+    /// Finds the request in the log.
+    request_id: String,
+}
+
+/// An error as a [`Refusal`].
+pub fn tell(error: &Error, request_id: &str) -> Value {
+    let refusal = Refusal {
+        status: "ERROR".to_owned(),
+        message: error.code.wire().to_owned(),
+        detail: error.public().to_owned(),
+        request_id: request_id.to_owned(),
+    };
+    serde_json::to_value(refusal).unwrap_or_else(|_| json!({ "status": "ERROR" }))
+}
 
 /// An [`Error`] on its way out of a handler.
 pub struct Failure(pub Error);

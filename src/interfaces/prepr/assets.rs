@@ -1,6 +1,7 @@
 //! Assets: taken in whole or announced, shown, described, deleted.
 
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::web::Data;
 
 use crate::accounts::Caller;
@@ -9,20 +10,24 @@ use crate::accounts::Scope;
 use crate::assets::AssetId;
 use crate::assets::ORIGINAL;
 use crate::catalogue::Catalogue;
+use crate::catalogue::Entry;
 use crate::custody::Custody;
 use crate::error::Code;
 use crate::error::Result;
+use crate::ingest::Answered;
 use crate::ingest::Arrival;
 use crate::ingest::Ingest;
-use crate::ingest::Intake;
 use crate::ingest::Note;
 use crate::ingest::Phased;
 use crate::ingest::Taken;
+use crate::ingest::after_keeping;
 use crate::interfaces::http::extract::Pairs;
 use crate::interfaces::http::observe::Figures;
-use crate::interfaces::http::parts::FilePart;
+use crate::interfaces::http::once;
+use crate::interfaces::http::once::Begun;
+use crate::interfaces::http::once::BodyPrint;
+use crate::interfaces::http::once::Call;
 use crate::interfaces::http::parts::Part;
-use crate::interfaces::http::parts::Parts;
 use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
@@ -59,7 +64,9 @@ pub fn mount(r: &mut Routes) {
         "The file as `source`, or `upload_phase=start` and `file_size`; and `name`, `body`, `author`, `reference_id`, \
          `tags[items][0][body]`, `collections[items][0][id]`. Without a file also as JSON or as a form.",
     ))
+    .headers(once::HEADERS)
     .answers(201, Body::json::<PreprAsset>())
+    .refuses(once::REFUSALS)
     .refuses(&[
         Code::NoFile,
         Code::EmptyFile,
@@ -94,49 +101,92 @@ async fn create(
     figures: Data<Figures>,
     origin: Origin,
     query: Pairs,
+    call: Call,
     incoming: Incoming,
 ) -> Reply<HttpResponse> {
-    let (said, taken) = match incoming {
-        Incoming::Fields(said) => (said, None),
-        Incoming::Parts(parts) => receive(&ingest, &figures, parts.files(&[SOURCE])).await?,
+    let once = match call.begin(&ingest, &caller).await? {
+        Begun::New(once) => once,
+        Begun::Made(before) => {
+            before.fits(&call.print(&print_of(incoming).await?))?;
+            return Ok(created(again(&before, &ingest, &catalogue, &origin).await?));
+        }
     };
+    let Brought { said, taken, print } = receive(&ingest, &figures, incoming).await?;
+    let once = once.map(|once| once.of(call.print(&print)));
     if chunks::phase(&said, &query)?.as_deref() == Some("start") {
-        return Ok(HttpResponse::Created().json(chunks::start(&ingest, &caller, &said).await?));
+        let begun = chunks::start(&ingest, &caller, &said, once.clone()).await?;
+        return Ok(created(once::first(&ingest, once, &begun).await?));
     }
     let draft = said.draft()?;
     draft.check()?;
     let taken = taken.ok_or_else(|| {
         Code::NoFile.because("Send a file as `source` in multipart/form-data, or upload_phase=start and file_size.")
     })?;
-    let note = Note { arrival: Some(Arrival { draft, phased: false, public: config.public }), ..Note::default() };
+    let arrival = Arrival { draft, phased: false, public: config.public };
+    let note = Note { arrival: Some(arrival), once: once.clone(), ..Note::default() };
     let kept = ingest.keep(&caller, vec![taken], note).await?;
-    let id = kept.first().map(|asset| asset.id).ok_or(Code::Internal)?;
-    let entry = catalogue.find(id).await?;
-    Ok(HttpResponse::Created().json(PreprAsset::with(&entry, &origin.0, fields(&query))))
+    let asset = kept.into_iter().next().ok_or(Code::Internal)?;
+    let known = after_keeping(catalogue.find(asset.id).await.map(Some));
+    let entry = known.unwrap_or_else(|| Entry::bare(asset));
+    Ok(created(once::first(&ingest, once, &PreprAsset::with(&entry, &origin.0, fields(&query))).await?))
+}
+
+/// What a body brought.
+struct Brought {
+    said: Said,
+    taken: Option<Taken>,
+    print: String,
 }
 
 /// The fields of a body and the file in it.
-async fn receive(ingest: &Ingest, figures: &Figures, mut parts: Parts) -> Result<(Said, Option<Taken>)> {
-    let (mut said, mut taken) = (Said::default(), None);
+async fn receive(ingest: &Ingest, figures: &Figures, incoming: Incoming) -> Result<Brought> {
+    let mut parts = match incoming {
+        Incoming::Fields(said) => return Ok(Brought { print: said.print(), said, taken: None }),
+        Incoming::Parts(parts) => parts.files(&[SOURCE]),
+    };
+    let (mut said, mut taken, mut print) = (Said::default(), None, BodyPrint::default());
     while let Some(part) = parts.next().await? {
         match part {
-            Part::Field { name, text } => said.put(&name, text)?,
+            Part::Field { name, text } => {
+                print.field(&name, &text);
+                said.put(&name, text)?;
+            }
             Part::File(_) if taken.is_some() => return Err(Code::InvalidRequest.because("This call takes one file.")),
-            Part::File(mut file) => {
-                let intake = ingest.begin(&file.name, parts.announced_bytes()).await?;
-                taken = Some(take(intake, figures, &mut parts, &mut file).await?);
+            Part::File(file) => {
+                let name = file.name.clone();
+                let intake = ingest.begin(&name, parts.announced_bytes()).await?;
+                let file = parts.pour(file, intake, figures).await?;
+                print.file(&name, &file.checksums.sha256_hex());
+                taken = Some(file);
             }
         }
     }
-    Ok((said, taken))
+    Ok(Brought { said, taken, print: print.end() })
 }
 
-async fn take(mut intake: Intake, figures: &Figures, parts: &mut Parts, file: &mut FilePart) -> Result<Taken> {
-    while let Some(chunk) = parts.chunk(file).await? {
-        figures.received(chunk.len() as u64);
-        intake.write(chunk).await?;
+/// What a body holds that nobody keeps.
+async fn print_of(incoming: Incoming) -> Result<String> {
+    match incoming {
+        Incoming::Fields(said) => Ok(said.print()),
+        Incoming::Parts(parts) => BodyPrint::default().read(parts.files(&[SOURCE]), |_| true).await,
     }
-    intake.finish().await
+}
+
+/// A call that was made before, answered as it was then.
+async fn again(before: &Answered, ingest: &Ingest, catalogue: &Catalogue, origin: &Origin) -> Result<HttpResponse> {
+    if let Some(answer) = once::noted(before) {
+        return Ok(answer);
+    }
+    let id = *before.assets.first().ok_or(Code::Internal)?;
+    Ok(match ingest.phased(id).await? {
+        Some(row) => once::made_up(&chunks::upload(&row)),
+        None => once::made_up(&shown(catalogue, origin, id).await?),
+    })
+}
+
+fn created(mut answer: HttpResponse) -> HttpResponse {
+    *answer.status_mut() = StatusCode::CREATED;
+    answer
 }
 
 async fn find(

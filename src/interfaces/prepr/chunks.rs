@@ -18,6 +18,7 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::ingest::Ingest;
+use crate::ingest::Once;
 use crate::ingest::Phased;
 use crate::ingest::Turn;
 use crate::interfaces::http::extract::Pairs;
@@ -82,12 +83,12 @@ pub fn phase(said: &Said, query: &Pairs) -> Result<Option<String>> {
 }
 
 /// Announces an upload.
-pub async fn start(ingest: &Ingest, caller: &Caller, said: &Said) -> Result<PreprUpload> {
+pub async fn start(ingest: &Ingest, caller: &Caller, said: &Said, once: Option<Once>) -> Result<PreprUpload> {
     let size = said.number("file_size")?;
     let size = size.ok_or_else(|| Code::MissingParameter.because("file_size: how many bytes has the file?"))?;
     let label = said.text("label")?.filter(|label| LABELS.contains(&&**label));
     let name = said.text("original_name")?.filter(|name| !name.is_empty());
-    let row = ingest.begin_phased(caller, size, name, label, said.draft()?).await?;
+    let row = ingest.begin_phased(caller, size, name, label, said.draft()?, once).await?;
     Ok(upload(&row))
 }
 
@@ -197,7 +198,7 @@ async fn over(
     Err(Code::InvalidRequest.because("This asset is whole: nothing can be added to it.").into())
 }
 
-fn upload(row: &Phased) -> PreprUpload {
+pub(super) fn upload(row: &Phased) -> PreprUpload {
     PreprUpload::new(pending(row), row.offset_bytes, row.size_bytes, CHUNK_BYTES)
 }
 

@@ -21,6 +21,7 @@ use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
 use crate::interfaces::http::extract;
+use crate::interfaces::http::once::BodyPrint;
 use crate::interfaces::http::parts::Part;
 use crate::interfaces::http::parts::Parts;
 use crate::interfaces::http::table::Failure;
@@ -113,6 +114,13 @@ impl Said {
             said.put(name, value.to_owned())?;
         }
         Ok(said)
+    }
+
+    /// What is said, in a few characters.
+    pub fn print(&self) -> String {
+        let mut print = BodyPrint::default();
+        print.field("", &Value::from(self.0.clone()).to_string());
+        print.end()
     }
 
     /// Puts a field where its brackets say. What stands there already is replaced, as in PHP.

@@ -1,4 +1,5 @@
-//! The dialect's error body (the vendor publishes none), its ids in paths, and the origin in its URLs.
+//! How this dialect refuses (as FileSpin does: the vendor publishes no error body), the origin in its URLs,
+//! and its ids in paths.
 
 use std::future::Ready;
 use std::future::ready;
@@ -7,53 +8,15 @@ use std::str::FromStr;
 use actix_web::FromRequest;
 use actix_web::HttpRequest;
 use actix_web::dev::Payload;
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_json::Value;
-use serde_json::json;
 
 use crate::assets::AssetId;
 use crate::catalogue::AlbumId;
 use crate::error::Code;
-use crate::error::Error;
-use crate::interfaces::http::extract::origin;
+pub use crate::interfaces::http::extract::Origin;
 use crate::interfaces::http::table::Failure;
+pub use crate::interfaces::http::table::Refusal;
+pub use crate::interfaces::http::table::tell;
 use crate::wire::prepr::parse_id;
-
-/// What a refused call is told.
-#[derive(Serialize, JsonSchema)]
-pub struct PreprRefusal {
-    /// Always `ERROR`.
-    status: String,
-    /// A stable word, such as `ASSET_NOT_FOUND`.
-    message: String,
-    /// One sentence: what is wrong and what to do.
-    detail: String,
-    /// Finds the request in the log.
-    request_id: String,
-}
-
-pub fn tell(error: &Error, request_id: &str) -> Value {
-    let refusal = PreprRefusal {
-        status: "ERROR".to_owned(),
-        message: error.code.wire().to_owned(),
-        detail: error.public().to_owned(),
-        request_id: request_id.to_owned(),
-    };
-    serde_json::to_value(refusal).unwrap_or_else(|_| json!({ "status": "ERROR" }))
-}
-
-/// The origin under which the caller reached us, or the configured one.
-pub struct Origin(pub String);
-
-impl FromRequest for Origin {
-    type Error = Failure;
-    type Future = Ready<Result<Origin, Failure>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Origin(origin(request))))
-    }
-}
 
 /// The `{id}` of an asset, with dashes or without. Anything else cannot be one: 404.
 pub struct AssetUuid(pub AssetId);

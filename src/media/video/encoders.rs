@@ -102,7 +102,8 @@ pub fn attempt(factory: &str) -> Result<(), VideoError> {
     outcome.map_err(VideoError::Encoder)
 }
 
-fn absent(factory: &str) -> Missing {
+/// What is missing where there is no such encoder.
+pub fn absent(factory: &str) -> Missing {
     let package = candidate_named(factory).map_or("", |candidate| candidate.package);
     let without = match factory {
         "x264enc" => "H.264 films can't be made without x264enc, unless with another encoder and at a lower quality.",

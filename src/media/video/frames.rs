@@ -19,20 +19,22 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 use gstreamer_video::VideoFrameExt;
-use gstreamer_video::VideoOrientationMethod;
 
 use super::Fit;
 use super::Shape;
 use super::VideoError;
+use super::elements::caps_filter;
+use super::elements::element;
+use super::elements::internal;
+use super::elements::invalid;
+use super::elements::join;
+use super::elements::seconds;
 use super::open;
 use super::open::Facts;
 use super::open::Kind;
 use super::open::Picture;
 use super::open::Wanted;
 use super::open::Watch;
-use super::open::element;
-use super::open::internal;
-use super::open::seconds;
 use super::shape;
 use super::shape::Turn;
 use super::shape::Work;
@@ -102,7 +104,7 @@ pub fn fitted(film: (u32, u32), width: u32, height: u32, shape: Shape) -> (u32, 
 pub fn packed(width: u32, height: u32, planes: [&[u8]; 3]) -> Result<Vec<u8>, VideoError> {
     let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, width, height)
         .build()
-        .map_err(|error| internal(&error.to_string()))?;
+        .map_err(|error| internal(&error))?;
     let mut bytes = vec![0; info.size()];
     for (at, plane) in planes.into_iter().enumerate() {
         let row_bytes = if at == 0 { width } else { width / 2 } as usize;
@@ -127,7 +129,7 @@ impl Film {
         shape: Shape,
         threads: u32,
     ) -> Result<Film, VideoError> {
-        let picture = facts.picture.as_ref().ok_or_else(|| open::invalid("The file has sound, but no pictures."))?;
+        let picture = facts.picture.as_ref().ok_or_else(|| invalid("The file has sound, but no pictures."))?;
         let pipeline = gst::Pipeline::new();
         let mut chain = Vec::new();
         if picture.interlaced {
@@ -149,8 +151,7 @@ impl Film {
         )?);
         let sink = app_sink();
         chain.push(sink.clone().upcast());
-        pipeline.add_many(&chain).map_err(|error| internal(&error.to_string()))?;
-        gst::Element::link_many(&chain).map_err(|error| internal(&error.to_string()))?;
+        join(&pipeline, &chain)?;
         let inlet = chain
             .first()
             .and_then(|first| first.static_pad("sink"))
@@ -166,7 +167,7 @@ impl Film {
         let wanted = Wanted { sound: None, ..facts.wanted() };
         let notes = open::decode(&pipeline, source, &wanted, threads, move |kind, pad| {
             if kind == Kind::Picture {
-                pad.link(&inlet).map_err(|error| internal(&error.to_string()))?;
+                pad.link(&inlet).map_err(|error| internal(&error))?;
             }
             Ok(())
         })?;
@@ -258,12 +259,12 @@ impl Frame {
     /// Calls `read` with its three planes: rows of bytes, and the bytes from row to row.
     pub fn planes<T>(&self, read: impl FnOnce([(&[u8], usize); 3]) -> T) -> Result<T, VideoError> {
         let caps = self.sample.caps().ok_or_else(|| internal("a frame has no caps"))?;
-        let info = gst_video::VideoInfo::from_caps(caps).map_err(|error| internal(&error.to_string()))?;
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|error| internal(&error))?;
         let buffer = self.sample.buffer().ok_or_else(|| internal("a frame has no buffer"))?;
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
-            .map_err(|error| internal(&error.to_string()))?;
+        let frame =
+            gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(|error| internal(&error))?;
         let plane = |at: u32| {
-            let bytes = frame.plane_data(at).map_err(|error| internal(&error.to_string()))?;
+            let bytes = frame.plane_data(at).map_err(|error| internal(&error))?;
             let stride = frame.plane_stride().get(at as usize).copied().unwrap_or_default();
             Ok::<_, VideoError>((bytes, usize::try_from(stride).unwrap_or_default()))
         };
@@ -277,16 +278,14 @@ impl Jpegs {
         let caps = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, width, height)
             .build()
             .and_then(|info| info.to_caps())
-            .map_err(|error| internal(&error.to_string()))?;
+            .map_err(|error| internal(&error))?;
         let source = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).build();
         let encoder = element("jpegenc")?;
         encoder.set_property("quality", JPEG_QUALITY);
         let sink = app_sink();
         let pipeline = gst::Pipeline::new();
-        let chain = [source.upcast_ref(), &encoder, sink.upcast_ref()];
-        pipeline.add_many(chain).map_err(|error| internal(&error.to_string()))?;
-        gst::Element::link_many(chain).map_err(|error| internal(&error.to_string()))?;
-        pipeline.set_state(gst::State::Playing).map_err(|error| internal(&error.to_string()))?;
+        join(&pipeline, &[source.clone().upcast(), encoder, sink.clone().upcast()])?;
+        pipeline.set_state(gst::State::Playing).map_err(|error| internal(&error))?;
         Ok(Jpegs { pipeline, source, sink })
     }
 
@@ -352,25 +351,10 @@ fn shown(segment: &gst::FormattedSegment<gst::ClockTime>, buffer: &gst::BufferRe
 
 /// Elements that turn decoded frames upright and bring them into their size in BT.709.
 fn shaping(picture: &Picture, width: u32, height: u32, shape: Shape) -> Result<[gst::Element; 2], VideoError> {
-    let turn = match picture.orientation {
-        VideoOrientationMethod::_90r => Turn::RIGHT,
-        VideoOrientationMethod::_180 => Turn::HALF,
-        VideoOrientationMethod::_90l => Turn::LEFT,
-        VideoOrientationMethod::Horiz => Turn::MIRROR,
-        VideoOrientationMethod::Vert => Turn::FLIP,
-        VideoOrientationMethod::UlLr => Turn::DIAGONAL,
-        VideoOrientationMethod::UrLl => Turn::OTHER_DIAGONAL,
-        _ => Turn::NONE,
-    };
+    let turn = Turn::from(picture.orientation);
     let work = Work { width, height, fit: shape.fit, padding: shape.padding, upscale: shape.upscale, turn, mark: None };
     // Takes the few kinds of pixels that the shaping does not, and lets the others by.
     Ok([element("videoconvert")?, shape::element(work)?])
-}
-
-fn caps_filter(caps: &gst::Caps) -> Result<gst::Element, VideoError> {
-    let filter = element("capsfilter")?;
-    filter.set_property("caps", caps);
-    Ok(filter)
 }
 
 fn app_sink() -> gst_app::AppSink {

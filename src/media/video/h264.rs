@@ -18,8 +18,10 @@ use gstreamer::glib;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 
-use super::Missing;
 use super::VideoError;
+use super::elements::caps_filter;
+use super::elements::element;
+use super::elements::missing;
 use super::ladder::Picture;
 use super::ladder::Rate;
 
@@ -45,15 +47,6 @@ pub struct Job {
 
 /// The elements, in the order in which they are to be linked.
 pub fn chain(factory: &str, job: &Job) -> Result<Vec<gst::Element>, VideoError> {
-    let missing = |element: &str| {
-        VideoError::Missing(Missing {
-            element: element.to_owned(),
-            package: if element == SOFTWARE { "gstreamer1.0-plugins-ugly" } else { "gstreamer1.0-plugins-bad" }
-                .to_owned(),
-            without: "Films cannot be transcoded.".to_owned(),
-        })
-    };
-    let make = |factory: &str| gst::ElementFactory::make(factory).build().map_err(|_| missing(factory));
     let encoder = gst::ElementFactory::make(factory)
         .name(format!("{NAME}-{}", job.number))
         .build()
@@ -68,9 +61,7 @@ pub fn chain(factory: &str, job: &Job) -> Result<Vec<gst::Element>, VideoError> 
     if factory != SOFTWARE {
         if !takes_planes(&encoder) {
             // Shaping gives either.
-            let caps = make("capsfilter")?;
-            caps.set_property("caps", gst::Caps::builder("video/x-raw").field("format", "NV12").build());
-            chain.push(caps);
+            chain.push(caps_filter(&gst::Caps::builder("video/x-raw").field("format", "NV12").build())?);
         }
         ask_for_keys(&encoder, job.rate)?;
     }
@@ -81,15 +72,8 @@ pub fn chain(factory: &str, job: &Job) -> Result<Vec<gst::Element>, VideoError> 
         // These take the level from there and default to one that is too low.
         profile = profile.field("level", job.picture.level(job.rate));
     }
-    let told = make("capsfilter")?;
-    told.set_property("caps", profile.build());
-    let parser = make("h264parse")?;
-    let packed = make("capsfilter")?;
-    packed.set_property(
-        "caps",
-        gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au").build(),
-    );
-    chain.extend([told, parser, packed]);
+    let packed = gst::Caps::builder("video/x-h264").field("stream-format", "avc").field("alignment", "au").build();
+    chain.extend([caps_filter(&profile.build())?, element("h264parse")?, caps_filter(&packed)?]);
     Ok(chain)
 }
 

@@ -13,6 +13,7 @@
 
 mod allowed;
 mod cmaf;
+mod elements;
 mod encoders;
 mod frames;
 mod h264;

@@ -96,7 +96,7 @@ const PLUGINS: &[Plugin] = &[
     plugin("adpcmdec", "adpcmdec", BAD, ""),
     plugin("amrnb", "amrnbdec", UGLY, ""),
     plugin("amrwbdec", "amrwbdec", UGLY, ""),
-    plugin("jpeg", "jpegdec", GOOD, "Motion JPEG cannot be decoded."),
+    plugin("jpeg", "jpegdec", GOOD, "Motion JPEG cannot be decoded, and films get no pictures."),
     plugin("jpegformat", "jpegparse", BAD, ""),
     plugin("png", "pngdec", GOOD, ""),
     LIBRARY,
@@ -154,9 +154,28 @@ pub fn missing_together(without: &str) -> Option<Missing> {
     (!all.is_empty()).then(|| missing_one(&list(|m| &m.element), &list(|m| &m.package), without))
 }
 
+/// What is missing where there is no such element; what no plug-in above brings is an encoder.
+pub fn absent(factory: &str) -> Missing {
+    match bringing(factory) {
+        Some(plugin) => missing_one(factory, plugin.package, plugin.without),
+        None => encoders::absent(factory),
+    }
+}
+
 /// Whether there is such an element, or one that was loaded under this name.
 pub fn is_known(element: &str) -> bool {
     gst::ElementFactory::find(element).is_some()
+}
+
+/// The plug-in of an element that our pipelines are built with.
+fn bringing(factory: &str) -> Option<&'static Plugin> {
+    let known = match factory {
+        "filesrc" | "filesink" | "fakesink" | "tee" | "capsfilter" => "queue",
+        "avenc_aac" => LIBRARY.element,
+        "jpegenc" => "jpegdec",
+        other => other,
+    };
+    PLUGINS.iter().find(|plugin| plugin.element == known)
 }
 
 pub fn missing_one(element: &str, package: &str, without: &str) -> Missing {
@@ -198,6 +217,36 @@ mod tests {
             assert!(is_known(plugin.element), "{} brings no {}", plugin.file, plugin.element);
         }
         assert!(is_known("cmafmux"));
+    }
+
+    #[test]
+    fn an_element_that_is_missing_is_in_the_plugin_that_is_named() {
+        prepare(&Errand::Survey).unwrap();
+        for factory in [
+            "filesrc",
+            "filesink",
+            "fakesink",
+            "tee",
+            "capsfilter",
+            "queue",
+            "decodebin",
+            "videoconvert",
+            "videorate",
+            "deinterlace",
+            "audioconvert",
+            "audioresample",
+            "aacparse",
+            "avenc_aac",
+            "h264parse",
+            "jpegenc",
+            "mp4mux",
+        ] {
+            let named = format!("libgst{}.so", bringing(factory).unwrap().file);
+            let plugin = gst::ElementFactory::find(factory).unwrap().plugin().unwrap();
+            assert!(plugin.filename().unwrap().ends_with(&named), "{factory}: {plugin:?}");
+        }
+        assert_eq!(absent("aacparse").package, GOOD);
+        assert_eq!(absent("x264enc").package, UGLY);
     }
 
     #[test]

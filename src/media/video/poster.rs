@@ -19,6 +19,8 @@ use super::Report;
 use super::Shape;
 use super::Still;
 use super::VideoError;
+use super::elements::internal;
+use super::elements::invalid;
 use super::frames;
 use super::frames::Film;
 use super::frames::Frame;
@@ -59,7 +61,7 @@ const PULSE: Duration = Duration::from_secs(2);
 /// Finds a good frame.
 pub fn poster(order: &Poster, tell: &mut dyn FnMut(Report)) -> Result<Still, VideoError> {
     let facts = open::look(&order.source)?;
-    let picture = facts.picture.as_ref().ok_or_else(|| open::invalid("The file has sound, but no pictures."))?;
+    let picture = facts.picture.as_ref().ok_or_else(|| invalid("The file has sound, but no pictures."))?;
     let shape = Shape { fit: Fit::Preserve, padding: [0; 3], upscale: false };
     let (width, height) = frames::fitted(picture.upright(), order.side, order.side, shape);
     let mut pulse = Pulse::new(tell);
@@ -89,12 +91,12 @@ pub fn poster(order: &Poster, tell: &mut dyn FnMut(Report)) -> Result<Still, Vid
         search(&mut film, facts.duration_seconds.unwrap_or(SHORT_SECONDS), &mut best, &mut || pulse.beat())?;
     }
 
-    let frame = best.frame.ok_or_else(|| open::invalid("Not one picture of the film can be read."))?;
+    let frame = best.frame.ok_or_else(|| invalid("Not one picture of the film can be read."))?;
     pulse.say(90.0);
     let jpeg = Jpegs::new(width, height)?.frame(&frame)?;
     let file = "poster.jpg".to_owned();
     std::fs::write(order.folder.join(&file), jpeg)
-        .map_err(|error| open::internal(&format!("the poster cannot be written: {error}")))?;
+        .map_err(|error| internal(&format!("the poster cannot be written: {error}")))?;
     Ok(Still { file, width, height, at_seconds: frame.at_seconds })
 }
 

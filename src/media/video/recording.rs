@@ -25,6 +25,12 @@ use super::Recording;
 use super::Report;
 use super::Still;
 use super::VideoError;
+use super::elements::caps_filter;
+use super::elements::element;
+use super::elements::internal;
+use super::elements::invalid;
+use super::elements::join;
+use super::elements::pad;
 use super::length;
 use super::open;
 use super::open::Facts;
@@ -32,8 +38,6 @@ use super::open::Kind;
 use super::open::Sound;
 use super::open::Wanted;
 use super::open::Watch;
-use super::open::element;
-use super::open::internal;
 use super::poster::Pulse;
 
 const BITS_A_SECOND: i32 = 128_000;
@@ -54,7 +58,7 @@ const MOST_SIDE: u32 = 8192;
 /// Draws a recording, and copies it.
 pub fn recording(order: &Recording, tell: &mut dyn FnMut(Report)) -> Result<Recorded, VideoError> {
     let facts = open::look(&order.source)?;
-    let sound = facts.sound.as_ref().ok_or_else(|| open::invalid("There is no sound in this file."))?;
+    let sound = facts.sound.as_ref().ok_or_else(|| invalid("There is no sound in this file."))?;
     if facts.duration_seconds == Some(0.0) {
         return Err(nothing());
     }
@@ -96,7 +100,7 @@ fn play(
 ) -> Result<f64, VideoError> {
     let pipeline = gst::Pipeline::new();
     let tee = element("tee")?;
-    pipeline.add(&tee).map_err(|error| internal(&error.to_string()))?;
+    pipeline.add(&tee).map_err(|error| internal(&error))?;
 
     // Any number of channels is listened to as it is.
     let sink = gst_app::AppSink::builder()
@@ -109,15 +113,13 @@ fn play(
 
     // Rates of the CD's family stay in it.
     let rate = if sound.rate > 0 && sound.rate.is_multiple_of(11_025) { 44_100 } else { 48_000 };
-    let stereo = element("capsfilter")?;
-    stereo.set_property(
-        "caps",
-        gst::Caps::builder("audio/x-raw")
+    let stereo = caps_filter(
+        &gst::Caps::builder("audio/x-raw")
             .field("rate", rate)
             .field("channels", 2)
             .field("channel-mask", gst::Bitmask::new(3))
             .build(),
-    );
+    )?;
     let encoder = element("avenc_aac")?;
     encoder.set_property("bitrate", BITS_A_SECOND);
     let muxer = element("mp4mux")?;
@@ -130,14 +132,14 @@ fn play(
         [element("audioconvert")?, element("audioresample")?, stereo, encoder, element("aacparse")?, muxer, file];
     branch(&pipeline, &tee, &chain)?;
 
-    let inlet = tee.static_pad("sink").ok_or_else(|| internal("a tee has no pad"))?;
+    let inlet = pad(&tee, "sink")?;
     let wanted = Wanted { picture: None, ..facts.wanted() };
     let inlet = Mutex::new(inlet);
     let notes = open::decode(&pipeline, &order.source, &wanted, 1, move |kind, pad| {
         if kind == Kind::Sound
             && let Ok(inlet) = inlet.lock()
         {
-            pad.link(&*inlet).map_err(|error| internal(&error.to_string()))?;
+            pad.link(&*inlet).map_err(|error| internal(&error))?;
         }
         Ok(())
     })?;
@@ -173,10 +175,9 @@ fn branch(pipeline: &gst::Pipeline, tee: &gst::Element, chain: &[gst::Element]) 
     let queue = element("queue")?;
     let mut all = vec![queue];
     all.extend_from_slice(chain);
-    pipeline.add_many(&all).map_err(|error| internal(&error.to_string()))?;
-    gst::Element::link_many(&all).map_err(|error| internal(&error.to_string()))?;
+    join(pipeline, &all)?;
     let first = all.first().ok_or_else(|| internal("a branch has no elements"))?;
-    tee.link(first).map_err(|error| internal(&error.to_string()))
+    tee.link(first).map_err(|error| internal(&error))
 }
 
 fn layout(sample: &gst::Sample) -> Option<(usize, u32)> {
@@ -341,7 +342,7 @@ fn says_how_long(container: &str) -> bool {
 }
 
 fn nothing() -> VideoError {
-    open::invalid("There is no sound in this recording: it is empty.")
+    invalid("There is no sound in this recording: it is empty.")
 }
 
 fn clock(seconds: f64) -> String {

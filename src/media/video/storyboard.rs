@@ -24,6 +24,8 @@ use super::Report;
 use super::Still;
 use super::Storyboard;
 use super::VideoError;
+use super::elements::internal;
+use super::elements::invalid;
 use super::frames;
 use super::frames::Film;
 use super::frames::Frame;
@@ -50,7 +52,7 @@ const BLACK: [u8; 3] = [0, 128, 128];
 /// Keeps frames from all along a film: first the frames in their order, then the sheets.
 pub fn storyboard(order: &Storyboard, tell: &mut dyn FnMut(Report)) -> Result<Vec<Still>, VideoError> {
     let facts = open::look(&order.source)?;
-    let picture = facts.picture.as_ref().ok_or_else(|| open::invalid("The file has sound, but no pictures."))?;
+    let picture = facts.picture.as_ref().ok_or_else(|| invalid("The file has sound, but no pictures."))?;
     let mut pulse = Pulse::new(tell);
     let (width, height) = frames::fitted(picture.upright(), order.width, order.height, order.shape);
     let duration = match facts.duration_seconds {
@@ -270,7 +272,7 @@ impl<'a> Album<'a> {
 
     fn finish(mut self, plan: &Plan) -> Result<Vec<Still>, VideoError> {
         let Some(last) = self.stills.last().cloned() else {
-            return Err(open::invalid("Not one picture of the film can be read."));
+            return Err(invalid("Not one picture of the film can be read."));
         };
         let shown = self.stills.len() as u32;
         for at in shown..self.count {
@@ -373,8 +375,7 @@ fn timestamp(seconds: f64) -> String {
 }
 
 fn write(folder: &Path, file: &str, bytes: &[u8]) -> Result<(), VideoError> {
-    std::fs::write(folder.join(file), bytes)
-        .map_err(|error| open::internal(&format!("{file} cannot be written: {error}")))
+    std::fs::write(folder.join(file), bytes).map_err(|error| internal(&format!("{file} cannot be written: {error}")))
 }
 
 #[cfg(test)]

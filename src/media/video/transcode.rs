@@ -22,6 +22,8 @@ use super::Report;
 use super::Transcode;
 use super::Transcoded;
 use super::VideoError;
+use super::elements::internal;
+use super::elements::invalid;
 use super::h264;
 use super::hls;
 use super::ladder;
@@ -51,15 +53,13 @@ const TOO_EARLY: f64 = 2.0;
 pub fn transcode(order: &Transcode, tell: &mut dyn FnMut(Report)) -> Result<Transcoded, VideoError> {
     tell(Report::Progress(0.0));
     let facts = open::look(&order.source)?;
-    let film = facts.picture.as_ref().ok_or_else(|| open::invalid("The file has sound, but no pictures."))?;
+    let film = facts.picture.as_ref().ok_or_else(|| invalid("The file has sound, but no pictures."))?;
     let plan = ladder::plan(film.upright(), &order.renditions, order.hls.as_ref());
     if plan.encodes.is_empty() {
-        return Err(open::internal("an order asks for nothing"));
+        return Err(internal("an order asks for nothing"));
     }
     if order.clip.is_none() && facts.duration_seconds.is_some_and(|seconds| seconds > MOST_SECONDS) {
-        return Err(open::invalid(
-            "The film says that it lasts longer than a day, and no more than that is made of one.",
-        ));
+        return Err(invalid("The film says that it lasts longer than a day, and no more than that is made of one."));
     }
     let rate = ladder::rate(film.fps);
     let stretch = order.clip.map(|clip| stretch(clip, facts.duration_seconds));
@@ -103,7 +103,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Runs to the end.
     fn through(mut self, stretch: Option<Stretch>, tell: &mut dyn FnMut(Report)) -> Result<(), VideoError> {
-        let bus = self.reel.pipeline.bus().ok_or_else(|| open::internal("a pipeline has no bus"))?;
+        let bus = self.reel.pipeline.bus().ok_or_else(|| internal("a pipeline has no bus"))?;
         let first = if stretch.is_some() { gst::State::Paused } else { gst::State::Playing };
         self.state(&bus, first)?;
         let mut unsought = stretch;
@@ -113,7 +113,7 @@ impl Run<'_> {
             if let Some(stretch) = unsought.filter(|_| self.reel.ready_to_seek()) {
                 unsought = None;
                 if !self.reel.seek(stretch) {
-                    return Err(open::invalid("The film cannot be cut: nothing in it can be found by its time."));
+                    return Err(invalid("The film cannot be cut: nothing in it can be found by its time."));
                 }
                 self.state(&bus, gst::State::Playing)?;
             }
@@ -141,7 +141,7 @@ impl Run<'_> {
         match message.view() {
             gst::MessageView::Eos(_) => {
                 if self.reel.lead.position() == 0 {
-                    return Err(open::invalid("Not one picture of the film can be read."));
+                    return Err(invalid("Not one picture of the film can be read."));
                 }
                 Ok(true)
             }
@@ -195,7 +195,7 @@ impl Run<'_> {
         while let Some(message) = bus.pop() {
             self.hear(&message)?;
         }
-        Err(open::internal("the pipeline did not start and did not say why"))
+        Err(internal("the pipeline did not start and did not say why"))
     }
 
     fn stalled(&self) -> VideoError {
@@ -203,7 +203,7 @@ impl Run<'_> {
         if fed && self.order.encoder != h264::SOFTWARE {
             return VideoError::Encoder("it stands still".to_owned());
         }
-        open::invalid("The film cannot be read: it stalled, and nothing moved for a minute.")
+        invalid("The film cannot be read: it stalled, and nothing moved for a minute.")
     }
 
     /// In percent; the last one is left for what comes after the last frame.
@@ -236,7 +236,7 @@ fn finish(work: &Work<'_>, reel: &Reel, nanoseconds: u64, warnings: Vec<String>)
     for (name, encode) in
         work.plan.encodes.iter().flat_map(|encode| encode.films.iter().map(move |name| (name, encode)))
     {
-        let path = reel.files.get(name).ok_or_else(|| open::internal("a rendition has no file"))?;
+        let path = reel.files.get(name).ok_or_else(|| internal("a rendition has no file"))?;
         let about = fs::metadata(path).map_err(|error| VideoError::Internal(format!("{}: {error}", path.display())))?;
         if about.len() == 0 {
             return Err(VideoError::Internal(format!("{} is empty", path.display())));
@@ -279,6 +279,7 @@ mod tests {
     use super::super::Rendition;
     use super::super::Shape;
     use super::*;
+    use crate::media::video::open::samples;
 
     /// A folder that goes away.
     struct Folder(PathBuf);
@@ -302,18 +303,9 @@ mod tests {
 
     /// Runs a pipeline that makes a source.
     fn source(folder: &Folder, name: &str, elements: &str) -> PathBuf {
-        gst::init().unwrap();
         let path = folder.0.join(name);
-        let text =
-            elements.replace("FILE", &format!("filesink location={}", path.display())).replace("PICTURE", PICTURE);
-        let pipeline = gst::parse::launch(&text).unwrap();
-        pipeline.set_state(gst::State::Playing).unwrap();
-        let message = pipeline
-            .bus()
-            .unwrap()
-            .timed_pop_filtered(gst::ClockTime::from_seconds(60), &[gst::MessageType::Eos, gst::MessageType::Error]);
-        pipeline.set_state(gst::State::Null).unwrap();
-        assert_eq!(message.unwrap().type_(), gst::MessageType::Eos, "{text}");
+        let sink = format!("filesink location={}", path.display());
+        samples::make(&elements.replace("FILE", &sink).replace("PICTURE", PICTURE));
         path
     }
 

@@ -53,18 +53,11 @@ async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
     let overlay = mark.as_ref().map(|mark| (mark.placement, mark.scale));
     let tiles = at.stills.deep_zoom(sources, overlay).await?;
     let conversion = Conversion {
-        key: DEEPZOOM.to_owned(),
-        revision: asset.revision,
-        extension: "tiles".to_owned(),
-        handed: None,
-        content_type: "application/octet-stream".to_owned(),
         width: Some(tiles.width),
         height: Some(tiles.height),
-        duration_seconds: None,
         size_bytes: tiles.pack.len() as u64,
-        public: false,
         watermarked: mark.is_some(),
-        created_at: at.now,
+        ..Conversion::made(DEEPZOOM, asset.revision, "tiles", "application/octet-stream", at.now)
     };
     at.keep(asset, &conversion, tiles.pack).await?;
     Ok(Made { conversions: vec![conversion], ..Made::default() })

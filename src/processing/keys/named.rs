@@ -60,18 +60,11 @@ async fn make(named: &NamedConversion, asset: &Asset, at: &Bench) -> Result<Made
     let order = Order { ceiling: Some(named.ceiling()), ..Order::new(recipe, named.format) };
     let picture = at.stills.render(Class::Background, sources, order).await?;
     let conversion = Conversion {
-        key: named.name.clone(),
-        revision: asset.revision,
-        extension: picture.format.extension().to_owned(),
-        handed: None,
-        content_type: picture.format.mime().to_owned(),
         width: Some(picture.width),
         height: Some(picture.height),
-        duration_seconds: None,
         size_bytes: picture.bytes.len() as u64,
-        public: false,
         watermarked: mark.is_some(),
-        created_at: at.now,
+        ..Conversion::made(&named.name, asset.revision, picture.format.extension(), picture.format.mime(), at.now)
     };
     at.keep(asset, &conversion, picture.bytes).await?;
     Ok(Made { conversions: vec![conversion], ..Made::default() })

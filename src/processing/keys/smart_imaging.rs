@@ -72,18 +72,10 @@ async fn poster(asset: &Asset, at: &Bench) -> Result<Made> {
         })
         .await?;
     let poster = Conversion {
-        key: POSTER.to_owned(),
-        revision: asset.revision,
-        extension: "jpg".to_owned(),
-        handed: None,
-        content_type: "image/jpeg".to_owned(),
         width: Some(still.width),
         height: Some(still.height),
-        duration_seconds: None,
         size_bytes,
-        public: false,
-        watermarked: false,
-        created_at: at.now,
+        ..Conversion::made(POSTER, asset.revision, "jpg", "image/jpeg", at.now)
     };
     Ok(Made { conversions: vec![poster], on_demand: true, ..Made::default() })
 }
@@ -107,18 +99,10 @@ async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
         return Ok(Made { facts, on_demand: true, ..Made::default() });
     };
     let base = Conversion {
-        key: BASE.to_owned(),
-        revision: asset.revision,
-        extension: picture.format.extension().to_owned(),
-        handed: None,
-        content_type: picture.format.mime().to_owned(),
         width: Some(picture.width),
         height: Some(picture.height),
-        duration_seconds: None,
         size_bytes: picture.bytes.len() as u64,
-        public: false,
-        watermarked: false,
-        created_at: at.now,
+        ..Conversion::made(BASE, asset.revision, picture.format.extension(), picture.format.mime(), at.now)
     };
     at.keep(asset, &base, picture.bytes).await?;
     Ok(Made { conversions: vec![base], facts, on_demand: true })

@@ -11,6 +11,7 @@ pub mod videos;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
@@ -21,6 +22,8 @@ use crate::assets::AssetId;
 use crate::assets::Conversion;
 use crate::assets::Full;
 use crate::assets::place;
+use crate::error::Code;
+use crate::error::Result;
 use crate::infra::storage::Backend;
 use crate::processing::Round;
 use crate::processing::RoundStatus;
@@ -203,6 +206,28 @@ impl UploadedFile {
                 .then(|| format!("{base}/api/v1/assets/{}/conversions?resize=200,200", asset.id)),
             duplicate_of: Vec::new(),
         }
+    }
+}
+
+/// What a sender says about the files of an upload, as the field `custom_metadata`.
+#[derive(Debug, Default, Deserialize)]
+pub struct CustomMetadata {
+    #[serde(default)]
+    pub data: Map<String, Value>,
+    #[serde(default)]
+    pub data_schema_id: i64,
+}
+
+impl CustomMetadata {
+    /// The field of a form, or the key in a list, that holds it.
+    pub const NAME: &str = "custom_metadata";
+
+    pub fn parse(text: &str) -> Result<CustomMetadata> {
+        serde_json::from_str(text).map_err(|e| {
+            Code::InvalidRequest.because(format!(
+                "custom_metadata is not the JSON text {{\"data\": {{...}}, \"data_schema_id\": 1}}: {e}."
+            ))
+        })
     }
 }
 

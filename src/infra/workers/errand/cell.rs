@@ -82,6 +82,132 @@ const DRIVERS: &[&str] = &[
     "/usr/share",
 ];
 
+/// Calls that are allowed whatever their arguments are.
+const CALLS: &[i64] = &[
+    // Files; which ones, Landlock decides.
+    libc::SYS_openat,
+    libc::SYS_close,
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+    libc::SYS_getcwd,
+    libc::SYS_getdents64,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_fadvise64,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat2,
+    libc::SYS_umask,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    // How threads wake one another.
+    libc::SYS_pipe2,
+    libc::SYS_eventfd2,
+    libc::SYS_ppoll,
+    libc::SYS_pselect6,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    // Memory.
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    // Threads.
+    libc::SYS_futex,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_getparam,
+    libc::SYS_sched_getscheduler,
+    libc::SYS_sched_get_priority_max,
+    libc::SYS_sched_get_priority_min,
+    libc::SYS_getcpu,
+    // Who and where this is.
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getrusage,
+    libc::SYS_times,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    // Shutting further doors.
+    libc::SYS_seccomp,
+    // Dying of a signal in an orderly manner.
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// What only x86 still has, beside the calls above.
+#[cfg(target_arch = "x86_64")]
+const ONLY_X86: &[i64] = &[
+    libc::SYS_open,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_access,
+    libc::SYS_readlink,
+    libc::SYS_mkdir,
+    libc::SYS_rmdir,
+    libc::SYS_unlink,
+    libc::SYS_rename,
+    libc::SYS_dup2,
+    libc::SYS_pipe,
+    libc::SYS_poll,
+    libc::SYS_select,
+    libc::SYS_epoll_wait,
+    libc::SYS_time,
+];
+
+#[cfg(not(target_arch = "x86_64"))]
+const ONLY_X86: &[i64] = &[];
+
+/// What drivers of graphics hardware need besides.
+const WITH_DEVICES: &[i64] = &[
+    libc::SYS_ioctl,
+    libc::SYS_memfd_create,
+    libc::SYS_mlock,
+    libc::SYS_munlock,
+    libc::SYS_mbind,
+    libc::SYS_get_mempolicy,
+    libc::SYS_set_mempolicy,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_kcmp,
+];
+
 /// What an errand may touch and cost, as the server tells its worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,7 +244,7 @@ pub fn forbid_new_code() -> Result<String, BoxError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![SeccompRule::new(vec![executable()?])?]);
     }
-    seccompiler::apply_filter_all_threads(&compile(rules, SeccompAction::Allow, libc::EPERM)?)?;
+    seccompiler::apply_filter_all_threads(&refusing(rules, libc::EPERM)?)?;
     Ok("seccomp: no new code".to_owned())
 }
 
@@ -224,28 +350,17 @@ fn devices() -> Vec<PathBuf> {
 }
 
 fn forbid_calls(devices: bool) -> Result<String, BoxError> {
-    let rules = allowed(devices)?;
-    let note = format!("seccomp: {} calls allowed", rules.len());
-    seccompiler::apply_filter(&compile_allowing(rules)?)?;
+    let note = sandbox::allow_only(allowed(devices)?)?;
     // The newer filter's answer counts.
     let clone3 = BTreeMap::from([(libc::SYS_clone3, vec![])]);
-    seccompiler::apply_filter(&compile(clone3, SeccompAction::Allow, libc::ENOSYS)?)?;
+    seccompiler::apply_filter(&refusing(clone3, libc::ENOSYS)?)?;
     Ok(note)
 }
 
-fn compile_allowing(rules: BTreeMap<i64, Vec<SeccompRule>>) -> Result<BpfProgram, BoxError> {
-    let refuse = SeccompAction::Errno(libc::EPERM as u32);
-    Ok(SeccompFilter::new(rules, refuse, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?.try_into()?)
-}
-
 /// What matches answers `error`.
-fn compile(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    otherwise: SeccompAction,
-    error: i32,
-) -> Result<BpfProgram, BoxError> {
+fn refusing(rules: BTreeMap<i64, Vec<SeccompRule>>, error: i32) -> Result<BpfProgram, BoxError> {
     let refuse = SeccompAction::Errno(error as u32);
-    Ok(SeccompFilter::new(rules, otherwise, refuse, std::env::consts::ARCH.try_into()?)?.try_into()?)
+    Ok(SeccompFilter::new(rules, SeccompAction::Allow, refuse, std::env::consts::ARCH.try_into()?)?.try_into()?)
 }
 
 fn condition(argument: u8, is: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BoxError> {
@@ -256,133 +371,10 @@ fn allowed(devices: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BoxError> {
     use SeccompCmpOp::Eq;
     use SeccompCmpOp::MaskedEq;
 
-    let mut rules = BTreeMap::new();
-    for call in [
-        // Files; which ones, Landlock decides.
-        libc::SYS_openat,
-        libc::SYS_close,
-        libc::SYS_read,
-        libc::SYS_write,
-        libc::SYS_readv,
-        libc::SYS_writev,
-        libc::SYS_pread64,
-        libc::SYS_pwrite64,
-        libc::SYS_lseek,
-        libc::SYS_fstat,
-        libc::SYS_newfstatat,
-        libc::SYS_statx,
-        libc::SYS_statfs,
-        libc::SYS_fstatfs,
-        libc::SYS_faccessat,
-        libc::SYS_faccessat2,
-        libc::SYS_readlinkat,
-        libc::SYS_getcwd,
-        libc::SYS_getdents64,
-        libc::SYS_ftruncate,
-        libc::SYS_fallocate,
-        libc::SYS_fadvise64,
-        libc::SYS_fsync,
-        libc::SYS_fdatasync,
-        libc::SYS_mkdirat,
-        libc::SYS_unlinkat,
-        libc::SYS_renameat2,
-        libc::SYS_umask,
-        libc::SYS_dup,
-        libc::SYS_dup3,
-        // How threads wake one another.
-        libc::SYS_pipe2,
-        libc::SYS_eventfd2,
-        libc::SYS_ppoll,
-        libc::SYS_pselect6,
-        libc::SYS_epoll_create1,
-        libc::SYS_epoll_ctl,
-        libc::SYS_epoll_pwait,
-        // Memory.
-        libc::SYS_brk,
-        libc::SYS_mmap,
-        libc::SYS_munmap,
-        libc::SYS_mremap,
-        libc::SYS_mprotect,
-        libc::SYS_madvise,
-        libc::SYS_membarrier,
-        // Threads.
-        libc::SYS_futex,
-        libc::SYS_set_robust_list,
-        libc::SYS_rseq,
-        libc::SYS_sched_yield,
-        libc::SYS_sched_getaffinity,
-        libc::SYS_sched_getparam,
-        libc::SYS_sched_getscheduler,
-        libc::SYS_sched_get_priority_max,
-        libc::SYS_sched_get_priority_min,
-        libc::SYS_getcpu,
-        // Who and where this is.
-        libc::SYS_getpid,
-        libc::SYS_getppid,
-        libc::SYS_gettid,
-        libc::SYS_getuid,
-        libc::SYS_geteuid,
-        libc::SYS_getgid,
-        libc::SYS_getegid,
-        libc::SYS_getrusage,
-        libc::SYS_times,
-        libc::SYS_uname,
-        libc::SYS_sysinfo,
-        libc::SYS_getrandom,
-        libc::SYS_clock_gettime,
-        libc::SYS_clock_getres,
-        libc::SYS_clock_nanosleep,
-        libc::SYS_nanosleep,
-        libc::SYS_gettimeofday,
-        // Shutting further doors.
-        libc::SYS_seccomp,
-        // Dying of a signal in an orderly manner.
-        libc::SYS_rt_sigaction,
-        libc::SYS_rt_sigprocmask,
-        libc::SYS_rt_sigreturn,
-        libc::SYS_sigaltstack,
-        libc::SYS_restart_syscall,
-        libc::SYS_exit,
-        libc::SYS_exit_group,
-    ] {
-        rules.insert(call, vec![]);
-    }
-    // What only x86 still has, beside the calls above.
-    #[cfg(target_arch = "x86_64")]
-    for call in [
-        libc::SYS_open,
-        libc::SYS_stat,
-        libc::SYS_lstat,
-        libc::SYS_access,
-        libc::SYS_readlink,
-        libc::SYS_mkdir,
-        libc::SYS_rmdir,
-        libc::SYS_unlink,
-        libc::SYS_rename,
-        libc::SYS_dup2,
-        libc::SYS_pipe,
-        libc::SYS_poll,
-        libc::SYS_select,
-        libc::SYS_epoll_wait,
-        libc::SYS_time,
-    ] {
-        rules.insert(call, vec![]);
-    }
-    if devices {
-        for call in [
-            libc::SYS_ioctl,
-            libc::SYS_memfd_create,
-            libc::SYS_mlock,
-            libc::SYS_munlock,
-            libc::SYS_mbind,
-            libc::SYS_get_mempolicy,
-            libc::SYS_set_mempolicy,
-            libc::SYS_sched_setaffinity,
-            libc::SYS_kcmp,
-        ] {
-            rules.insert(call, vec![]);
-        }
-    } else {
+    let with_devices = if devices { WITH_DEVICES } else { &[] };
+    let mut rules: BTreeMap<_, _> =
+        CALLS.iter().chain(ONLY_X86).chain(with_devices).map(|call| (*call, vec![])).collect();
+    if !devices {
         // Whether it is a terminal, which nothing here is.
         rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![condition(1, Eq, libc::TCGETS)?])?]);
     }

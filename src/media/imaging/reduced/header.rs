@@ -272,7 +272,7 @@ fn frame(segment: &[u8], progressive: bool) -> Option<Frame> {
 }
 
 /// How many bytes come before the first 0xFF.
-pub fn clean_run(bytes: &[u8]) -> usize {
+fn clean_run(bytes: &[u8]) -> usize {
     let (blocks, rest) = bytes.as_chunks::<32>();
     let clean = blocks.iter().take_while(|block| !has_ff(block)).count();
     let rest = blocks.get(clean).map_or(rest, |block| block.as_slice());

@@ -20,6 +20,7 @@ mod tone;
 mod turn;
 
 use gstreamer as gst;
+use gstreamer_video::VideoOrientationMethod;
 
 use super::Fit;
 use super::Place;
@@ -51,6 +52,21 @@ pub struct Overlay {
     pub place: Place,
     /// The largest share of the frame's width and height. The image is never enlarged.
     pub scale: f64,
+}
+
+impl From<VideoOrientationMethod> for Turn {
+    fn from(orientation: VideoOrientationMethod) -> Self {
+        match orientation {
+            VideoOrientationMethod::_90r => Self::RIGHT,
+            VideoOrientationMethod::_180 => Self::HALF,
+            VideoOrientationMethod::_90l => Self::LEFT,
+            VideoOrientationMethod::Horiz => Self::MIRROR,
+            VideoOrientationMethod::Vert => Self::FLIP,
+            VideoOrientationMethod::UlLr => Self::DIAGONAL,
+            VideoOrientationMethod::UrLl => Self::OTHER_DIAGONAL,
+            _ => Self::NONE,
+        }
+    }
 }
 
 /// An element with one pad on either side that does this work.

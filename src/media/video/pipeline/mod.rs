@@ -16,29 +16,33 @@
 //! Queues of raw frames are short, for frames are large. Those of encoded ones are not bounded: a
 //! muxer that waits for one stream must never keep another from flowing.
 
+mod timing;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Condvar;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_audio as gst_audio;
-use gstreamer_video::VideoOrientationMethod;
 
 use super::Mark;
-use super::Missing;
 use super::Transcode;
 use super::VideoError;
+use super::elements::branch;
+use super::elements::caps_filter;
+use super::elements::element;
+use super::elements::internal;
+use super::elements::join;
+use super::elements::pad;
+use super::elements::queue;
+use super::elements::queue_named;
 use super::h264;
 use super::hls;
 use super::ladder::Encode;
@@ -52,6 +56,12 @@ use super::shape::Turn;
 use super::sound;
 use super::sound::Lead;
 
+use self::timing::Gate;
+use self::timing::Start;
+use self::timing::keep_time;
+
+pub use self::timing::Stretch;
+
 /// Names of the queues in front of encoders; what an encoder does not say itself, they do.
 pub const BEFORE: &str = "before-encoder";
 
@@ -60,12 +70,6 @@ const SOUND_BITS: i32 = 128_000;
 
 /// Frames that an AAC encoder puts before the first sample, in samples.
 const PRIMING: u64 = 1024;
-
-/// Sound that begins so little before the picture, in nanoseconds, is cut rather than shown a still to.
-const TOGETHER: u64 = 60_000_000;
-
-/// How long one stream waits for another to say when it begins.
-const RENDEZVOUS: Duration = Duration::from_secs(3);
 
 /// A pipeline, and what there is to see of it.
 #[derive(Debug)]
@@ -85,44 +89,6 @@ pub struct Reel {
     pub files: BTreeMap<String, PathBuf>,
     start: Arc<Start>,
     gate: Arc<Gate>,
-}
-
-/// When the first of a film's streams begins.
-#[derive(Debug)]
-struct Start {
-    state: Mutex<Beginnings>,
-    known: Condvar,
-}
-
-#[derive(Debug)]
-struct Beginnings {
-    /// Streams that have not come yet.
-    missing: usize,
-    earliest: Option<u64>,
-    picture: Option<u64>,
-    /// Decided; in nanoseconds of the source.
-    origin: Option<u64>,
-}
-
-/// Holds streams back until a source was sought.
-#[derive(Debug, Default)]
-struct Gate {
-    held: Mutex<Held>,
-    came: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    streams: Vec<(gst::Pad, gst::PadProbeId)>,
-    /// All streams of the source are known.
-    complete: bool,
-}
-
-/// The stretch of a source that is wanted, in nanoseconds from its first picture or sound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stretch {
-    pub start: u64,
-    pub end: u64,
 }
 
 /// What the pipeline is to do, decided.
@@ -186,7 +152,7 @@ impl Reel {
                 open::Kind::Picture => Some(&inlets.0),
                 open::Kind::Sound => inlets.1.as_ref(),
             };
-            let inlet = inlet.ok_or_else(|| open::internal("a stream came that nobody wanted"))?;
+            let inlet = inlet.ok_or_else(|| internal("a stream came that nobody wanted"))?;
             if let Some(gate) = &held {
                 gate.hold(pad);
             }
@@ -226,7 +192,7 @@ impl Reel {
 
     /// Goes to a stretch of the source and lets its streams go.
     pub fn seek(&self, stretch: Stretch) -> bool {
-        let held = std::mem::take(&mut self.gate.lock().streams);
+        let held = self.gate.open();
         let seek = || {
             gst::event::Seek::new(
                 1.0,
@@ -283,88 +249,6 @@ impl Drop for Reel {
     }
 }
 
-impl Start {
-    fn new(streams: usize, sought: bool) -> Self {
-        // After a seek, streams begin where it went.
-        let state = Beginnings { missing: streams, earliest: None, picture: None, origin: sought.then_some(0) };
-        Self { state: Mutex::new(state), known: Condvar::new() }
-    }
-
-    /// A stream begins there, or not at all.
-    fn come(&self, begins: Option<u64>, picture: bool) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.missing = state.missing.saturating_sub(1);
-        state.earliest = [state.earliest, begins].into_iter().flatten().min();
-        if picture {
-            state.picture = begins;
-        }
-        if (state.missing == 0 || state.picture == Some(0)) && state.origin.is_none() {
-            state.decide();
-        }
-        self.known.notify_all();
-    }
-
-    /// Nobody waits any more.
-    fn give_up(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.decide();
-        self.known.notify_all();
-    }
-
-    /// What counts as the beginning, when all have come or one has been waited for long enough.
-    fn origin(&self) -> u64 {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut state, _) = self
-            .known
-            .wait_timeout_while(state, RENDEZVOUS, |state| state.origin.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        let origin = state.decide();
-        self.known.notify_all();
-        origin
-    }
-}
-
-impl Beginnings {
-    fn decide(&mut self) -> u64 {
-        let earliest = self.earliest.unwrap_or(0);
-        let picture = self.picture.filter(|picture| picture.saturating_sub(earliest) <= TOGETHER);
-        *self.origin.get_or_insert(picture.unwrap_or(earliest))
-    }
-}
-
-impl Gate {
-    fn hold(self: &Arc<Self>, pad: &gst::Pad) {
-        let gate = Arc::clone(self);
-        let id = pad.add_probe(gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER, move |_, _| {
-            gate.came.notify_all();
-            gst::PadProbeReturn::Ok
-        });
-        self.lock().streams.extend(id.map(|id| (pad.clone(), id)));
-    }
-
-    fn complete(&self) {
-        self.lock().complete = true;
-        self.came.notify_all();
-    }
-
-    /// So many streams wait, or all there are do. Waits a little for it.
-    fn ready(&self, streams: usize) -> bool {
-        let blocked = |held: &Held| {
-            let all = held.streams.len() >= streams || held.complete;
-            all && !held.streams.is_empty() && held.streams.iter().all(|(pad, _)| pad.is_blocking())
-        };
-        let held = self.lock();
-        let wait = Duration::from_millis(200);
-        let (held, _) =
-            self.came.wait_timeout_while(held, wait, |held| !blocked(held)).unwrap_or_else(PoisonError::into_inner);
-        blocked(&held)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The part all pictures go through. Where they come in, and the tee they come out of.
 fn pictures(
     pipeline: &gst::Pipeline,
@@ -374,18 +258,17 @@ fn pictures(
 ) -> Result<(gst::Pad, gst::Element), VideoError> {
     let mut chain = vec![queue(4)?];
     if work.film.interlaced {
-        let deinterlace = make("deinterlace")?;
+        let deinterlace = element("deinterlace")?;
         deinterlace.set_property_from_str("mode", "auto");
         deinterlace.set_property_from_str("method", "yadif");
         deinterlace.set_property_from_str("fields", "top");
-        chain.extend([make("videoconvert")?, deinterlace]);
+        chain.extend([element("videoconvert")?, deinterlace]);
     }
-    let rated = make("capsfilter")?;
     let fraction = gst::Fraction::new(work.rate.frames as i32, work.rate.seconds as i32);
-    rated.set_property("caps", gst::Caps::builder("video/x-raw").field("framerate", fraction).build());
-    let tee = make("tee")?;
+    let rated = caps_filter(&gst::Caps::builder("video/x-raw").field("framerate", fraction).build())?;
+    let tee = element("tee")?;
     // Converts the few kinds of pixels that shaping does not take, and lets all others by.
-    chain.extend([make("videorate")?, rated.clone(), make("videoconvert")?, tee.clone()]);
+    chain.extend([element("videorate")?, rated.clone(), element("videoconvert")?, tee.clone()]);
     join(pipeline, &chain)?;
 
     let outlet = pad(&rated, "src")?;
@@ -403,18 +286,17 @@ fn pictures(
         }
         gst::PadProbeReturn::Ok
     });
-    let first = chain.first().ok_or_else(|| open::internal("a chain has no elements"))?;
+    let first = chain.first().ok_or_else(|| internal("a chain has no elements"))?;
     Ok((pad(first, "sink")?, tee))
 }
 
 /// The sound's part. Where it comes in, and the tee that AAC comes out of.
 fn sounds(pipeline: &gst::Pipeline, work: &Work<'_>, lead: &Arc<Lead>) -> Result<(gst::Pad, gst::Element), VideoError> {
-    let queue = make("queue")?;
+    let queue = element("queue")?;
     queue.set_property("max-size-buffers", 0u32);
     queue.set_property("max-size-bytes", 0u32);
     queue.set_property("max-size-time", 2_000_000_000u64);
-    let convert = make("audioconvert")?;
-    let wanted = make("capsfilter")?;
+    let convert = element("audioconvert")?;
     let caps = gst::Caps::builder("audio/x-raw")
         .field("format", "F32LE")
         .field("layout", "interleaved")
@@ -422,18 +304,18 @@ fn sounds(pipeline: &gst::Pipeline, work: &Work<'_>, lead: &Arc<Lead>) -> Result
         .field("channels", sound::CHANNELS as i32)
         .field("channel-mask", gst::Bitmask::new(3))
         .build();
-    wanted.set_property("caps", caps);
-    let encoder = make("avenc_aac")?;
+    let wanted = caps_filter(&caps)?;
+    let encoder = element("avenc_aac")?;
     encoder.set_property("bitrate", SOUND_BITS);
-    let tee = make("tee")?;
+    let tee = element("tee")?;
     let chain = [
         queue.clone(),
         convert.clone(),
-        make("audioresample")?,
+        element("audioresample")?,
         wanted,
         sound::element(Arc::clone(lead)),
         encoder.clone(),
-        make("aacparse")?,
+        element("aacparse")?,
         tee.clone(),
     ];
     join(pipeline, &chain)?;
@@ -496,14 +378,8 @@ fn encoding(
     frames: &gst::Element,
 ) -> Result<gst::Element, VideoError> {
     let job = h264::Job { picture: encode.picture, rate: work.rate, among_others: work.plan.encodes.len() > 1, number };
-    let queue = gst::ElementFactory::make("queue")
-        .name(format!("{BEFORE}-{number}"))
-        .property("max-size-buffers", 3u32)
-        .property("max-size-bytes", 0u32)
-        .property("max-size-time", 0u64)
-        .build()
-        .map_err(|_| missing("queue"))?;
-    let tee = make("tee")?;
+    let queue = queue_named(&format!("{BEFORE}-{number}"), 3)?;
+    let tee = element("tee")?;
     let mut chain = vec![queue.clone()];
     chain.push(shaped(work, encode)?);
     chain.extend(h264::chain(&work.order.encoder, &job)?);
@@ -516,16 +392,7 @@ fn encoding(
 /// What brings frames into the shape of an encoding.
 fn shaped(work: &Work<'_>, encode: &Encode) -> Result<gst::Element, VideoError> {
     let Picture { width, height, fit, padding, watermark } = encode.picture;
-    let turn = match work.film.orientation {
-        VideoOrientationMethod::_90r => Turn::RIGHT,
-        VideoOrientationMethod::_180 => Turn::HALF,
-        VideoOrientationMethod::_90l => Turn::LEFT,
-        VideoOrientationMethod::Horiz => Turn::MIRROR,
-        VideoOrientationMethod::Vert => Turn::FLIP,
-        VideoOrientationMethod::UlLr => Turn::DIAGONAL,
-        VideoOrientationMethod::UrLl => Turn::OTHER_DIAGONAL,
-        _ => Turn::NONE,
-    };
+    let turn = Turn::from(work.film.orientation);
     let mark = work.order.mark.as_ref().filter(|_| watermark).map(overlay).transpose()?;
     // The plan has made the box so small that nothing grows in it that should not.
     shape::element(shape::Work { width, height, fit, padding, upscale: true, turn, mark })
@@ -545,11 +412,11 @@ fn film(
     heard: Option<&gst::Element>,
     moves: &Arc<AtomicU64>,
 ) -> Result<(), VideoError> {
-    let text = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| open::internal("a path is not UTF-8"));
-    let muxer = make("mp4mux")?;
+    let text = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| internal("a path is not UTF-8"));
+    let muxer = element("mp4mux")?;
     muxer.set_property("faststart", true);
     muxer.set_property("faststart-file", text(&path.with_extension("part"))?);
-    let sink = make("filesink")?;
+    let sink = element("filesink")?;
     sink.set_property("location", text(path)?);
     sink.set_property("sync", false);
     sink.set_property("async", false);
@@ -558,7 +425,7 @@ fn film(
     for (tee, name) in streams.into_iter().flatten() {
         let queue = endless(pipeline)?;
         branch(tee, &queue)?;
-        let inlet = muxer.request_pad_simple(name).ok_or_else(|| open::internal("a muxer has no pad left"))?;
+        let inlet = muxer.request_pad_simple(name).ok_or_else(|| internal("a muxer has no pad left"))?;
         pad(&queue, "src")?.link(&inlet).map_err(|error| internal(&error))?;
     }
     watch(&muxer, moves)
@@ -573,7 +440,7 @@ fn segments(
     rate: Rate,
 ) -> Result<Arc<hls::Track>, VideoError> {
     let track = Arc::new(hls::Track::new(folder, name)?);
-    let muxer = make("cmafmux")?;
+    let muxer = element("cmafmux")?;
     muxer.set_property("manual-split", true);
     let taken = Arc::clone(&track);
     let sink = gst_app::AppSink::builder()
@@ -630,126 +497,10 @@ fn cut(outlet: &gst::Pad, rate: Rate) {
     });
 }
 
-/// Gives a stream's buffers times that count from the film's beginning, and ends it after a stretch.
-///
-/// All streams have the same plain segment from here on. Gaps, flushes and tags end here.
-fn keep_time(inlet: &gst::Pad, start: &Arc<Start>, picture: bool, stretch: Option<Stretch>) {
-    struct Stream {
-        segment: Option<gst::FormattedSegment<gst::ClockTime>>,
-        audio: Option<gst_audio::AudioInfo>,
-        origin: Option<u64>,
-        /// Where the next buffer begins if it does not say so itself.
-        next: u64,
-    }
-    let start = Arc::clone(start);
-    let stream = Mutex::new(Stream { segment: None, audio: None, origin: None, next: 0 });
-    let longest = stretch.map(|stretch| stretch.end.saturating_sub(stretch.start));
-    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
-    inlet.add_probe(kinds, move |_, info| {
-        let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut info.data {
-            Some(gst::PadProbeData::Event(event)) => match event.view() {
-                gst::EventView::Segment(segment) => {
-                    let first = stream.segment.is_none();
-                    stream.segment = segment.segment().downcast_ref::<gst::ClockTime>().cloned();
-                    if !first {
-                        return gst::PadProbeReturn::Handled;
-                    }
-                    let plain = gst::FormattedSegment::<gst::ClockTime>::new();
-                    *event = gst::event::Segment::new(&plain);
-                    gst::PadProbeReturn::Ok
-                }
-                gst::EventView::Caps(caps) => {
-                    if !picture {
-                        stream.audio = gst_audio::AudioInfo::from_caps(caps.caps()).ok();
-                    }
-                    gst::PadProbeReturn::Ok
-                }
-                gst::EventView::Eos(_) => {
-                    if stream.origin.is_none() {
-                        start.come(None, picture);
-                    }
-                    gst::PadProbeReturn::Ok
-                }
-                gst::EventView::FlushStop(_) => {
-                    // The pad has forgotten its segment.
-                    stream.segment = None;
-                    gst::PadProbeReturn::Handled
-                }
-                gst::EventView::Gap(_) | gst::EventView::Tag(_) | gst::EventView::FlushStart(_) => {
-                    gst::PadProbeReturn::Handled
-                }
-                _ => gst::PadProbeReturn::Ok,
-            },
-            Some(gst::PadProbeData::Buffer(buffer)) => {
-                let Stream { segment, audio, origin, next } = &mut *stream;
-                if let (Some(segment), Some(audio), Some(_)) = (segment.as_ref(), audio.as_ref(), buffer.pts()) {
-                    match gst_audio::audio_buffer_clip(buffer.clone(), segment.upcast_ref(), audio.rate(), audio.bpf())
-                    {
-                        Some(clipped) => *buffer = clipped,
-                        None => return gst::PadProbeReturn::Handled,
-                    }
-                }
-                let said = buffer.pts().and_then(|pts| running(segment.as_ref(), pts));
-                let begins = match (said, *origin) {
-                    (Some(said), Some(origin)) => said as i64 - origin as i64,
-                    (None, Some(_)) => *next as i64,
-                    (said, None) => {
-                        let said = said.unwrap_or(0);
-                        start.come(Some(said), picture);
-                        said as i64 - *origin.insert(start.origin()) as i64
-                    }
-                };
-                // Sound may begin a little before the beginning, and a stream that was not waited for.
-                if begins < 0 {
-                    let Some(cut) = without_start(buffer, audio.as_ref(), begins.unsigned_abs()) else {
-                        return gst::PadProbeReturn::Handled;
-                    };
-                    *buffer = cut;
-                }
-                let begins = begins.max(0) as u64;
-                if longest.is_some_and(|longest| begins >= longest) {
-                    return gst::PadProbeReturn::Handled;
-                }
-                let lasts = buffer.duration().map_or(0, gst::ClockTime::nseconds);
-                *next = begins + lasts;
-                let buffer = buffer.make_mut();
-                buffer.set_pts(gst::ClockTime::from_nseconds(begins));
-                buffer.set_dts(gst::ClockTime::NONE);
-                gst::PadProbeReturn::Ok
-            }
-            _ => gst::PadProbeReturn::Ok,
-        }
-    });
-}
-
-/// Sound from a moment on, counted in nanoseconds from the buffer's beginning. `None` where nothing is left.
-fn without_start(buffer: &gst::Buffer, audio: Option<&gst_audio::AudioInfo>, before: u64) -> Option<gst::Buffer> {
-    let audio = audio?;
-    let samples = usize::try_from(u128::from(before) * u128::from(audio.rate()) / 1_000_000_000).ok()?;
-    let all = buffer.size() / usize::try_from(audio.bpf()).ok().filter(|bytes| *bytes > 0)?;
-    if samples >= all {
-        return None;
-    }
-    Some(gst_audio::audio_buffer_truncate(buffer.clone(), audio.bpf(), samples, None))
-}
-
-/// When a buffer is due, from the beginning of the pipeline.
-fn running(segment: Option<&gst::FormattedSegment<gst::ClockTime>>, pts: gst::ClockTime) -> Option<u64> {
-    match segment {
-        // A decoder's first frame may begin before the segment; it is due when that begins.
-        Some(segment) => segment
-            .to_running_time(pts)
-            .or_else(|| segment.start().filter(|start| pts < *start).and_then(|start| segment.to_running_time(start)))
-            .map(gst::ClockTime::nseconds),
-        None => Some(pts.nseconds()),
-    }
-}
-
 /// Counts what comes out of an element.
 fn watch(element: &gst::Element, moves: &Arc<AtomicU64>) -> Result<(), VideoError> {
     let inlet = element.static_pad("sink").or_else(|| element.static_pad("src"));
-    let inlet = inlet.ok_or_else(|| open::internal("an element has no pads"))?;
+    let inlet = inlet.ok_or_else(|| internal("an element has no pads"))?;
     let moves = Arc::clone(moves);
     inlet.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, _| {
         moves.fetch_add(1, Ordering::Relaxed);
@@ -758,55 +509,9 @@ fn watch(element: &gst::Element, moves: &Arc<AtomicU64>) -> Result<(), VideoErro
     Ok(())
 }
 
-fn join(pipeline: &gst::Pipeline, chain: &[gst::Element]) -> Result<(), VideoError> {
-    pipeline.add_many(chain).map_err(|error| internal(&error))?;
-    gst::Element::link_many(chain).map_err(|error| internal(&error))
-}
-
-/// Lets an element have what comes out of a tee.
-fn branch(tee: &gst::Element, element: &gst::Element) -> Result<(), VideoError> {
-    let outlet = tee.request_pad_simple("src_%u").ok_or_else(|| open::internal("a tee has no pad left"))?;
-    outlet.link(&pad(element, "sink")?).map(|_| ()).map_err(|error| internal(&error))
-}
-
-/// A queue of raw frames.
-fn queue(buffers: u32) -> Result<gst::Element, VideoError> {
-    let queue = make("queue")?;
-    queue.set_property("max-size-buffers", buffers);
-    queue.set_property("max-size-bytes", 0u32);
-    queue.set_property("max-size-time", 0u64);
-    Ok(queue)
-}
-
 /// A queue of encoded frames, in the pipeline.
 fn endless(pipeline: &gst::Pipeline) -> Result<gst::Element, VideoError> {
     let queue = queue(0)?;
     pipeline.add(&queue).map_err(|error| internal(&error))?;
     Ok(queue)
-}
-
-fn pad(element: &gst::Element, name: &str) -> Result<gst::Pad, VideoError> {
-    element.static_pad(name).ok_or_else(|| open::internal("an element has no such pad"))
-}
-
-fn make(factory: &str) -> Result<gst::Element, VideoError> {
-    gst::ElementFactory::make(factory).build().map_err(|_| missing(factory))
-}
-
-fn missing(factory: &str) -> VideoError {
-    let package = match factory {
-        "queue" | "tee" | "capsfilter" | "filesink" => "libgstreamer1.0-0",
-        "mp4mux" | "deinterlace" | "videoflip" | "aacparse" => "gstreamer1.0-plugins-good",
-        "avenc_aac" => "gstreamer1.0-libav",
-        _ => "gstreamer1.0-plugins-base",
-    };
-    VideoError::Missing(Missing {
-        element: factory.to_owned(),
-        package: package.to_owned(),
-        without: "Films cannot be transcoded.".to_owned(),
-    })
-}
-
-fn internal(error: &impl std::fmt::Display) -> VideoError {
-    VideoError::Internal(error.to_string())
 }

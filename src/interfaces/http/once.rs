@@ -3,7 +3,7 @@
 //! In: a call, and a print of what it asks for: path, names and digests of files, fields. Out: the
 //! first answer, word for word and with `Idempotent-Replayed: true`, or leave to go on. The files of
 //! an upload that is sent again are read and compared, not kept. What is kept, and for how long, is
-//! `ingest::once`.
+//! `ingest::once`. An answer that could not be noted is given all the same: what it speaks of is there.
 
 use std::future::Ready;
 use std::future::ready;
@@ -23,6 +23,7 @@ use crate::ingest::Answered;
 use crate::ingest::Ingest;
 use crate::ingest::Once;
 use crate::ingest::Repeat;
+use crate::ingest::after_keeping;
 use crate::interfaces::http::parts::Part;
 use crate::interfaces::http::parts::Parts;
 use crate::interfaces::http::table::Failure;
@@ -32,9 +33,6 @@ pub const HEADERS: [(&str, &str); 1] =
     [("Idempotency-Key", "A word of the caller's choice: for a day the same call with it is answered the same")];
 
 pub const REFUSALS: &[Code] = &[Code::KeyInUse, Code::KeyReused];
-
-/// The field of a form that describes its files.
-pub const CUSTOM_METADATA: &str = "custom_metadata";
 
 /// A call that may be one of several.
 pub struct Call {
@@ -98,16 +96,16 @@ impl BodyPrint {
         self.0.update(format!("file {} {name} {sha256}\n", name.len()).as_bytes());
     }
 
-    pub fn field(&mut self, text: &str) {
-        self.0.update(format!("field {} {text}\n", text.len()).as_bytes());
+    pub fn field(&mut self, name: &str, text: &str) {
+        self.0.update(format!("field {} {name} {} {text}\n", name.len(), text.len()).as_bytes());
     }
 
     pub fn end(self) -> String {
         hex(self.0.finish().as_ref())
     }
 
-    /// Of a form that nobody keeps.
-    pub async fn read(mut self, parts: &mut Parts) -> Result<String> {
+    /// Of a form that nobody keeps, with the fields that are heard.
+    pub async fn read(mut self, mut parts: Parts, is_heard: impl Fn(&str) -> bool) -> Result<String> {
         while let Some(part) = parts.next().await? {
             match part {
                 Part::File(mut file) => {
@@ -117,7 +115,7 @@ impl BodyPrint {
                     }
                     self.file(&file.name, &hex(content.finish().as_ref()));
                 }
-                Part::Field { name, text } if name == CUSTOM_METADATA => self.field(&text),
+                Part::Field { name, text } if is_heard(&name) => self.field(&name, &text),
                 Part::Field { .. } => {}
             }
         }
@@ -129,7 +127,7 @@ impl BodyPrint {
 pub async fn first(ingest: &Ingest, once: Option<Once>, body: &impl Serialize) -> Result<HttpResponse> {
     let text = serde_json::to_string(body).map_err(|e| Code::Internal.from("writing an answer", e))?;
     if let Some(once) = once {
-        ingest.answered(&once, text.clone()).await?;
+        after_keeping(ingest.answered(&once, text.clone()).await);
     }
     Ok(json(text))
 }
