@@ -216,8 +216,8 @@ impl Ingest {
     pub async fn describe_phased(&self, id: AssetId, said: Draft) -> Result<Option<Phased>> {
         self.db
             .write(move |tx| {
-                catalogue::can_describe(tx, &said)?;
                 let Some(mut row) = store::find(tx, id)? else { return Ok(None) };
+                catalogue::can_describe(tx, &said)?;
                 row.draft.then(said);
                 store::set_draft(tx, id, &row.draft)?;
                 Ok(Some(row))
