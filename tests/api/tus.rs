@@ -887,6 +887,7 @@ fn a_page_hands_in_pieces() {
         assert_eq!(answer.status, 204, "{}", answer.text());
         asset = answer.header("cloakroom-asset-id");
     }
+    app.settled(&asset);
     let described = app.call(
         "POST",
         &format!("/api/v1/assets/{asset}/data/update?upload_key={UPLOAD_KEY}"),
