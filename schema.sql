@@ -2,7 +2,8 @@
 --
 -- Instants are integers: milliseconds since 1970-01-01 UTC. JSON columns hold one JSON value
 -- as text. A fresh database is this file plus `PRAGMA user_version`; older files climb the
--- steps in src/infra/db/steps. A table is touched only by the room that is named beside it.
+-- steps in src/infra/db/steps. A table is written only by the room that is named beside it;
+-- others may read it in a join.
 
 -- Facts about the box itself, one row each (infra/db).
 CREATE TABLE meta (
@@ -74,7 +75,7 @@ CREATE INDEX handed_in_credential ON handed_in (credential_id, at);
 
 -- What an administrator chose while the box ran, a section in each row (settings).
 CREATE TABLE setting (
-    name       TEXT PRIMARY KEY,                -- images, videos, watermark, webhook
+    name       TEXT PRIMARY KEY,                -- auth, addons, images, videos, watermark, webhook
     value      TEXT NOT NULL,                   -- JSON
     changed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

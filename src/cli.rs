@@ -408,7 +408,9 @@ async fn key(config: &Config, command: KeyCommand) -> Result<()> {
         KeyCommand::Token { email, name, scopes } => {
             let user = accounts.by_email(email).await?;
             let known = |word: &String| {
-                Scope::from_word(word).ok_or_else(|| Code::InvalidRequest.because(format!("`{word}` is no scope")))
+                Scope::from_word(word).ok_or_else(|| {
+                    Code::InvalidRequest.because(format!("`{word}` is not a scope: see `cloakroom key token --help`"))
+                })
             };
             let scopes = scopes.iter().map(known).collect::<Result<Scopes>>()?;
             let (number, token) = accounts.give_token(user.id, name, scopes).await?;
@@ -510,7 +512,7 @@ async fn doctor(config: &Config) -> Result<()> {
         Ok(found) => println!("ok    {what}: {found}"),
         Err(e) => {
             ill += 1;
-            println!("ILL   {what}: {}", e.detail);
+            println!("FAIL  {what}: {}", e.detail);
         }
     };
     say("version", Ok(format!("{} with SQLite {}", env!("CARGO_PKG_VERSION"), rusqlite::version())));
@@ -563,7 +565,7 @@ async fn doctor(config: &Config) -> Result<()> {
         };
         say("database", checked);
     }
-    if ill == 0 { Ok(()) } else { Err(Code::Internal.because(format!("{ill} of these need a look"))) }
+    if ill == 0 { Ok(()) } else { Err(Code::Internal.because(format!("{ill} checks failed"))) }
 }
 
 /// A disk that flushes faster than physics allows is lying.

@@ -8,6 +8,10 @@
 //! Invariant: unless the blame is the caller's, the caller sees only the code's plain
 //! sentence, never a path, an SQL text or a library's message.
 //!
+//! Style: a sentence for the caller begins with a capital letter and ends with a full stop; one about a
+//! field begins with its name (`resize: must be …`). What a code's own sentence says is not said
+//! again: `Code::AssetNotFound.into()`.
+//!
 //! Conversions with `?` choose a code by the *kind* of the foreign error, never by its text.
 
 use std::borrow::Cow;
@@ -65,13 +69,13 @@ codes! {
     NoFile = "NO_FILE", 400, Caller, Never;
     /// The file is empty.
     EmptyFile = "EMPTY_FILE", 400, Caller, Never;
-    /// The body ended before it was complete. Send it again.
+    /// The body ended early. Send it again.
     UploadIncomplete = "UPLOAD_INCOMPLETE", 400, Caller, Never;
     /// An asset with this id exists already.
     AssetIdExists = "ASSET_ID_EXISTS", 400, Caller, Never;
-    /// What came has another size or checksum than was said of it; send it again.
+    /// The file has another size or checksum than was announced. Send it again.
     ContentMismatch = "CONTENT_MISMATCH", 400, Caller, Never;
-    /// This address cannot be called from here: only http and https, and no private network that the operator did not allow.
+    /// The box does not call this address: only http and https, only open ports, and private networks only where the operator allows them.
     UrlNotAllowed = "URL_NOT_ALLOWED", 400, Caller, Never;
     /// The asset is still being saved. Try again in a moment.
     AssetNotReady = "ASSET_NOT_READY", 400, Caller, Backoff;
@@ -79,19 +83,19 @@ codes! {
     AssetInvalid = "ASSET_INVALID", 400, Caller, Never;
     /// The asset is archived and can only be read.
     AssetArchived = "ASSET_ARCHIVED", 400, Caller, Never;
-    /// The data of the asset would be longer than is kept.
+    /// The asset's data would be too long.
     DataTooLarge = "DATA_TOO_LARGE", 400, Caller, Never;
-    /// The schema is not a JSON Schema that this box takes; the message says why.
+    /// The schema is not a JSON Schema that this box accepts; the message says why.
     InvalidSchema = "INVALID_SCHEMA", 400, Caller, Never;
     /// The collection holds no asset that could be downloaded.
     EmptyCollection = "EMPTY_COLLECTION", 400, Caller, Never;
-    /// Who you are is not known: send a valid API key or token.
+    /// The box does not know who is calling: send a valid API key or token.
     Unauthorized = "UNAUTHORIZED", 401, Caller, Never;
-    /// The password is right, and this account asks for a one-time code as well: send it as `otp`.
+    /// The password is right, but this account also needs a one-time code: send it as `otp`.
     SecondFactorRequired = "SECOND_FACTOR_REQUIRED", 401, Caller, Never;
     /// You are known, but your role may not do this.
     Forbidden = "FORBIDDEN", 403, Caller, Never;
-    /// The form does not fit its policy, or the policy is over, or not of this box.
+    /// The form does not match its policy, or the policy has expired or is not from this box.
     PolicyRefused = "POLICY_REFUSED", 403, Caller, Never;
     /// There is nothing at this address.
     NotFound = "NOT_FOUND", 404, Caller, Never;
@@ -105,7 +109,7 @@ codes! {
     KeyNotFound = "KEY_NOT_FOUND", 404, Caller, Never;
     /// No schema has this id.
     SchemaNotFound = "SCHEMA_NOT_FOUND", 404, Caller, Never;
-    /// No search has this id; those of long ago are forgotten. Search again.
+    /// No search has this id; old ones are forgotten. Search again.
     SearchNotFound = "SEARCH_NOT_FOUND", 404, Caller, Never;
     /// No collection of yours has this id.
     CollectionNotFound = "COLLECTION_NOT_FOUND", 404, Caller, Never;
@@ -117,7 +121,7 @@ codes! {
     CallbackNotFound = "CALLBACK_NOT_FOUND", 404, Caller, Never;
     /// No image can be made from this content.
     NoImage = "NO_IMAGE", 404, Caller, Never;
-    /// This address does not answer that method.
+    /// This address does not support that method.
     MethodNotAllowed = "METHOD_NOT_ALLOWED", 405, Caller, Never;
     /// The body came too slowly or stopped coming. Send it again.
     BodyTooSlow = "BODY_TOO_SLOW", 408, Caller, Never;
@@ -127,31 +131,31 @@ codes! {
     KeyInUse = "IDEMPOTENCY_KEY_IN_USE", 409, Caller, Backoff;
     /// Assets name this schema, so it cannot be deleted.
     SchemaInUse = "SCHEMA_IN_USE", 409, Caller, Never;
-    /// The upload does not go on where this piece begins: ask for its offset and send from there.
+    /// This piece does not begin where the upload ended. Ask for the offset and send from there.
     OffsetMismatch = "OFFSET_MISMATCH", 409, Caller, Never;
     /// The upload expired or was given up. Start anew.
     UploadGone = "UPLOAD_GONE", 410, Caller, Never;
-    /// The version of the tus protocol that the request names, or does not name, is not spoken here.
+    /// The request must name version 1.0.0 of the tus protocol in Tus-Resumable.
     TusVersion = "TUS_VERSION_NOT_SUPPORTED", 412, Caller, Never;
-    /// The body is larger than this call takes.
+    /// The body is larger than this call accepts.
     TooLarge = "TOO_LARGE", 413, Caller, Never;
-    /// The body's type or encoding is not taken here.
+    /// The body's type or encoding is not accepted here.
     UnsupportedMedia = "UNSUPPORTED_MEDIA_TYPE", 415, Caller, Never;
     /// The byte range lies outside the content.
     RangeNotSatisfiable = "RANGE_NOT_SATISFIABLE", 416, Caller, Never;
-    /// This Idempotency-Key came with another request before; take a new one.
+    /// This Idempotency-Key was used for another request before. Use a new one.
     KeyReused = "IDEMPOTENCY_KEY_REUSED", 422, Caller, Never;
     /// This box does not offer that.
     FeatureUnavailable = "FEATURE_UNAVAILABLE", 422, Caller, Never;
     /// The picture is damaged, or larger than this box decodes.
     BadImage = "BAD_IMAGE", 422, Caller, Never;
-    /// The film or recording is damaged, of a kind that this box does not play, or needs more than it gives one.
+    /// The film or recording is damaged, of a kind that this box cannot decode, or beyond its limits.
     BadVideo = "BAD_VIDEO", 422, Caller, Never;
     /// Another request is writing to this upload. Ask for its offset in a moment and go on from there.
     UploadLocked = "UPLOAD_LOCKED", 423, Caller, Backoff;
     /// Too many requests. Slow down.
     TooManyRequests = "TOO_MANY_REQUESTS", 429, Caller, Backoff;
-    /// The bytes that came are not those that the checksum was made of. They were thrown away: send them again.
+    /// The bytes do not match their checksum and were thrown away. Send them again.
     ChecksumMismatch = "CHECKSUM_MISMATCH", 460, Caller, Never;
     /// An unexpected failure of this box. The request id finds it in the log.
     Internal = "INTERNAL_ERROR", 500, Us, Backoff;
@@ -285,11 +289,11 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_has_a_row_for_each() {
-        let readme = include_str!("../README.md");
+    fn the_documents_have_a_row_for_each() {
+        let table = include_str!("../docs/errors.md");
         for code in Code::ALL {
             let row = format!("| {} | `{}` | {} |\n", code.http(), code.wire(), code.help());
-            assert!(readme.contains(&row), "the README's table of errors lacks:\n{row}");
+            assert!(table.contains(&row), "docs/errors.md lacks:\n{row}");
         }
     }
 

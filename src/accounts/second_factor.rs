@@ -78,7 +78,9 @@ impl Accounts {
                     return Err(Code::Conflict.because("The second factor is in force already."));
                 }
                 let step = totp::verify(&master.open(&factor.sealed)?, &tidied(&code), tx.now(), factor.last_step)
-                    .ok_or_else(|| Code::InvalidRequest.because("otp: this is not the code of now"))?;
+                    .ok_or_else(|| {
+                        Code::InvalidRequest.because("otp: this code is not valid now; check the device's clock")
+                    })?;
                 store::step_second_factor(tx, user, step)?;
                 store::put_recovery_codes(tx, user, &lookups)
             })

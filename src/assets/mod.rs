@@ -157,6 +157,6 @@ impl Assets {
 /// The same, for rooms that are inside a transaction.
 pub fn full(c: &rusqlite::Connection, id: AssetId) -> Result<Full> {
     let found = store::find(c, id)?.filter(|asset| asset.trashed_at.is_none());
-    let asset = found.ok_or_else(|| Code::AssetNotFound.because(format!("no asset {id}")))?;
+    let asset = found.ok_or(Code::AssetNotFound)?;
     Ok(Full { conversions: store::conversions(c, id)?, asset })
 }

@@ -237,7 +237,7 @@ fn fill(tx: &Tx, id: i64, wanted: Vec<AssetId>) -> Result<()> {
             continue;
         }
         if !before.contains(&asset) && assets::store::shown(tx, asset)?.is_none() {
-            return Err(Code::AssetNotFound.because(format!("no asset {asset}")));
+            return Err(Code::AssetNotFound.because(format!("No asset has the id {asset}.")));
         }
         assets.push(asset);
     }

@@ -137,4 +137,30 @@ mod tests {
             explained = line.starts_with('#') || (setting && explained);
         }
     }
+
+    #[test]
+    fn the_documents_name_settings_that_exist() {
+        let documents = [
+            include_str!("../../README.md"),
+            include_str!("../../docs/api.md"),
+            include_str!("../../docs/compatibility.md"),
+            include_str!("../../docs/films.md"),
+            include_str!("../../docs/images.md"),
+            include_str!("../../docs/operating.md"),
+        ];
+        assert!(documents.iter().any(|text| text.contains("(../src/config/defaults.toml)")), "all are listed there");
+        let settings: toml::Table = DEFAULTS.parse().unwrap();
+        let mut named = 0;
+        for word in documents.iter().flat_map(|text| text.split('`')) {
+            let is_key = |c: char| c.is_ascii_lowercase() || matches!(c, '_' | '.');
+            let Some((section, _)) = word.split_once('.').filter(|_| word.chars().all(is_key)) else { continue };
+            if settings.get(section).is_some_and(toml::Value::is_table) {
+                let parts: Vec<&str> = word.split('.').collect();
+                let found = parts.iter().skip(1).try_fold(&settings[section], |at, part| at.get(part));
+                assert!(found.is_some(), "a document names the setting {word}, which is not there");
+                named += 1;
+            }
+        }
+        assert!(named > 20, "the documents name settings: {named}");
+    }
 }

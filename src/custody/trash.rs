@@ -72,8 +72,7 @@ impl Custody {
         let (this, user) = (self.clone(), caller.user_id());
         self.db
             .write(move |tx| {
-                let missing = || Code::AssetNotFound.because(format!("no asset {id}"));
-                let asset = store::find(tx, id)?.ok_or_else(missing)?;
+                let asset = store::find(tx, id)?.ok_or(Code::AssetNotFound)?;
                 if asset.trashed_at.is_none() {
                     return Ok(false);
                 }

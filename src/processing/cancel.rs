@@ -25,8 +25,7 @@ impl Processing {
         let cancelled = self
             .db
             .write(move |tx| {
-                let missing = || Code::JobNotFound.because(format!("no job {round}"));
-                let before = store::find(tx, round)?.ok_or_else(missing)?;
+                let before = store::find(tx, round)?.ok_or(Code::JobNotFound)?;
                 if before.completed_at.is_some() {
                     return Err(Code::Conflict.because("This job has ended already."));
                 }
@@ -35,7 +34,7 @@ impl Processing {
                     this.tell(tx, (asset, before.revision.unwrap_or_default()), Some(round))?;
                     this.assets.forget_after(tx, asset);
                 }
-                store::find(tx, round)?.ok_or_else(missing)
+                Ok(store::find(tx, round)?.ok_or(Code::JobNotFound)?)
             })
             .await?;
         Ok(cancelled)

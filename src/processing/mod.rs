@@ -181,9 +181,7 @@ impl Processing {
     }
 
     pub async fn find(&self, round: i64) -> Result<Round> {
-        self.db
-            .read(move |c| store::find(c, round)?.ok_or_else(|| Code::JobNotFound.because(format!("no job {round}"))))
-            .await
+        self.db.read(move |c| Ok(store::find(c, round)?.ok_or(Code::JobNotFound)?)).await
     }
 
     /// The rounds that a user asked for, newest first, and how many there are.

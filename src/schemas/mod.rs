@@ -113,7 +113,7 @@ impl Schemas {
     pub async fn update(&self, id: i64, change: impl FnOnce(Draft) -> Draft + Send + 'static) -> Result<Schema> {
         let this = self.clone();
         if id == DEFAULT {
-            return Err(Code::Forbidden.because("Schema 0 never changes."));
+            return Err(Code::Forbidden.because("Schema 0 cannot be changed."));
         }
         self.db
             .write(move |tx| {
@@ -142,7 +142,7 @@ impl Schemas {
     /// Deletes a schema that no asset names.
     pub async fn delete(&self, id: i64) -> Result<()> {
         if id == DEFAULT {
-            return Err(Code::Forbidden.because("Schema 0 never goes."));
+            return Err(Code::Forbidden.because("Schema 0 cannot be deleted."));
         }
         self.db
             .write(move |tx| {

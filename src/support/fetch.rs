@@ -176,7 +176,7 @@ impl Fetch {
             return Ok(None);
         }
         let Some(to) = answer.header("location") else { return Ok(None) };
-        let bad = || Code::UrlNotAllowed.because(format!("`{}` is no address to be sent on to", to.escape_debug()));
+        let bad = || Code::UrlNotAllowed.because(format!("`{}` cannot be the target of a redirect", to.escape_debug()));
         let to = from.join(to).map_err(|_| bad())?;
         self.check(to.as_str()).map(Some)
     }
@@ -193,7 +193,7 @@ impl Fetch {
         }
         let port = url.port_or_known_default().unwrap_or(0);
         if port == 0 {
-            return wrong("port 0 is nobody's");
+            return wrong("port 0 cannot be called");
         }
         let closed = || wrong(&format!("the operator can open port {port} in net.ports"));
         let address = match url.host() {

@@ -189,7 +189,7 @@ impl Jobs {
     }
 
     pub fn find(&self, c: &Conn, id: JobId) -> Result<Listed> {
-        store::get(c, id)?.ok_or_else(|| Code::JobNotFound.because(format!("job {id}")))
+        Ok(store::get(c, id)?.ok_or(Code::JobNotFound)?)
     }
 
     /// Jobs, newest first.

@@ -396,7 +396,8 @@ async fn download(
 }
 
 fn ids(texts: Vec<String>) -> Result<Vec<AssetId>> {
-    let read = |text: String| text.parse().map_err(|()| Code::AssetNotFound.because(format!("no asset `{text}`")));
+    let read =
+        |text: String| text.parse().map_err(|()| Code::AssetNotFound.because(format!("No asset has the id {text}.")));
     texts.into_iter().map(read).collect()
 }
 

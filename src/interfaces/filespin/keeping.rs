@@ -312,19 +312,23 @@ impl ManyAssets {
                 ]);
                 Ok((Selection::Uploaded { from, to }, input))
             }
-            _ => Err(Code::MissingParameter.because("Which assets: start_time and end_time, or asset_ids?")),
+            _ => Err(Code::MissingParameter.because("Name the assets: send start_time and end_time, or asset_ids.")),
         }
     }
 }
 
 fn read_ids(ids: &[String]) -> Result<Vec<AssetId>> {
     ids.iter()
-        .map(|id| id.parse().map_err(|()| Code::InvalidRequest.because(format!("asset_ids: `{id}` is no asset id"))))
+        .map(|id| {
+            id.parse().map_err(|()| {
+                Code::InvalidRequest.because(format!("asset_ids: `{id}` is not an asset id (32 hex digits)"))
+            })
+        })
         .collect()
 }
 
 fn read_time(name: &str, text: &str) -> Result<Instant> {
     Instant::parse(text).ok_or_else(|| {
-        Code::InvalidRequest.because(format!("{name}: `{text}` is no time such as 2017-06-01T00:00:00Z"))
+        Code::InvalidRequest.because(format!("{name}: `{text}` is not a time; write 2017-06-01T00:00:00Z"))
     })
 }

@@ -112,8 +112,9 @@ async fn update(
 ) -> Reply<HttpResponse> {
     let Update { key, value } = body.0;
     let key = key.as_deref().or(query.get("update_key"));
-    let key = key.ok_or_else(|| Code::MissingParameter.because("key: which section of the settings?"))?;
-    let value = value.ok_or_else(|| Code::MissingParameter.because("value: what is the section to be?"))?;
+    let key =
+        key.ok_or_else(|| Code::MissingParameter.because("key: name a section of the settings, such as image"))?;
+    let value = value.ok_or_else(|| Code::MissingParameter.because("value: send the whole section"))?;
     if let Some((_, mandatory)) = MANDATORY.iter().find(|(section, _)| *section == key && !value.is_null()) {
         whole(&value, mandatory)?;
     }
@@ -324,9 +325,7 @@ async fn set_watermark(delivery: &Delivery, update: WatermarkUpdate) -> Result<(
         return Err(Code::InvalidRequest.because("watermarkScale has to be above 0 and at most 1"));
     }
     let asset = update.watermark_file_key.filter(|key| !key.is_empty());
-    let asset = asset
-        .map(|key| key.parse::<AssetId>().map_err(|()| Code::AssetNotFound.because(format!("no asset `{key}`"))))
-        .transpose()?;
+    let asset = asset.map(|key| key.parse::<AssetId>().map_err(|()| Code::AssetNotFound)).transpose()?;
     delivery.set_watermark(asset, placement, scale).await
 }
 

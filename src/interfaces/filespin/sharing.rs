@@ -189,7 +189,10 @@ async fn publish(assets: &Assets, id: Id, body: JsonBody<Keys>, public: bool) ->
 
 async fn wanted(caller: &Caller, accounts: &Accounts, query: &Pairs) -> Result<Wanted> {
     let wrong = |what: String| Code::InvalidRequest.because(what);
-    let key = query.get("key").ok_or_else(|| Code::MissingParameter.because("key: which content?"))?.to_owned();
+    let key = query
+        .get("key")
+        .ok_or_else(|| Code::MissingParameter.because("key: name a content, such as original"))?
+        .to_owned();
     let longest = match query.get("link_type").unwrap_or("cdn") {
         "cdn" => Life::Longest,
         "object_storage" => Life::For(OBJECT_STORAGE_LIFE),

@@ -91,7 +91,7 @@ pub async fn admit(
         (Caller::Known { .. }, _) => {
             Err(Code::Forbidden.because(format!("Your role may not do this: it asks for {}.", asked.word())))
         }
-        (Caller::Token { .. }, _) => Err(Code::Forbidden.because("This token is not for that.")),
+        (Caller::Token { .. }, _) => Err(Code::Forbidden.because("This token's scopes do not allow this call.")),
     }
 }
 

@@ -39,8 +39,8 @@ pub struct Config {
     /// Certificate chain and key (PEM); empty: the box makes its own authority.
     pub tls_certificate: String,
     pub tls_private: String,
-    /// Further names the box's own certificate is for.
-    pub tls_names: Vec<String>,
+    /// Further IP addresses that the box's own certificate is for.
+    pub tls_addresses: Vec<String>,
     /// A body may come slower than `body_min_bytes_per_second` for this long at its start.
     pub body_grace_seconds: u64,
     pub body_min_bytes_per_second: u64,

@@ -80,12 +80,10 @@ pub fn bind(
 fn open_certificates(config: &Config, data_dir: &Path, clock: Clock) -> Result<(Certificates, Source)> {
     let source = if config.tls_certificate.is_empty() {
         let mut addresses: Vec<IpAddr> = config.listen.iter().filter_map(|text| own_address(text)).collect();
-        for name in &config.tls_names {
-            addresses.push(
-                name.parse().map_err(|_| {
-                    Code::InvalidRequest.because(format!("http.tls_names: `{name}` is not an IP address"))
-                })?,
-            );
+        for address in &config.tls_addresses {
+            addresses.push(address.parse().map_err(|_| {
+                Code::InvalidRequest.because(format!("http.tls_addresses: `{address}` is not an IP address"))
+            })?);
         }
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Source::Own { dir: data_dir.to_path_buf(), hostname, addresses }

@@ -110,8 +110,8 @@ async fn take_out(catalogue: Data<Catalogue>, id: AlbumUuid, said: Said) -> Repl
 
 async fn cover(catalogue: Data<Catalogue>, id: AlbumUuid, query: Pairs, said: Said) -> Reply<HttpResponse> {
     let text = query.get("id").map(str::to_owned).or(said.text("id")?);
-    let text = text.ok_or_else(|| Code::MissingParameter.because("id: which asset?"))?;
-    let asset: AssetId = parse_id(&text).ok_or_else(|| Code::AssetNotFound.because("No asset has this id."))?;
+    let text = text.ok_or_else(|| Code::MissingParameter.because("id: name the asset of the cover"))?;
+    let asset: AssetId = parse_id(&text).ok_or(Code::AssetNotFound)?;
     shown(catalogue.set_cover(id.0, asset).await)
 }
 

@@ -59,7 +59,7 @@ pub fn transcode(order: &Transcode, tell: &mut dyn FnMut(Report)) -> Result<Tran
         return Err(internal("an order asks for nothing"));
     }
     if order.clip.is_none() && facts.duration_seconds.is_some_and(|seconds| seconds > MOST_SECONDS) {
-        return Err(invalid("The film says that it lasts longer than a day, and no more than that is made of one."));
+        return Err(invalid("The film claims to be longer than a day, the most that is transcoded."));
     }
     let rate = ladder::rate(film.fps);
     let stretch = order.clip.map(|clip| stretch(clip, facts.duration_seconds));

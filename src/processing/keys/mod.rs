@@ -153,8 +153,11 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_explained() {
+        let documented = [include_str!("../../../docs/api.md"), include_str!("../../../docs/films.md")];
         for (n, key) in all().enumerate() {
             assert!(!key.help().is_empty());
+            let named = |document: &str| document.contains(&format!("`{}`", key.name()));
+            assert!(documented.iter().any(|document| named(document)), "no document names `{}`", key.name());
             assert!(all().skip(n + 1).all(|other| other.name() != key.name()));
         }
     }

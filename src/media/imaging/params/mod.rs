@@ -226,7 +226,9 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), PARAMS.len());
+        let documented = include_str!("../../../../docs/images.md");
         for param in PARAMS {
+            assert!(documented.contains(&format!("\n| `{}`", param.name())), "docs/images.md lacks {}", param.name());
             assert!(param.help().len() > 20, "{} has no help", param.name());
             let pairs = param.example().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
             assert!(pairs.clone().any(|(name, _)| name == param.name()), "{} is not in its example", param.name());
