@@ -440,7 +440,11 @@ pub fn open_db(config: &Config) -> Result<Db> {
             Code::InvalidRequest.because(format!("there is no box at {}: start it once with `serve`", config.data_dir))
         );
     }
-    Db::open(&path, SCHEMA, Clock::system(), &config.db)
+    // A server that is running has settled what the run before it left.
+    match DataLock::take(Path::new(&config.data_dir)) {
+        Ok(_held) => Db::open(&path, SCHEMA, Clock::system(), &config.db),
+        Err(_) => Db::open_beside(&path, SCHEMA, Clock::system(), &config.db),
+    }
 }
 
 /// The accounts alone, for the command line.

@@ -559,7 +559,7 @@ async fn doctor(config: &Config) -> Result<()> {
         println!("      {line}");
     }
     if app::database(&data_dir).exists() {
-        let checked = match Db::open(&app::database(&data_dir), app::SCHEMA, Clock::system(), &config.db) {
+        let checked = match app::open_db(config) {
             Ok(db) => db.quick_check().await.map(|()| "sound".to_owned()),
             Err(e) => Err(e),
         };

@@ -198,14 +198,14 @@ impl Homes {
     }
 
     /// The bucket that files may be sent straight into: what arrives goes there anyway, and as far as is known it
-    /// answers. R2 takes no forms.
-    pub fn open_to_forms(&self) -> Option<&Bucket> {
+    /// answers. Its name on record. R2 takes no forms.
+    pub fn open_to_forms(&self) -> Option<&str> {
         let goal = self.0.goal.as_ref().filter(|goal| goal.backend == Backend::S3)?;
         let answers = self.0.config.direct_to_bucket && self.state().failures == 0;
-        self.bucket(goal).ok().filter(|_| answers)
+        answers.then_some(&*goal.bucket)
     }
 
-    /// A bucket that files were sent into.
+    /// The bucket of this name that files were sent into.
     pub fn sent_into(&self, name: &str) -> Result<&Bucket> {
         self.bucket(&Home { backend: Backend::S3, bucket: name.to_owned() })
     }

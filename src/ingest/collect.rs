@@ -51,7 +51,7 @@ impl Ingest {
         let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
         let name: String = name.chars().map(plain).take(MOST_NAME_BYTES).collect();
         let key = ObjectPath::new(format!("originals/{id}/original/original__{name}"))?;
-        Ok(Some((bucket.name().to_owned(), key.as_str().to_owned())))
+        Ok(Some((bucket.to_owned(), key.as_str().to_owned())))
     }
 
     /// Makes an asset, QUEUED, of what lies in the bucket, when it is what the sender says.

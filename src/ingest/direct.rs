@@ -173,7 +173,9 @@ impl Ingest {
         let Voucher { name, object_key: key, bucket, expires_at, .. } = voucher.clone();
         let (expires_in, most_bytes) = (expires_at.since(now), self.config.max_file_bytes);
         if let Some(bucket) = bucket {
-            let form = self.homes.sent_into(&bucket)?.form(&ObjectPath::new(&*key)?, most_bytes, expires_at, now)?;
+            let bucket = self.homes.sent_into(&bucket)?;
+            let form = bucket.form(&ObjectPath::new(&*key)?, most_bytes, expires_at, now)?;
+            let bucket = bucket.name().to_owned();
             return Ok(Permit { id, name, key, bucket, url: Some(form.url), fields: form.fields, expires_in });
         }
         let terms = Terms { bucket: BUCKET, key: &key, sizes: 1..=most_bytes, expires_at, free: post_policy::FREE };

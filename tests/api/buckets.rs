@@ -306,6 +306,7 @@ fn a_form_leads_into_the_bucket_and_what_came_by_it_is_registered() {
 fn what_nobody_registers_goes_from_the_bucket() {
     let double = Double::start();
     let mut settings = bucket(&double, "s3", "0");
+    settings.push(("CLOAKROOM_STORAGE__NAME", "on-record".to_owned()));
     settings.push(("CLOAKROOM_INGEST__DIRECT_SECONDS", "2".to_owned()));
     settings.push(("CLOAKROOM_INGEST__RESUMABLE_DOUBT_SECONDS", "1".to_owned()));
     let app = appliance(&settings);

@@ -25,6 +25,7 @@ use crate::harness::EMAIL;
 use crate::harness::Form;
 use crate::harness::KEY;
 use crate::harness::jpeg;
+use crate::harness::meddle;
 use crate::harness::png;
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -264,7 +265,7 @@ fn a_call_that_comes_again_with_its_key_is_made_once() {
     assert_eq!(total(&app, ""), 1);
     app.staging_holds(1);
     // Answers that were not noted are made up.
-    app.meddle("UPDATE repeatable SET answer = NULL");
+    meddle(&app.data_dir(), "UPDATE repeatable SET answer = NULL");
     let said = send("one", PARTS, &form("text"));
     assert_eq!((said.status, &said.json()["name"]), (201, &json!("A")), "{}", said.text());
     let said = send("two", JSON, &begin(10));

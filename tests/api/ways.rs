@@ -35,6 +35,7 @@ use crate::harness::Form;
 use crate::harness::KEY;
 use crate::harness::UPLOAD;
 use crate::harness::jpeg;
+use crate::harness::meddle;
 
 const EXTERNAL: &str = "/api/v1/assets/new/content/original/external";
 const ANNOUNCE: &str = "/api/v1/assets/new/content_storage_url";
@@ -815,10 +816,12 @@ fn a_call_that_is_sent_twice_is_made_once() {
 
 #[test]
 fn what_is_kept_is_never_told_to_be_lost() {
-    let app = Appliance::start();
-    for (name, when) in [("one", "UPDATE ON repeatable"), ("two", "INSERT ON handed_in")] {
-        app.meddle(&format!("CREATE TRIGGER {name} BEFORE {when} BEGIN SELECT RAISE(ABORT, 'full'); END"));
-    }
+    let mut app = Appliance::start();
+    app.crash(|data_dir| {
+        for (name, when) in [("one", "UPDATE ON repeatable"), ("two", "INSERT ON handed_in")] {
+            meddle(data_dir, &format!("CREATE TRIGGER {name} BEFORE {when} BEGIN SELECT RAISE(ABORT, 'full'); END"));
+        }
+    });
     let form = || Form::new().file("f", "a.txt", b"text");
     let first = upload_as(&app, "one", form());
     assert_eq!(first.status, 200, "{}", first.text());

@@ -127,14 +127,19 @@ impl Db {
     /// Opens the file, or makes it with `schema_sql`. Call it on the runtime that shall do the
     /// work, holding the [`DataLock`] of the directory. Blocks for as long as the disk takes.
     pub fn open(path: &Path, schema_sql: &str, clock: Clock, config: &Config) -> Result<Db> {
-        open(path, schema_sql, schema::STEPS, clock, config, None)
+        open(path, schema_sql, schema::STEPS, clock, config, wal_bytes(path) > 0, None)
+    }
+
+    /// The same while another process has the directory: its log is no sign of a crash.
+    pub fn open_beside(path: &Path, schema_sql: &str, clock: Clock, config: &Config) -> Result<Db> {
+        open(path, schema_sql, schema::STEPS, clock, config, false, None)
     }
 
     /// A database for one test, gone with the last clone of it.
     pub fn temporary(schema_sql: &str, clock: Clock) -> Result<Db> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("temporary.db");
-        open(&path, schema_sql, schema::STEPS, clock, &Config::default(), Some(dir))
+        open(&path, schema_sql, schema::STEPS, clock, &Config::default(), false, Some(dir))
     }
 
     /// Runs `f` on a query-only connection.
@@ -269,11 +274,11 @@ fn open(
     steps: &[Step],
     clock: Clock,
     config: &Config,
+    crashed: bool,
     temporary: Option<TempDir>,
 ) -> Result<Db> {
     pool::check_version(rusqlite::version_number())?;
     let handle = Handle::try_current().map_err(|e| Code::Internal.from("opening the database outside a runtime", e))?;
-    let crashed = wal_bytes(path) > 0;
     let found = schema::look(path, steps)?;
     let conn = pool::writer(path, Sync::Full)?;
     if crashed {

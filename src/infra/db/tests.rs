@@ -200,6 +200,20 @@ async fn a_flush_that_fails_while_the_log_is_emptied_is_not_passed_over() {
 }
 
 #[tokio::test]
+async fn the_log_of_a_running_server_is_no_sign_of_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.db");
+    let db = Db::open(&path, SCHEMA, Clock::system(), &Config::default()).unwrap();
+    db.write(|tx| hang(tx, "server")).await.unwrap();
+    let log_bytes = db.stats().wal_bytes;
+    let beside = Db::open_beside(&path, SCHEMA, Clock::system(), &Config::default()).unwrap();
+    assert_eq!(beside.read(count).await.unwrap(), 1);
+    assert!(log_bytes > 0 && db.stats().wal_bytes == log_bytes, "it is left alone");
+    beside.write(|tx| hang(tx, "command")).await.unwrap();
+    assert_eq!(db.read(count).await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn a_long_log_is_emptied_and_begun_anew() {
     let db = db();
     for i in 0..3 {

@@ -175,13 +175,6 @@ impl Appliance {
         entries.flatten().map(|(event, detail)| (event, serde_json::from_str(&detail).unwrap())).collect()
     }
 
-    /// Changes the database behind the server's back.
-    pub fn meddle(&self, sql: &str) {
-        let path = self.data_dir().join("cloakroom.db");
-        let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
-        database.execute_batch(sql).unwrap();
-    }
-
     /// Uploads one file; its id.
     pub fn keep(&self, name: &str, body: &[u8]) -> String {
         let answer = self.upload(Form::new().file("file", name, body));
@@ -413,6 +406,13 @@ impl Form {
         self.0.extend_from_slice(b"--b0undary--\r\n");
         self.0
     }
+}
+
+/// Changes the database behind the server's back. What it is made of is only changed while no server runs.
+pub fn meddle(data_dir: &std::path::Path, sql: &str) {
+    let path = data_dir.join("cloakroom.db");
+    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+    database.execute_batch(sql).unwrap();
 }
 
 /// A JPEG: left half red, right half blue.
