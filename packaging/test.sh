@@ -42,7 +42,7 @@ cargo build --locked --all-targets
 say 'testing'
 cargo test --locked "$@"
 
-# Once more with originals in a bucket of somebody else's server: BUCKET=1 packaging/test.sh, as .ci/run does.
+# Before a release, once more with originals in a bucket of somebody else's server: BUCKET=1 packaging/test.sh
 [ -n "${BUCKET:-}" ] || exit 0
 say 'testing with originals in a bucket of moto'
 foreign="${CARGO_TARGET_DIR:-$PWD/target}/foreign"

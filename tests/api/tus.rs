@@ -517,7 +517,7 @@ fn what_broke_off_is_kept() {
     let silent = stalled(&app, &path, at, body.len() - at as usize, &body[at as usize..1_800_000]);
     let at = until_offset(&app, &path, at + 1);
     Answer::read(silent, "PATCH").refused(423, "UPLOAD_LOCKED");
-    let asset = patch(&app, &path, at, &body[at as usize..]).header("cloakroom-asset-id");
+    let asset = patch(&app, &path, at as usize, &body[at as usize..]).header("cloakroom-asset-id");
     assert!(content(&app, &asset) == body);
     app.staging_empties();
 }
