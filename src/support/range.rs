@@ -8,7 +8,7 @@
 //! other of the same answer; so an answer never carries a byte twice, and its size is
 //! bounded by the content's however the header was written.
 //!
-//! A header that is malformed, of another unit or greedy ([`MAX_RANGES`]) is ignored, as §14.2
+//! A header that is malformed, of another unit or greedy (`MAX_RANGES`) is ignored, as §14.2
 //! allows. Ranges keep the order they were asked in.
 
 use std::fmt;

@@ -6,7 +6,7 @@
 //! (`cloakroom.db.before-3`). A newer file, or one that is not ours, is refused before a byte
 //! is written: the older program would not know what it breaks.
 //!
-//! `PRAGMA user_version` is the number of the last step climbed ([`FIRST`] without any), and
+//! `PRAGMA user_version` is the number of the last step climbed (`FIRST` without any), and
 //! `PRAGMA application_id` says that the file is ours.
 //!
 //! A step is `steps/NNNN_what.sql`, never edited after its release. Steps run with foreign
