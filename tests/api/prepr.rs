@@ -12,6 +12,7 @@ use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpListener;
+use std::net::TcpStream;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -457,14 +458,9 @@ fn a_chunk_that_comes_again_after_a_lost_answer_counts_once() {
     // The sender is gone before the answer.
     let id = start(&app, 3000);
     let body = Form::new().field("upload_phase", "transfer").file("file_chunk", "x", &[7; 1000]).end();
-    let mut socket = app.connect();
-    write!(
-        socket,
-        "POST /assets/{id}/multipart HTTP/1.1\r\nHost: box\r\nX-FileSpin-Api-Key: {KEY}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
-        Form::TYPE,
-        body.len()
-    )
-    .unwrap();
+    let mut socket = begun_chunk(&app, &id, body.len());
+    // Corked, the end of the chunk and the end of the connection arrive as one.
+    socket2::SockRef::from(&socket).set_tcp_cork(true).unwrap();
     socket.write_all(&body).unwrap();
     drop(socket);
     let after = transfer(&app, &id, &[7; 1000]).json()["start_offset"].as_u64().unwrap();
@@ -516,19 +512,24 @@ fn a_file_with_a_chunk_in_it_twice_is_refused_at_its_end() {
     assert_eq!(finish(&app, &id).status, 200);
 }
 
+/// A chunk that is announced with this length, and of which nothing was sent yet.
+fn begun_chunk(app: &Appliance, id: &str, length: usize) -> TcpStream {
+    let mut socket = app.connect();
+    write!(
+        socket,
+        "POST /assets/{id}/multipart HTTP/1.1\r\nHost: box\r\nX-FileSpin-Api-Key: {KEY}\r\nContent-Type: {}\r\nContent-Length: {length}\r\n\r\n",
+        Form::TYPE,
+    )
+    .unwrap();
+    socket
+}
+
 #[test]
 fn a_silent_sender_is_sent_away_by_its_own_retry() {
     let app = Appliance::with(&[("CLOAKROOM_HTTP__BODY_STALL_SECONDS", "3600")]);
     let id = start(&app, 3_000_000);
     let body = Form::new().field("upload_phase", "transfer").file("file_chunk", "x", &vec![7; 3_000_000]).end();
-    let mut socket = app.connect();
-    write!(
-        socket,
-        "POST /assets/{id}/multipart HTTP/1.1\r\nHost: box\r\nX-FileSpin-Api-Key: {KEY}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
-        Form::TYPE,
-        body.len()
-    )
-    .unwrap();
+    let mut socket = begun_chunk(&app, &id, body.len());
     socket.write_all(&body[..2_000_000]).unwrap();
     let staged = app.data_dir().join(format!("staging/phase-{}", id.replace('-', "")));
     let deadline = std::time::Instant::now() + Duration::from_mins(1);
@@ -653,7 +654,7 @@ fn what_happens_is_told_in_preprs_words() {
 }
 
 /// Reads callbacks off a connection, answers 200 and tells their bodies.
-fn listen(stream: std::net::TcpStream, tell: &mpsc::Sender<Value>) {
+fn listen(stream: TcpStream, tell: &mpsc::Sender<Value>) {
     let mut reader = BufReader::new(stream);
     loop {
         let (mut length, mut line) = (0, String::new());

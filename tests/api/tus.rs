@@ -522,10 +522,8 @@ fn what_broke_off_is_kept() {
     app.staging_empties();
 }
 
-#[test]
-fn a_piece_with_a_checksum_is_kept_whole_or_not_at_all() {
-    let app = Appliance::start();
-    let path = begin(&app, 1_000_000);
+/// The beginning of a piece of 1,000,000 bytes with a checksum.
+fn half_of_a_checked_piece(app: &Appliance, path: &str) -> TcpStream {
     let mut stream = app.connect();
     let head_of = format!(
         "PATCH {path} HTTP/1.1\r\nHost: box\r\nX-FileSpin-Api-Key: {KEY}\r\nTus-Resumable: 1.0.0\r\n\
@@ -534,6 +532,14 @@ fn a_piece_with_a_checksum_is_kept_whole_or_not_at_all() {
     );
     stream.write_all(head_of.as_bytes()).unwrap();
     stream.write_all(&noise(600_000)).unwrap();
+    stream
+}
+
+#[test]
+fn a_piece_with_a_checksum_is_kept_whole_or_not_at_all() {
+    let app = Appliance::start();
+    let path = begin(&app, 1_000_000);
+    let stream = half_of_a_checked_piece(&app, &path);
     drop(stream);
     // The next piece waits until the one before is cleared away.
     assert_eq!(patch(&app, &path, 0, b"anew").header("upload-offset"), "4");
@@ -543,14 +549,7 @@ fn a_piece_with_a_checksum_is_kept_whole_or_not_at_all() {
 fn a_piece_with_a_checksum_that_breaks_off_is_off_the_disk() {
     let app = Appliance::start();
     let path = begin(&app, 1_000_000);
-    let mut stream = app.connect();
-    let head_of = format!(
-        "PATCH {path} HTTP/1.1\r\nHost: box\r\nX-FileSpin-Api-Key: {KEY}\r\nTus-Resumable: 1.0.0\r\n\
-         Content-Type: application/offset+octet-stream\r\nUpload-Offset: 0\r\nContent-Length: 1000000\r\n\
-         Upload-Checksum: sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0=\r\n\r\n"
-    );
-    stream.write_all(head_of.as_bytes()).unwrap();
-    stream.write_all(&noise(600_000)).unwrap();
+    let stream = half_of_a_checked_piece(&app, &path);
     until_written(&app, &path, 1);
     drop(stream);
     let deadline = Instant::now() + Duration::from_secs(30);
