@@ -84,7 +84,7 @@ impl Catalogue {
                 describe(tx, id, &draft, false)?;
                 assets::store::touch(tx, id, user)?;
                 this.journal.tell(tx, id, Event::AssetChanged, &json!({ "by": user }))?;
-                this.assets.forget_after(tx, id);
+                this.assets.changes(tx, id);
                 entry(tx, id)
             })
             .await

@@ -231,7 +231,7 @@ impl Custody {
         let Some(last) = store::forget(tx, id)? else { return Ok(false) };
         gone.makers.extend(makers);
         gone.assets.push((id, last));
-        self.assets.forget_after(tx, id);
+        self.assets.changes(tx, id);
         Ok(true)
     }
 

@@ -107,7 +107,7 @@ impl Custody {
                 store::set_data(tx, id, &whole, data_schema_id, user)?;
                 this.schemas.settle(tx, id)?;
                 this.journal.tell(tx, id, Event::FileDataUpdated, &json!({}))?;
-                this.assets.forget_after(tx, id);
+                this.assets.changes(tx, id);
                 assets::full(tx, id)
             })
             .await
@@ -128,7 +128,7 @@ impl Custody {
                         store::set_status(tx, id, Status::Archived, user)?;
                     }
                 }
-                this.assets.forget_after(tx, id);
+                this.assets.changes(tx, id);
                 assets::full(tx, id)
             })
             .await

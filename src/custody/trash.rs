@@ -62,7 +62,7 @@ impl Custody {
             self.owe(tx, &Sweep::Conversions { id, revision: asset.revision, made })?;
         }
         self.journal.tell(tx, id, Event::FileDeleted, &json!({ "keys": told }))?;
-        self.assets.forget_after(tx, id);
+        self.assets.changes(tx, id);
         Ok(told)
     }
 
@@ -82,7 +82,7 @@ impl Custody {
                 if asset.status == Status::Ok {
                     this.processing.open_automatic(tx, &asset, &[])?;
                 }
-                this.assets.forget_after(tx, id);
+                this.assets.changes(tx, id);
                 Ok(true)
             })
             .await

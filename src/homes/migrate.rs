@@ -238,7 +238,7 @@ impl Homes {
                 if store::send(tx, &to, true, *id, *revision)? {
                     // Its kind may have been corrected.
                     asset_store::set_home(tx, *id, *revision, to.backend, &shown)?;
-                    this.0.assets.forget_after(tx, *id);
+                    this.0.assets.changes(tx, *id);
                 }
                 Ok(())
             };

@@ -338,7 +338,7 @@ impl Homes {
                 let is_left = store::is_left(tx, &to, moved.id, moved.revision)?;
                 if !is_left && store::arrived(tx, &moved, here)? {
                     asset_store::set_home(tx, moved.id, moved.revision, to.backend, &shown)?;
-                    this.0.assets.forget_after(tx, moved.id);
+                    this.0.assets.changes(tx, moved.id);
                     this.told_to_wait(tx);
                     if !keep_source {
                         store::leave(tx, &moved.home, at, LINGER)?;

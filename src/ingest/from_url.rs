@@ -253,6 +253,7 @@ impl Run<FetchOriginal> for Ingest {
         let Some((order, name)) = self.ordered(id).await? else {
             return self.end(id, DELETED, Some(at.clone())).await;
         };
+        let was_sent = order.source == SENT;
         let fetched = tokio::select! {
             fetched = self.bring(id, &name, order, at) => fetched,
             () = self.unwanted(id) => return self.end(id, DELETED, Some(at.clone())).await,
@@ -261,7 +262,7 @@ impl Run<FetchOriginal> for Ingest {
         let (code, why, wait) = match fetched {
             Ok(taken) => {
                 self.arrived(taken, at.clone()).await?;
-                return self.collected(id).await;
+                return if was_sent { self.collected(id).await } else { Ok(()) };
             }
             Err(Stop::Ours(e)) => return Err(e),
             Err(Stop::Final(why)) => return self.end(id, &why, Some(at.clone())).await,
@@ -517,7 +518,7 @@ impl Ingest {
             store::remove_order(tx, id)?;
             this.jobs.enqueue(tx, &SaveOriginal::of(&asset), Enqueue::default())?;
             this.homes.owe(tx, &asset)?;
-            this.assets.forget_after(tx, id);
+            this.assets.changes(tx, id);
             attempt.complete(tx)
         });
         match kept.await {
@@ -559,7 +560,7 @@ impl Ingest {
                 self.journal.tell(tx, id, Event::FileSaved, &json!({ "revision": 1 }))?;
                 self.processing.open_nothing(tx, id, 1)?;
             }
-            self.assets.forget_after(tx, id);
+            self.assets.changes(tx, id);
         }
         store::remove_order(tx, id)?;
         at.map_or(Ok(()), |at| at.complete(tx))

@@ -124,7 +124,7 @@ impl Ingest {
         }
         let detail = json!({ "keys": [conversion.key], "revision": conversion.revision });
         self.journal.tell(tx, id, Event::FileProcessed, &detail)?;
-        self.assets.forget_after(tx, id);
+        self.assets.changes(tx, id);
         assets::full(tx, id)
     }
 }

@@ -93,7 +93,7 @@ impl Ingest {
         self.homes.owe(tx, &new)?;
         // Revisions between the two were refused, or are about to be; they take themselves away.
         self.custody.owe(tx, &Sweep::Revision { id: new.id, revision: old.revision })?;
-        self.assets.forget_after(tx, new.id);
+        self.assets.changes(tx, new.id);
         Ok(new)
     }
 }

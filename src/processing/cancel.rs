@@ -32,7 +32,7 @@ impl Processing {
                 this.end_early(tx, round, &sentence)?;
                 if let Some(asset) = before.asset_id {
                     this.tell(tx, (asset, before.revision.unwrap_or_default()), Some(round))?;
-                    this.assets.forget_after(tx, asset);
+                    this.assets.changes(tx, asset);
                 }
                 Ok(store::find(tx, round)?.ok_or(Code::JobNotFound)?)
             })

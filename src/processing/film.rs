@@ -148,7 +148,7 @@ impl Processing {
                     asset_store::set_error(tx, job.id, job.revision, key, &sentence)?;
                     this.end(tx, of, job.round, key, tx.now(), Some(&sentence))?;
                 }
-                this.assets.forget_after(tx, job.id);
+                this.assets.changes(tx, job.id);
                 Ok(())
             })
             .await
@@ -197,7 +197,7 @@ impl Processing {
             Err(_) => return made.map(|_| ()),
         };
         let done = made.unwrap_or_default();
-        let (this, job, id) = (self.clone(), job.clone(), asset.id);
+        let (this, job) = (self.clone(), job.clone());
         self.db
             .write(move |tx| {
                 // Cancelled, deleted or replaced at this very moment: nothing comes of it.
@@ -206,6 +206,7 @@ impl Processing {
                 {
                     return Err(Code::Conflict.because("the job was cancelled"));
                 }
+                this.assets.changes(tx, job.id);
                 let Done { conversions, notes, warning, facts, on_demand } = done;
                 this.record(tx, job.id, conversions)?;
                 if let Some(warning) = warning {
@@ -228,9 +229,7 @@ impl Processing {
                 }
                 Ok(())
             })
-            .await?;
-        self.assets.forget(id);
-        Ok(())
+            .await
     }
 
     async fn make(

@@ -88,6 +88,7 @@ impl Run<RunStep> for Processing {
                 if !asset_store::is_present(tx, job.id, job.revision)? {
                     return at.complete(tx);
                 }
+                this.assets.changes(tx, id);
                 this.record(tx, job.id, made.conversions)?;
                 if !made.facts.is_empty() {
                     asset_store::add_facts(tx, job.id, job.revision, &made.facts)?;
@@ -98,9 +99,7 @@ impl Run<RunStep> for Processing {
                 this.end(tx, (job.id, job.revision), job.round, &job.key, started, None)?;
                 at.complete(tx)
             })
-            .await?;
-        self.assets.forget(id);
-        Ok(())
+            .await
     }
 
     async fn gave_up(&self, job: RunStep, error: &Error) {
@@ -110,6 +109,7 @@ impl Run<RunStep> for Processing {
         let recorded = self
             .db
             .write(move |tx| {
+                this.assets.changes(tx, id);
                 if unplayable {
                     asset_store::refuse(tx, job.id, job.revision, &sentence)?;
                 } else {
@@ -121,7 +121,6 @@ impl Run<RunStep> for Processing {
         if let Err(e) = recorded {
             tracing::error!(asset.id = %id, error = %e, "a failed step could not be recorded");
         }
-        self.assets.forget(id);
     }
 }
 

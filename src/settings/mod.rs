@@ -125,7 +125,7 @@ impl Settings {
             }
         }
         if changed().next().is_some() {
-            self.assets.forget_all_after(tx);
+            self.assets.changes_all(tx);
         }
         Ok(())
     }
