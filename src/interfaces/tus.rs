@@ -6,7 +6,8 @@
 //!
 //! Ours is: the asset that an upload has become is named in `Cloakroom-Asset-Id`, and as `asset_id`
 //! in `Upload-Metadata`, in the answer to the last piece and whenever the upload is asked about
-//! afterwards; `GET` tells as JSON what `HEAD` tells; refusals are FileSpin's.
+//! afterwards; a creation with an `Idempotency-Key` finds its upload again; `GET` tells as JSON what
+//! `HEAD` tells; refusals are FileSpin's.
 
 use std::time::Duration;
 use std::time::SystemTime;
@@ -37,6 +38,7 @@ use crate::assets::AssetId;
 use crate::error::Code;
 use crate::error::Error;
 use crate::error::Result;
+use crate::ingest::Answered;
 use crate::ingest::Ingest;
 use crate::ingest::Note;
 use crate::ingest::resumable::Beginning;
@@ -50,6 +52,9 @@ use crate::interfaces::http::caller;
 use crate::interfaces::http::observe::Figures;
 use crate::interfaces::http::observe::RESUMABLE;
 use crate::interfaces::http::observe::TUS_VERSION;
+use crate::interfaces::http::once;
+use crate::interfaces::http::once::Begun;
+use crate::interfaces::http::once::Call;
 use crate::interfaces::http::pace::Pace;
 use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
@@ -112,7 +117,9 @@ pub fn mount(r: &mut Routes) {
     }
     r.post(RESUMABLE, Permission::CreateAssetOrHandIn, create, "Begins an upload in pieces (tus), or joins parts")
         .may_take(piece)
+        .headers(once::HEADERS)
         .answers(201, nothing)
+        .refuses(once::REFUSALS)
         .refuses(&TAKING)
         .refuses(&[Code::DataTooLarge, Code::UploadNotFound, Code::UploadGone]);
     r.get(ONE, Permission::ResumeUpload, look, "How much of an upload in pieces is there")
@@ -143,12 +150,14 @@ async fn options(ingest: Data<Ingest>, request: HttpRequest) -> HttpResponse {
         .finish()
 }
 
+#[expect(clippy::too_many_arguments, reason = "what actix gives a handler")]
 async fn create(
     caller: Caller,
     accounts: Data<Accounts>,
     ingest: Data<Ingest>,
     figures: Data<Figures>,
     origin: Origin,
+    call: Call,
     request: HttpRequest,
     body: Payload,
 ) -> Reply<HttpResponse> {
@@ -157,8 +166,18 @@ async fn create(
     // What is handed in is noted with the asset; what was long ago is forgotten here.
     accounts.note_handed_in(&caller, Vec::new()).await?;
     let beginning = beginning(&request, most_bytes)?;
-    let piece = first_piece(&request)?;
-    let upload = match concat(&request)? {
+    let (concat, piece) = (concat(&request)?, first_piece(&request, &call)?);
+    let print = call.print(&said(&request));
+    let once = match call.begin(&ingest, &caller).await? {
+        Begun::New(once) => once.map(|once| once.of(print)),
+        Begun::Made(before) => {
+            before.fits(&print)?;
+            let upload = begun_before(&caller, &ingest, &request, &before, body).await?;
+            return Ok(once::replayed(created(&origin, &request, &upload)));
+        }
+    };
+    let beginning = Beginning { once, ..beginning };
+    let upload = match concat {
         Concat::Final(parts, said) => {
             if beginning.length_bytes.is_some() || piece.is_some() {
                 return Err(Code::InvalidRequest
@@ -177,9 +196,29 @@ async fn create(
             }
         }
     };
+    Ok(created(&origin, &request, &upload))
+}
+
+/// What an earlier call has begun. Its sender goes on from the offset that is told; bytes that come with
+/// this call are read and not kept, because who is still sending may not hear an answer.
+async fn begun_before(
+    caller: &Caller,
+    ingest: &Ingest,
+    request: &HttpRequest,
+    before: &Answered,
+    mut body: Payload,
+) -> Result<Resumable> {
+    let mut watch = pace(request).watch();
+    while let Ok(Some(Ok(chunk))) = watch.next(body.next()).await {
+        watch.came(chunk.len());
+    }
+    ingest.resumable_at_rest(caller, *before.assets.first().ok_or(Code::UploadNotFound)?).await
+}
+
+fn created(origin: &Origin, request: &HttpRequest, upload: &Resumable) -> HttpResponse {
     let mut location = format!("{}{RESUMABLE}/{}", origin.0, upload.id);
     if request.query_string().contains(caller::UPLOAD_KEY)
-        && let Some(key) = caller::upload_key(&request)
+        && let Some(key) = caller::upload_key(request)
     {
         // Who names the key in the address they were given goes on with the one they are given.
         let key = utf8_percent_encode(&key, PLAIN);
@@ -187,8 +226,8 @@ async fn create(
     }
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::LOCATION, location));
-    tell(&mut answer, &upload);
-    Ok(answer.finish())
+    tell(&mut answer, upload);
+    answer.finish()
 }
 
 async fn look(caller: Caller, ingest: Data<Ingest>, request: HttpRequest) -> Reply<HttpResponse> {
@@ -268,9 +307,8 @@ async fn receive(
 ) -> Result<Resumable> {
     let (declared, is_first) = (piece.declared_bytes, piece.is_first);
     let mut came = 0;
-    let pace = request.app_data::<Data<Pace>>().map(|pace| pace.as_ref().clone()).unwrap_or_default();
     let mut receiving: Receiving = ingest.receive(caller, id, piece).await?;
-    let mut watch = pace.watch();
+    let mut watch = pace(request).watch();
     loop {
         let chunk = tokio::select! {
             chunk = watch.next(body.next()) => chunk,
@@ -295,6 +333,10 @@ async fn receive(
             }
         }
     }
+}
+
+fn pace(request: &HttpRequest) -> Pace {
+    request.app_data::<Data<Pace>>().map(|pace| pace.as_ref().clone()).unwrap_or_default()
 }
 
 /// What every answer about an upload says.
@@ -339,7 +381,7 @@ fn beginning(request: &HttpRequest, most_bytes: Option<u64>) -> Result<Beginning
     let (name, mut note) = read_metadata(&said)?;
     note.source = text(request, "origin")?.and_then(host_of);
     let length_bytes = bytes(request, "upload-length")?;
-    Ok(Beginning { name, note, said, length_bytes, is_part: false, most_bytes })
+    Ok(Beginning { name, note, said, length_bytes, most_bytes, ..Beginning::default() })
 }
 
 /// Either the length is said, or that it will be said later.
@@ -385,8 +427,18 @@ fn part(address: &str) -> Option<AssetId> {
     if before.ends_with(RESUMABLE) { id.parse().ok() } else { None }
 }
 
-/// What of a request that begins an upload is its first piece already.
-fn first_piece(request: &HttpRequest) -> Result<Option<Piece>> {
+/// What a request that begins an upload says of it.
+fn said(request: &HttpRequest) -> String {
+    let said = ["upload-length", "upload-defer-length", "upload-concat", "upload-metadata"].map(|name| {
+        let value = request.headers().get(name).map(header::HeaderValue::as_bytes).unwrap_or_default();
+        format!("{name} {} {}\n", value.len(), value.escape_ascii())
+    });
+    said.concat()
+}
+
+/// What of a request that begins an upload is its first piece already. Who may send the request again
+/// finds the upload by its key, with what was kept of it.
+fn first_piece(request: &HttpRequest, call: &Call) -> Result<Option<Piece>> {
     let has_body = request.headers().contains_key(header::TRANSFER_ENCODING)
         || bytes(request, "content-length")?.is_some_and(|bytes| bytes > 0);
     if !has_body {
@@ -395,7 +447,7 @@ fn first_piece(request: &HttpRequest) -> Result<Option<Piece>> {
     if !is_piece(request) {
         return Err(Code::UnsupportedMedia.because(format!("A first piece is sent as Content-Type: {PIECE}.")));
     }
-    Ok(Some(Piece { is_first: true, ..any_piece(request)? }))
+    Ok(Some(Piece { is_first: !call.has_key(), ..any_piece(request)? }))
 }
 
 fn any_piece(request: &HttpRequest) -> Result<Piece> {

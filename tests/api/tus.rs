@@ -501,6 +501,72 @@ fn a_photo_in_pieces_is_an_asset_like_any_other() {
 }
 
 #[test]
+fn a_creation_that_is_sent_again_begins_nothing_new() {
+    let mut app = Appliance::start();
+    let keyed = |app: &Appliance, key: &str, length: &str, body: &[u8]| {
+        app.call("POST", "/files", &[AUTH, TUS, PIECE, ("Upload-Length", length), ("Idempotency-Key", key)], body)
+    };
+    let first = keyed(&app, "a", "10", b"");
+    assert_eq!((first.status, first.header("idempotent-replayed")), (201, String::new()), "{}", first.text());
+    assert_eq!(patch(&app, &path(&first), 0, b"hello").status, 204);
+    app.restart();
+    let again = keyed(&app, "a", "10", b"");
+    assert_eq!((again.status, &*again.header("idempotent-replayed")), (201, "true"));
+    assert_eq!((path(&again), &*again.header("upload-offset")), (path(&first), "5"));
+    keyed(&app, "a", "11", b"").refused(422, "IDEMPOTENCY_KEY_REUSED");
+    assert_ne!(path(&keyed(&app, "b", "10", b"")), path(&first));
+    // The bytes are not kept twice, nor is the asset made twice.
+    let photo = jpeg(40, 30);
+    let length = photo.len().to_string();
+    let whole = keyed(&app, "c", &length, &photo);
+    let again = keyed(&app, "c", &length, &photo);
+    assert_eq!((path(&again), again.header("upload-offset")), (path(&whole), length.clone()));
+    assert_eq!(again.header("cloakroom-asset-id"), whole.header("cloakroom-asset-id"));
+    assert!(content(&app, &whole.header("cloakroom-asset-id")) == photo);
+    assert_eq!(app.json("/api/v1/assets")["total"], 1);
+    // What was refused with the bytes is there to be tried again.
+    let wrong =
+        [("Upload-Checksum", "md5 AAAAAAAAAAAAAAAAAAAAAA=="), ("Upload-Length", &length), ("Idempotency-Key", "d")];
+    let refused = app.call("POST", "/files", &[&[AUTH, TUS, PIECE], &wrong[..]].concat(), &photo);
+    refused.refused(460, "CHECKSUM_MISMATCH");
+    let again = keyed(&app, "d", &length, &photo);
+    assert_eq!(again.header("upload-offset"), "0");
+    assert_eq!(patch(&app, &path(&again), 0, &photo).status, 204);
+    // One that was given up is not begun again by accident.
+    assert_eq!(delete(&app, &path(&first)).status, 204);
+    keyed(&app, "a", "10", b"").refused(410, "UPLOAD_GONE");
+}
+
+#[test]
+fn a_creation_that_broke_off_is_found_by_its_key() {
+    let app = Appliance::start();
+    let body = noise(1_000_000);
+    let mut stream = app.connect();
+    let head_of = format!(
+        "POST /files HTTP/1.1\r\nHost: box\r\nX-FileSpin-Api-Key: {KEY}\r\nTus-Resumable: 1.0.0\r\n\
+         Content-Type: application/offset+octet-stream\r\nIdempotency-Key: mine\r\nUpload-Length: 1000000\r\n\
+         Content-Length: 1000000\r\n\r\n"
+    );
+    stream.write_all(head_of.as_bytes()).unwrap();
+    stream.write_all(&body[..600_000]).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let has_bytes = || {
+        fs::read_dir(app.data_dir().join("staging")).unwrap().any(|e| e.unwrap().metadata().is_ok_and(|m| m.len() > 0))
+    };
+    while !has_bytes() {
+        assert!(Instant::now() < deadline, "nothing was written");
+        app.get("/livez");
+    }
+    drop(stream);
+    let again = create(&app, &[("Upload-Length", "1000000"), ("Idempotency-Key", "mine")]);
+    let at = until_offset(&app, &path(&again), 1) as usize;
+    assert!(at <= 600_000, "{at}");
+    let asset = patch(&app, &path(&again), at, &body[at..]).header("cloakroom-asset-id");
+    assert!(content(&app, &asset) == body);
+    app.staging_empties();
+}
+
+#[test]
 fn what_broke_off_is_kept() {
     let app = Appliance::start();
     let body = noise(3_000_000);
@@ -864,7 +930,14 @@ fn a_page_hands_in_pieces() {
     // The browser asks first, without the key that will come in a header.
     let asked = app.call("OPTIONS", "/files", &[ours, ("Access-Control-Request-Method", "POST")], b"");
     assert_eq!((asked.status, &*asked.header("access-control-allow-origin")), (204, ours.1));
-    for wanted in ["Upload-Offset", "Upload-Metadata", "Tus-Resumable", "Upload-Checksum", "X-FileSpin-Upload-Key"] {
+    for wanted in [
+        "Upload-Offset",
+        "Upload-Metadata",
+        "Tus-Resumable",
+        "Upload-Checksum",
+        "X-FileSpin-Upload-Key",
+        "Idempotency-Key",
+    ] {
         assert!(asked.header("access-control-allow-headers").contains(wanted), "{wanted}");
     }
     assert!(asked.header("access-control-allow-methods").contains("PATCH"));

@@ -59,6 +59,7 @@ use crate::infra::db::Tx;
 use crate::infra::jobs::Enqueue;
 use crate::ingest::Ingest;
 use crate::ingest::Note;
+use crate::ingest::Once;
 use crate::ingest::name;
 use crate::support::clock::Instant;
 
@@ -103,7 +104,7 @@ impl Ingest {
                 Ok(room)
             })
             .await?;
-        if let Err(error) = self.record_resumable(upload.clone()).await {
+        if let Err(error) = self.record_resumable(upload.clone(), said.once).await {
             self.forget_staged(place::resumable_name(upload.id)).await;
             return Err(error);
         }
@@ -142,7 +143,7 @@ impl Ingest {
             };
             let (storage, room) = (self.storage.clone(), length_bytes);
             self.cpu.run(move || storage.reserve(room).map(drop)).await?;
-            self.record_joined(upload).await?
+            self.record_joined(upload, said.once).await?
         };
         self.settled(upload).await
     }
@@ -222,18 +223,21 @@ impl Ingest {
         })
     }
 
-    async fn record_resumable(&self, upload: Resumable) -> Result<()> {
+    async fn record_resumable(&self, upload: Resumable, once: Option<Once>) -> Result<()> {
         let this = self.clone();
-        self.db
-            .write(move |tx| {
-                store::insert(tx, &upload)?;
-                this.owe_expiry(tx)
-            })
-            .await
+        self.db.write(move |tx| this.insert_resumable(tx, &upload, once.as_ref())).await
+    }
+
+    fn insert_resumable(&self, tx: &Tx, upload: &Resumable, once: Option<&Once>) -> Result<()> {
+        store::insert(tx, upload)?;
+        if let Some(once) = once {
+            once.note(tx, [upload.id])?;
+        }
+        self.owe_expiry(tx)
     }
 
     /// Records one that is joined, unless the same was asked for at the same time: then that one.
-    async fn record_joined(&self, upload: Resumable) -> Result<Resumable> {
+    async fn record_joined(&self, upload: Resumable, once: Option<Once>) -> Result<Resumable> {
         let this = self.clone();
         self.db
             .write(move |tx| {
@@ -241,8 +245,7 @@ impl Ingest {
                 if let Some(before) = store::find_joined(tx, *user_id, upload_key_id.is_some(), parts, said)? {
                     return Ok(before);
                 }
-                store::insert(tx, &upload)?;
-                this.owe_expiry(tx)?;
+                this.insert_resumable(tx, &upload, once.as_ref())?;
                 Ok(upload)
             })
             .await

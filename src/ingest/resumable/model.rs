@@ -7,6 +7,7 @@ use crate::accounts::Caller;
 use crate::accounts::Role;
 use crate::assets::AssetId;
 use crate::ingest::Note;
+use crate::ingest::Once;
 use crate::support::clock::Instant;
 use crate::text_column;
 
@@ -68,6 +69,8 @@ pub struct Beginning {
     pub is_part: bool,
     /// Less than the box takes, for callers who may not hand in more.
     pub most_bytes: Option<u64>,
+    /// By which the same call finds the upload again.
+    pub once: Option<Once>,
 }
 
 impl Kind {

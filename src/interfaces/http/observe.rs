@@ -251,7 +251,8 @@ fn common_headers(answer: &mut ServiceResponse, id: &RequestId, allowed: Option<
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
             HeaderValue::from_static(
-                "Content-Length, Content-Range, Content-Disposition, ETag, X-Request-Id, Retry-After",
+                "Content-Length, Content-Range, Content-Disposition, ETag, X-Request-Id, Retry-After, \
+                 Idempotent-Replayed",
             ),
         );
         if !any {
@@ -266,7 +267,8 @@ fn resumable_headers(answer: &mut ServiceResponse) {
     use header::HeaderValue;
     const EXPOSED: &str = "Location, Retry-After, X-Request-Id, Tus-Resumable, Tus-Version, Tus-Max-Size, \
                            Tus-Extension, Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Expires, \
-                           Upload-Metadata, Upload-Concat, Upload-Defer-Length, Cloakroom-Asset-Id";
+                           Upload-Metadata, Upload-Concat, Upload-Defer-Length, Cloakroom-Asset-Id, \
+                           Idempotent-Replayed";
     let is_refused_version = answer.status().as_u16() == 412;
     let headers = answer.headers_mut();
     headers.insert(HeaderName::from_static("tus-resumable"), HeaderValue::from_static(TUS_VERSION));
@@ -283,7 +285,8 @@ fn permitted(mut answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     use header::HeaderValue;
     const HEADERS: &str = "Authorization, Content-Type, X-FileSpin-Api-Key, X-FileSpin-Upload-Key, \
                            X-Requested-With, X-Request-Id, X-HTTP-Method-Override, Tus-Resumable, Upload-Length, \
-                           Upload-Offset, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum";
+                           Upload-Offset, Upload-Metadata, Upload-Defer-Length, Upload-Concat, Upload-Checksum, \
+                           Idempotency-Key";
     let headers = answer.headers_mut();
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PATCH, DELETE"),

@@ -70,6 +70,11 @@ impl Call {
         })
     }
 
+    /// Whether it may be one of several.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// What is asked for where.
     pub fn print(&self, body: &str) -> String {
         format!("{} {body}", self.path)
@@ -142,7 +147,8 @@ pub fn made_up(body: &impl Serialize) -> HttpResponse {
     replayed(HttpResponse::Ok().json(body))
 }
 
-fn replayed(mut answer: HttpResponse) -> HttpResponse {
+/// Says of an answer that it was made before.
+pub fn replayed(mut answer: HttpResponse) -> HttpResponse {
     answer
         .headers_mut()
         .insert(header::HeaderName::from_static("idempotent-replayed"), header::HeaderValue::from_static("true"));
