@@ -479,6 +479,7 @@ mod tests {
     use std::process::Command;
 
     use tempfile::TempDir;
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::accounts::Caller;
@@ -693,6 +694,37 @@ mod tests {
         let mut receiving = app.ingest.receive(caller, id, piece).await?;
         receiving.write(bytes.into()).await;
         receiving.finish().await.map(drop)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_key_is_taken_until_its_note_can_be_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = open(dir.path()).await;
+        let (db, ingest) = (&app.db, &app.ingest);
+        let Repeat::First(once) = ingest.repeat(&ME, "k").await.unwrap() else { panic!("made before") };
+
+        // Three writes wait for the writer and share a commit, which the last holds up.
+        let (begin, begins) = oneshot::channel::<()>();
+        let (noted, is_noted) = oneshot::channel();
+        let (go_on, goes_on) = oneshot::channel::<()>();
+        let first = db.write(|_| Ok(begins.blocking_recv().unwrap()));
+        // Its caller is gone: this holds the only copy.
+        let noting = db.write(move |tx| once.note(tx, [AssetId::random()?]));
+        let last = db.write(|_| {
+            noted.send(()).unwrap();
+            goes_on.blocking_recv().unwrap();
+            Ok(())
+        });
+        let again = async {
+            begin.send(()).unwrap();
+            is_noted.await.unwrap();
+            let refused = ingest.repeat(&ME, "k").await.map(drop);
+            go_on.send(()).unwrap();
+            assert_eq!(refused.unwrap_err().code, Code::KeyInUse);
+        };
+        let (first, noting, last, ()) = futures_util::future::join4(first, noting, last, again).await;
+        first.and(noting).and(last).unwrap();
+        assert!(matches!(ingest.repeat(&ME, "k").await.unwrap(), Repeat::Again(_)));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,9 +53,12 @@ impl Once {
     }
 
     /// Notes what the call made, in the transaction that makes it.
-    pub(super) fn note(&self, tx: &Tx, made: impl IntoIterator<Item = AssetId>) -> Result<()> {
+    pub(crate) fn note(&self, tx: &Tx, made: impl IntoIterator<Item = AssetId>) -> Result<()> {
         let (caller, key) = &self.taken.name;
         let ids: Vec<_> = made.into_iter().collect();
+        // Free only when whoever asks for the key finds the note: the caller may be gone before the commit.
+        let taken = Arc::clone(&self.taken);
+        tx.after_commit(move || drop(taken));
         store::put_answered(tx, (caller, key), &self.fingerprint, &ids, self.since)
     }
 }

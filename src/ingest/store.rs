@@ -6,6 +6,7 @@ use rusqlite::params;
 
 use crate::assets::AssetId;
 use crate::assets::place;
+use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Tx;
 use crate::infra::db::types::Json;
@@ -190,7 +191,7 @@ pub(super) fn answered(c: &Connection, caller: &str, key: &str, since: Instant) 
     Ok(row.query_row(params![caller, key, since], read).optional()?)
 }
 
-/// Notes what a call has made; forgets those of before `since`.
+/// Notes what a call has made; forgets those of before `since`. Nothing is made twice under one key.
 pub(super) fn put_answered(
     tx: &Tx,
     (caller, key): (&str, &str),
@@ -199,11 +200,12 @@ pub(super) fn put_answered(
     since: Instant,
 ) -> Result<()> {
     tx.prepare_cached("DELETE FROM repeatable WHERE at <= ?1")?.execute([since])?;
-    tx.prepare_cached(
-        "INSERT OR REPLACE INTO repeatable (caller, key, fingerprint, assets, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?
-    .execute(params![caller, key, fingerprint, Json(assets), tx.now()])?;
-    Ok(())
+    let noted = tx
+        .prepare_cached(
+            "INSERT OR IGNORE INTO repeatable (caller, key, fingerprint, assets, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![caller, key, fingerprint, Json(assets), tx.now()])?;
+    if noted == 1 { Ok(()) } else { Err(Code::KeyInUse.into()) }
 }
 
 pub(super) fn set_answer(tx: &Tx, caller: &str, key: &str, answer: &str) -> Result<()> {
