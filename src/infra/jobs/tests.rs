@@ -16,6 +16,8 @@ use crate::support::clock::Instant;
 const SCHEMA: &str = include_str!("../../../schema.sql");
 const BENCH: Queue = Queue("bench");
 const NEVER: Duration = Duration::from_hours(1);
+/// Less than an idle slot sleeps: whoever is not woken is late.
+const SOON: Duration = Duration::from_secs(25);
 
 fn db() -> Db {
     Db::temporary(SCHEMA, Clock::by_hand(Instant(1_000_000))).unwrap()
@@ -547,9 +549,38 @@ async fn no_wake_up_is_lost() {
     for n in 0..1000 {
         let owing = jobs.clone();
         db.write_relaxed(move |tx| owing.enqueue(tx, &Task { n, act: Do::Succeed }, Enqueue::default())).await.unwrap();
-        let (ran, _) =
-            tokio::time::timeout(Duration::from_secs(10), seen.recv()).await.expect("slept through it").unwrap();
+        let (ran, _) = tokio::time::timeout(SOON, seen.recv()).await.expect("slept through it").unwrap();
         assert_eq!(ran, n);
+    }
+    jobs.stop(NEVER).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_at_work_takes_no_wake_up_from_an_idle_one() {
+    let db = db();
+    let (jobs, (room, mut seen)) = (jobs(&db), Room::new(&db));
+    jobs.register::<Task>(room);
+    jobs.start(&[(BENCH, 11)]).await.unwrap();
+    let mut at_work = Vec::new();
+    for n in 0..30 {
+        // Of three jobs one takes long; there is always a slot for the next.
+        let act = if n % 3 == 0 { Do::HangUntilCancelled } else { Do::Succeed };
+        let id = owe(&db, &jobs, n, act.clone()).await;
+        let (ran, _) = tokio::time::timeout(SOON, seen.recv()).await.expect("slept through it").unwrap();
+        assert_eq!(ran, n);
+        if act == Do::HangUntilCancelled {
+            at_work.push(id);
+        } else {
+            until(&db, id, None).await;
+        }
+        // The others have time to fall asleep.
+        for _ in 0..20 {
+            db.write_relaxed(|_| Ok(())).await.unwrap();
+        }
+    }
+    for id in at_work {
+        let cancelling = jobs.clone();
+        db.write(move |tx| cancelling.cancel(tx, id)).await.unwrap();
     }
     jobs.stop(NEVER).await;
 }
@@ -564,7 +595,7 @@ async fn a_job_for_later_runs_when_its_time_comes() {
     let owing = jobs.clone();
     let later = Enqueue { run_at: Some(at), ..Enqueue::default() };
     db.write(move |tx| owing.enqueue(tx, &Task { n: 1, act: Do::Succeed }, later)).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(10), seen.recv()).await.expect("slept through it").unwrap();
+    tokio::time::timeout(SOON, seen.recv()).await.expect("slept through it").unwrap();
     assert!(db.clock().now() >= at);
     jobs.stop(NEVER).await;
 }
@@ -581,7 +612,7 @@ async fn a_paused_queue_waits_and_the_others_do_not() {
     assert_eq!(jobs.run_due_until_quiet().await.unwrap(), 0);
     jobs.start(&[(BENCH, 1)]).await.unwrap();
     pressure.store(0, Ordering::SeqCst);
-    tokio::time::timeout(Duration::from_secs(10), seen.recv()).await.expect("never resumed").unwrap();
+    tokio::time::timeout(SOON, seen.recv()).await.expect("never resumed").unwrap();
     jobs.stop(NEVER).await;
 }
 

@@ -63,7 +63,7 @@ impl Engine {
         let wake = self.wake(queue);
         let mut phase = self.phase.subscribe();
         loop {
-            let mut woken = pin!(wake.notified());
+            let mut woken = Box::pin(wake.notified());
             woken.as_mut().enable();
             if *phase.borrow_and_update() != Phase::Running {
                 return;
@@ -73,6 +73,8 @@ impl Engine {
             } else {
                 match self.claim(queue).await {
                     Ok(Some(held)) => {
+                        // A wake-up that comes while this works is for a slot that is idle.
+                        drop(woken);
                         self.work(held).await;
                         continue;
                     }
