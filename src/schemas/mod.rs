@@ -50,7 +50,7 @@ const MAX_NAME_BYTES: usize = 2000;
 pub struct Schemas {
     db: Db,
     jobs: Jobs,
-    /// By number and version, so that one is never outdated.
+    /// By number and version, so that one of a write that held is never outdated.
     compiled: moka::sync::Cache<(i64, i64), Arc<Validator>>,
 }
 
@@ -99,6 +99,7 @@ impl Schemas {
         self.db
             .write(move |tx| {
                 let id = store::insert(tx, &draft, user)?;
+                this.compile_anew(tx, id)?;
                 store::set_fields(tx, id, &fields)?;
                 // Data may name a number before there is a schema of it.
                 if assets::store::names_schema(tx, id)? {
@@ -124,12 +125,21 @@ impl Schemas {
                 let is_new_version = draft.schema != old;
                 store::update(tx, id, &draft, is_new_version)?;
                 if is_new_version {
+                    this.compile_anew(tx, id)?;
                     store::set_fields(tx, id, &model::searchable(&draft.schema)?)?;
                     this.reapply(tx, id)?;
                 }
                 found(tx, id)
             })
             .await
+    }
+
+    /// Forgets what was compiled under this number and version by a write that did not hold.
+    fn compile_anew(&self, tx: &Tx, id: i64) -> Result<()> {
+        if let Some(version) = store::version(tx, id)? {
+            self.compiled.invalidate(&(id, version));
+        }
+        Ok(())
     }
 
     /// Owes the assets of a schema to be judged and indexed by its rules.
@@ -170,4 +180,38 @@ fn check(draft: &Draft) -> Result<()> {
     judge::compile(&draft.schema)?;
     model::searchable(&draft.schema)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::infra::jobs;
+    use crate::support::clock::Clock;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_write_compiled_that_did_not_hold_judges_nothing() {
+        let db = Db::temporary(crate::app::SCHEMA, Clock::system()).unwrap();
+        let schemas = Schemas::new(db.clone(), Jobs::new(db.clone(), jobs::Config::default()));
+        let needs = |name: &str| json!({"type": "object", "required": [name]});
+        let name = Map::from_iter([("en".to_owned(), json!("Booths"))]);
+        let draft = Draft { name, status: Status::Active, schema: needs("a") };
+        // Numbers and versions that were taken back are given again.
+        let left_over = Arc::new(judge::compile(&needs("rolled back")).unwrap());
+        let id = schemas.create(draft.clone(), 1).await.unwrap().id;
+        schemas.delete(id).await.unwrap();
+        for key in [(id, 1), (id + 1, 1), (id + 1, 2)] {
+            schemas.compiled.insert(key, Arc::clone(&left_over));
+        }
+        let id = schemas.create(draft, 1).await.unwrap().id;
+        let holds = async |name: &str| {
+            let (schemas, data) = (schemas.clone(), Map::from_iter([(name.to_owned(), json!(1))]));
+            let verdict = db.read(move |c| schemas.judge(c, id, &data)).await.unwrap();
+            matches!(verdict, Verdict::Conforms)
+        };
+        assert!(holds("a").await && !holds("rolled back").await);
+        schemas.update(id, move |before| Draft { schema: needs("b"), ..before }).await.unwrap();
+        assert!(holds("b").await && !holds("rolled back").await);
+    }
 }
