@@ -82,7 +82,8 @@ CREATE TABLE setting (
 
 -- Whatever was handed in (assets).
 CREATE TABLE asset (
-    seq            INTEGER PRIMARY KEY,         -- order of arrival; the cursor of listings
+    -- AUTOINCREMENT: searches remember numbers, and one is never given twice.
+    seq            INTEGER PRIMARY KEY AUTOINCREMENT, -- order of arrival; the cursor of listings
     id             TEXT NOT NULL UNIQUE,        -- 32 lower-case hex: the ticket
     revision       INTEGER NOT NULL DEFAULT 1,  -- which content; replacing starts the next
     status         TEXT NOT NULL CHECK (status IN ('QUEUED', 'NOT_READY', 'OK', 'ERROR', 'ARCHIVED')),
