@@ -68,3 +68,32 @@ fn account(email: &str) -> String {
 fn refusal(wait: Duration) -> Error {
     Code::TooManyRequests.because("Too many attempts to log in. Try again later.").again_after(wait)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn tries_are_counted_by_address_and_nobody_locks_somebody_else_out() {
+        let attempts = Attempts::new(&Config::default());
+        let [home, elsewhere] = [1, 2].map(|n| Network::of(IpAddr::V4(Ipv4Addr::new(192, 0, 2, n))));
+        for who in ["admin", "nobody"] {
+            for _ in 0..5 {
+                attempts.password(who, home).unwrap();
+            }
+            let wait = attempts.password(who, home).unwrap_err().again_after.unwrap();
+            assert!(wait <= Duration::from_secs(12), "{who}: {wait:?}");
+        }
+        assert!(attempts.password("Admin", home).is_err(), "spelled otherwise");
+        for _ in 0..30 {
+            attempts.password("admin", elsewhere).unwrap();
+            attempts.right("admin", elsewhere);
+        }
+        // Twelve and one were tried from here; the address has a few left, whatever the account.
+        let tries = (13..).find(|n| attempts.password(&format!("x{n}"), home).is_err());
+        assert_eq!(tries, Some(20));
+    }
+}

@@ -5,7 +5,6 @@
 //! new one, which covers programs that read their configuration once a day, and links signed
 //! with it; revoked, it ends at once.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::accounts::Accounts;
@@ -84,28 +83,35 @@ impl Accounts {
             return Err(Code::InvalidRequest.because("A token is not replaced: make another one and revoke this."));
         }
         let text = new.text("key")?;
-        let (given, master, forget) = (text.clone(), Arc::clone(&self.master), self.forgetting());
+        let (given, this) = (text.clone(), self.clone());
         self.db
             .write(move |tx| {
                 store::find(tx, user)?.ok_or_else(user_not_found)?;
-                replace(tx, &master, user, kind, &given, valid_old)?;
-                tx.after_commit(forget);
+                replace(tx, &this.master, user, kind, &given, valid_old)?;
+                this.changes(tx);
                 Ok(())
             })
             .await?;
         Ok(text)
     }
 
-    /// Replaces both keys at once.
-    pub async fn set_keys(&self, user: i64, api: NewKey, upload: NewKey, valid_old: Duration) -> Result<Keys> {
+    /// Replaces both keys at once, and does `also` in the same transaction.
+    pub async fn set_keys(
+        &self,
+        user: i64,
+        api: NewKey,
+        upload: NewKey,
+        valid_old: Duration,
+        also: impl FnOnce(&Tx) -> Result<()> + Send + 'static,
+    ) -> Result<Keys> {
         let keys = Keys { api_key: api.text("api_key")?, upload_key: upload.text("upload_key")? };
-        let (given, master, forget) = (keys.clone(), Arc::clone(&self.master), self.forgetting());
+        let (given, this) = (keys.clone(), self.clone());
         self.db
             .write(move |tx| {
-                replace(tx, &master, user, CredentialKind::Api, &given.api_key, valid_old)?;
-                replace(tx, &master, user, CredentialKind::Upload, &given.upload_key, valid_old)?;
-                tx.after_commit(forget);
-                Ok(())
+                replace(tx, &this.master, user, CredentialKind::Api, &given.api_key, valid_old)?;
+                replace(tx, &this.master, user, CredentialKind::Upload, &given.upload_key, valid_old)?;
+                this.changes(tx);
+                also(tx)
             })
             .await?;
         Ok(keys)
@@ -137,13 +143,13 @@ impl Accounts {
 
     /// Ends a key now.
     pub async fn revoke(&self, user: i64, key: i64) -> Result<()> {
-        let forget = self.forgetting();
+        let this = self.clone();
         self.db
             .write(move |tx| {
                 if !store::revoke(tx, user, key)? {
                     return Err(Code::KeyNotFound.because("No key of this user has this id."));
                 }
-                tx.after_commit(forget);
+                this.changes(tx);
                 Ok(())
             })
             .await

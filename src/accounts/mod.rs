@@ -20,10 +20,7 @@ mod tests;
 mod token;
 mod totp;
 
-use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -45,6 +42,7 @@ use crate::accounts::model::Credentials;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Db;
+use crate::infra::db::Memory;
 use crate::infra::db::Tx;
 use crate::support::clock::Clock;
 use crate::support::cpu::Cpu;
@@ -74,11 +72,9 @@ pub struct Accounts {
     upload_key_calls: Arc<Buckets<Network>>,
     token_calls: Arc<Windows<(i64, i64)>>,
     hashing: Arc<Semaphore>,
-    by_key: moka::sync::Cache<(CredentialKind, [u8; 32]), Option<Holder>>,
-    by_user: moka::sync::Cache<i64, Option<Holder>>,
-    by_access_id: moka::sync::Cache<String, Option<Signer>>,
-    /// How often something was changed. What was read before a change is not remembered after it.
-    changes: Arc<AtomicU64>,
+    by_key: Memory<(CredentialKind, [u8; 32]), Option<Holder>>,
+    by_user: Memory<i64, Option<Holder>>,
+    by_access_id: Memory<String, Option<Signer>>,
 }
 
 /// What is remembered of a user.
@@ -140,10 +136,9 @@ impl Accounts {
             clock,
             cpu,
             master: Arc::new(master),
-            by_key: moka::sync::Cache::builder().max_capacity(1024).time_to_live(REMEMBERED).build(),
-            by_user: moka::sync::Cache::builder().max_capacity(1024).time_to_live(REMEMBERED).build(),
-            by_access_id: moka::sync::Cache::builder().max_capacity(1024).time_to_live(REMEMBERED).build(),
-            changes: Arc::default(),
+            by_key: Memory::new(1024, REMEMBERED),
+            by_user: Memory::new(1024, REMEMBERED),
+            by_access_id: Memory::new(1024, REMEMBERED),
         }
     }
 
@@ -199,7 +194,7 @@ impl Accounts {
         let holder = if let Some(known) = self.by_key.get(&(kind, lookup)) {
             known
         } else {
-            let (now, read_at) = (self.clock.now(), self.changes.load(Ordering::SeqCst));
+            let (look, now) = (self.by_key.look(), self.clock.now());
             let found = self.db.read(move |c| store::by_credential(c, kind, &lookup, now)).await?;
             let holder = found.map(|(user, key_id, scopes)| {
                 let caller = match kind {
@@ -209,7 +204,7 @@ impl Accounts {
                 };
                 Holder { caller, epoch: user.token_epoch, enabled: user.enabled }
             });
-            self.remember(&self.by_key, &(kind, lookup), holder.clone(), read_at);
+            self.by_key.remember(look, (kind, lookup), holder.clone());
             holder
         };
         holder.map(let_in).transpose()
@@ -221,10 +216,10 @@ impl Accounts {
         let known = if let Some(known) = self.by_user.get(&claims.sub) {
             known
         } else {
-            let read_at = self.changes.load(Ordering::SeqCst);
+            let look = self.by_user.look();
             let user = self.db.read(move |c| store::find(c, claims.sub)).await?;
             let known = user.map(|u| Holder { caller: Caller::of(&u), epoch: u.token_epoch, enabled: u.enabled });
-            self.remember(&self.by_user, &claims.sub, known.clone(), read_at);
+            self.by_user.remember(look, claims.sub, known.clone());
             known
         };
         let holder = known.ok_or_else(unknown)?;
@@ -235,16 +230,17 @@ impl Accounts {
 
     /// Who signs with this access id, and the texts of the API keys that may have been used.
     pub async fn signer(&self, access_id: &str) -> Result<Option<Signer>> {
-        if let Some(known) = self.by_access_id.get(access_id) {
+        let asked = access_id.to_owned();
+        if let Some(known) = self.by_access_id.get(&asked) {
             return Ok(known);
         }
-        let (asked, now, read_at) = (access_id.to_owned(), self.clock.now(), self.changes.load(Ordering::SeqCst));
+        let (look, now) = (self.by_access_id.look(), self.clock.now());
         let found = self.db.read(move |c| store::signer(c, &asked, now)).await?;
         let signer = found.map(|(user, sealed)| Signer {
             caller: Caller::of(&user),
             api_keys: sealed.iter().filter_map(|s| self.master.open(s).ok()).collect(),
         });
-        self.remember(&self.by_access_id, &access_id.to_owned(), signer.clone(), read_at);
+        self.by_access_id.remember(look, access_id.to_owned(), signer.clone());
         Ok(signer)
     }
 
@@ -352,29 +348,11 @@ impl Accounts {
         self.master.open(sealed)
     }
 
-    /// Believes what was read when there had been so many changes, unless there was another since.
-    fn remember<K, V>(&self, cache: &moka::sync::Cache<K, V>, key: &K, value: V, read_at: u64)
-    where
-        K: Hash + Eq + Clone + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-    {
-        // Looked at afterwards: a change that comes later yet forgets it itself.
-        cache.insert(key.clone(), value);
-        if self.changes.load(Ordering::SeqCst) != read_at {
-            cache.invalidate(key);
-        }
-    }
-
-    /// What makes a change hold at once, to be done when it is committed.
-    fn forgetting(&self) -> impl FnOnce() + Send + 'static {
-        let (by_key, by_user, by_access_id) = (self.by_key.clone(), self.by_user.clone(), self.by_access_id.clone());
-        let changes = Arc::clone(&self.changes);
-        move || {
-            changes.fetch_add(1, Ordering::SeqCst);
-            by_key.invalidate_all();
-            by_user.invalidate_all();
-            by_access_id.invalidate_all();
-        }
+    /// This write changes who is let in: it holds at once.
+    fn changes(&self, tx: &Tx) {
+        self.by_key.changes_all(tx);
+        self.by_user.changes_all(tx);
+        self.by_access_id.changes_all(tx);
     }
 }
 

@@ -197,7 +197,7 @@ impl Accounts {
     /// The same and, if there is one, with another password, or neither.
     async fn change_with(&self, user: i64, change: Change, password_hash: Option<String>) -> Result<Person> {
         check(&change)?;
-        let forget = self.forgetting();
+        let this = self.clone();
         self.db
             .write(move |tx| {
                 let mut user = store::find(tx, user)?.ok_or_else(user_not_found)?;
@@ -216,7 +216,7 @@ impl Accounts {
                     store::set_password(tx, user.id, &hash)?;
                 }
                 somebody_in_charge(tx)?;
-                tx.after_commit(forget);
+                this.changes(tx);
                 Ok(())
             })
             .await?;
@@ -250,11 +250,11 @@ impl Accounts {
 
     /// Ends every token of a user.
     pub async fn log_out(&self, user: i64) -> Result<()> {
-        let forget = self.forgetting();
+        let this = self.clone();
         self.db
             .write(move |tx| {
                 store::revoke_tokens(tx, user)?;
-                tx.after_commit(forget);
+                this.changes(tx);
                 Ok(())
             })
             .await
@@ -262,13 +262,13 @@ impl Accounts {
 
     /// Forgets a user, with all keys. What they handed in stays.
     pub async fn remove(&self, user: i64) -> Result<()> {
-        let forget = self.forgetting();
+        let this = self.clone();
         self.db
             .write(move |tx| {
                 store::find(tx, user)?.ok_or_else(user_not_found)?;
                 store::delete(tx, user)?;
                 somebody_in_charge(tx)?;
-                tx.after_commit(forget);
+                this.changes(tx);
                 Ok(())
             })
             .await
@@ -277,11 +277,11 @@ impl Accounts {
     /// Sets a new password and ends the tokens given so far. An open invitation ends, too.
     pub async fn set_password(&self, email: String, password: String) -> Result<()> {
         let hash = self.hashed(password).await?;
-        let forget = self.forgetting();
+        let this = self.clone();
         self.db
             .write(move |tx| {
                 store::set_password(tx, known(tx, &email)?.id, &hash)?;
-                tx.after_commit(forget);
+                this.changes(tx);
                 Ok(())
             })
             .await

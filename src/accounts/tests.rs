@@ -21,10 +21,14 @@ struct Room {
 }
 
 fn room() -> Room {
+    room_by(Config::default())
+}
+
+fn room_by(config: Config) -> Room {
     let clock = Clock::by_hand(Instant(1_700_000_000_000));
     let db = Db::temporary(crate::app::SCHEMA, clock.clone()).unwrap();
     let master = MasterKey::derive(&[9; 32]).unwrap();
-    Room { accounts: Accounts::new(Config::default(), db, clock.clone(), Cpu::open(4), master), clock }
+    Room { accounts: Accounts::new(config, db, clock.clone(), Cpu::open(4), master), clock }
 }
 
 async fn add(room: &Room, name: &str, role: Role) -> (User, Keys) {
@@ -290,29 +294,20 @@ async fn disabling_the_second_factor_takes_both() {
 }
 
 #[tokio::test]
-async fn tries_are_counted_by_address_and_nobody_locks_somebody_else_out() {
-    let room = room();
+async fn whoever_tried_too_often_waits_and_nobody_else() {
+    let room = room_by(Config { logins_per_account: 1, ..Config::default() });
     add(&room, "admin", Role::Admin).await;
     for who in ["admin", "nobody"] {
-        for _ in 0..5 {
-            assert_eq!(code(log_in(&room, who, "wrong", None, HOME).await), Code::Unauthorized, "{who}");
-        }
+        assert_eq!(code(log_in(&room, who, "wrong", None, HOME).await), Code::Unauthorized, "{who}");
         let refused = log_in(&room, who, "wrong", None, HOME).await.err().unwrap();
         assert_eq!(refused.code, Code::TooManyRequests, "{who}");
         let wait = refused.again_after.unwrap();
-        assert!(wait <= Duration::from_secs(12), "{who}: {wait:?}");
+        assert!(wait <= Duration::from_mins(1), "{who}: {wait:?}");
     }
     assert_eq!(code(log_in(&room, "Admin", PASSWORD, None, HOME).await), Code::TooManyRequests, "spelled otherwise");
-    for _ in 0..30 {
+    for _ in 0..3 {
         assert!(log_in(&room, "admin", PASSWORD, None, ELSEWHERE).await.is_ok(), "right ones cost nothing");
     }
-    // Twelve and one were tried from here; the address has a few left, whatever the account.
-    let mut tries = 13;
-    while code(log_in(&room, &format!("x{tries}"), "wrong", None, HOME).await) == Code::Unauthorized {
-        tries += 1;
-        assert!(tries < 30);
-    }
-    assert_eq!(tries, 20);
 }
 
 #[tokio::test]
@@ -344,13 +339,13 @@ async fn what_was_read_before_a_revocation_is_not_believed_after_it() {
     let (user, keys) = add(&room, "ada", Role::Admin).await;
     let accounts = &room.accounts;
     let key = (CredentialKind::Api, accounts.master.lookup(&keys.api_key));
-    let read_at = accounts.changes.load(Ordering::SeqCst);
+    let look = accounts.by_key.look();
     let holder = Holder { caller: Caller::of(&user), epoch: 0, enabled: true };
-    accounts.remember(&accounts.by_key, &key, Some(holder.clone()), read_at);
+    accounts.by_key.remember(look, key, Some(holder.clone()));
     assert!(accounts.by_key.get(&key).is_some());
     accounts.log_out(user.id).await.unwrap();
     assert!(accounts.by_key.get(&key).is_none());
-    accounts.remember(&accounts.by_key, &key, Some(holder), read_at);
+    accounts.by_key.remember(look, key, Some(holder));
     assert!(accounts.by_key.get(&key).is_none(), "read before, remembered after");
 }
 

@@ -78,12 +78,6 @@ impl Settings {
         self.change(move |values| values.watermark = watermark).await
     }
 
-    /// Chooses which pages may use upload keys.
-    pub async fn set_auth(&self, auth: Auth) -> Result<()> {
-        let auth = auth.checked()?;
-        self.change(move |values| values.auth = auth).await
-    }
-
     /// Keeps what is said about add-ons.
     pub async fn set_addons(&self, addons: Addons) -> Result<()> {
         let addons = addons::checked(addons)?;
@@ -153,7 +147,8 @@ mod tests {
         let videos = Videos { hls_watermark: true, ..Videos::default() };
         settings.set_videos(videos.clone()).await.unwrap();
         let auth = Auth { authorized_domains: vec!["example.com".to_owned()], ..Auth::default() };
-        settings.set_auth(auth.clone()).await.unwrap();
+        let (this, chosen) = (settings.clone(), auth.clone());
+        db.write(move |tx| this.edit(tx, |values| values.auth = chosen)).await.unwrap();
         let addons = Addons::from_iter([("AUTO_TAGS".to_owned(), serde_json::json!({"enabled": false}))]);
         settings.set_addons(addons.clone()).await.unwrap();
         let expected = Values { images, videos, watermark: Some(mark), auth, addons, ..Values::default() };

@@ -23,6 +23,7 @@
 #[cfg(test)]
 pub mod flushes;
 mod lock;
+mod memory;
 mod pool;
 pub mod schema;
 mod tx;
@@ -59,6 +60,7 @@ use crate::infra::db::writer::Writer;
 use crate::support::clock::Clock;
 
 pub use crate::infra::db::lock::DataLock;
+pub use crate::infra::db::memory::Memory;
 pub use crate::infra::db::tx::Tx;
 pub use crate::infra::db::writer::is_in_doubt;
 

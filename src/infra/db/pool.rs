@@ -31,7 +31,7 @@ use crate::error::Result;
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// How long another program that writes is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Bytecode steps between two looks at the deadline: well under a millisecond.
 const STEPS_PER_LOOK: i32 = 10_000;
@@ -229,7 +229,7 @@ mod tests {
             ("cell_size_check", number(1), number(1)),
             ("query_only", number(0), number(1)),
             ("cache_size", number(-65536), number(-16384)),
-            ("busy_timeout", number(5000), number(5000)),
+            ("busy_timeout", number(20_000), number(20_000)),
         ];
         for (pragma, on_writer, on_reader) in table {
             assert_eq!(ask(&writer, pragma), on_writer, "{pragma} of the writer");

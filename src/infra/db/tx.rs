@@ -5,8 +5,8 @@
 //! a transaction that it may share with other closures; it never sees which.
 //!
 //! Invariant: what was asked for with [`Tx::wake`] or [`Tx::after_commit`] happens after the
-//! data is on disk and before the caller is answered, and not at all when the closure fails or
-//! the commit does.
+//! data is on disk and before the caller is answered. When the closure fails, or the commit does, it is
+//! dropped then instead.
 //!
 //! Not for use here: `BEGIN`, `COMMIT`, `ROLLBACK` and deferred constraints. The first three
 //! end the neighbours' transaction too, and a deferred constraint is found only at the commit

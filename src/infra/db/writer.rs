@@ -336,13 +336,12 @@ fn degraded() -> Error {
     Code::StorageUnavailable.because("the disk failed beneath the database; nothing is written until a restart")
 }
 
-/// Does what was to follow the commit, then answers: who is answered finds it done. All this
-/// is others' code, which the thread outlives.
+/// Does what was to follow the commit, or drops it when there was none, then answers: who is
+/// answered finds it done. All this is others' code, which the thread outlives.
 fn tell(ran: Ran, why: Option<&Error>) {
-    if ran.kept && why.is_none() {
-        for then in ran.after {
-            survive(then);
-        }
+    let holds = ran.kept && why.is_none();
+    for then in ran.after {
+        survive(|| if holds { then() } else { drop(then) });
     }
     survive(|| (ran.answer)(why));
 }

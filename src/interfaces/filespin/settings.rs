@@ -21,6 +21,7 @@ use crate::assets::AssetId;
 use crate::delivery::Delivery;
 use crate::error::Code;
 use crate::error::Result;
+use crate::infra::db::Tx;
 use crate::interfaces::filespin::account;
 use crate::interfaces::filespin::reply::private;
 use crate::interfaces::http::extract::JsonBody;
@@ -289,12 +290,12 @@ async fn set_auth(accounts: &Accounts, settings: &Settings, caller: &Caller, upd
         dropbox_app_key: update.dropbox_app_key.unwrap_or_default(),
         dropbox_app_secret: secret.map(|secret| accounts.seal(&secret)).transpose()?.unwrap_or_default(),
     };
-    // Judged before any key is replaced.
     let auth = auth.checked()?;
     let valid_old = account::old_key_life(accounts, update.valid_old_seconds)?;
     let (api, upload) = (NewKey::of(update.api_key), NewKey::of(update.upload_key));
-    accounts.set_keys(caller.user_id(), api, upload, valid_old).await?;
-    settings.set_auth(auth).await
+    let settings = settings.clone();
+    let domains = move |tx: &Tx| settings.edit(tx, |values| values.auth = auth);
+    accounts.set_keys(caller.user_id(), api, upload, valid_old, domains).await.map(drop)
 }
 
 /// Whatever names a database is refused; naming none is what is.

@@ -234,12 +234,13 @@ mod tests {
         let clock = Clock::system();
         let db = Db::temporary(crate::app::SCHEMA, clock.clone()).unwrap();
         let settings = Settings::open(db.clone(), Assets::new(db.clone())).await.unwrap();
+        let auth = Auth { authorized_domains: vec!["example.com".to_owned()], ..Auth::default() };
+        let this = settings.clone();
+        db.write(move |tx| this.edit(tx, |values| values.auth = auth)).await.unwrap();
         let config = accounts::Config::default();
         let master = MasterKey::derive(&[1; 32]).unwrap();
         let accounts = Accounts::new(config, db, clock, Cpu::open(2), master);
         let (user, keys) = accounts.create("a@b.c".into(), "a password".into(), Role::Creator, None).await.unwrap();
-        let domains = vec!["example.com".to_owned()];
-        settings.set_auth(Auth { authorized_domains: domains, ..Auth::default() }).await.unwrap();
 
         let ask = async |asked, with_api_key: bool, origin: Option<&'static str>| {
             let mut request = TestRequest::with_uri(&format!("/x?upload_key={}", keys.upload_key));
