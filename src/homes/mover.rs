@@ -45,7 +45,7 @@ const LONGEST_IDLE: Duration = Duration::from_secs(5);
 const SHORTEST_IDLE: Duration = Duration::from_millis(20);
 /// After the first failure in a row; doubled by each.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(15);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// For a single original that cannot be moved, whatever the bucket does.
 const LONGEST_ALONE: Duration = Duration::from_hours(1);
 /// Until it is tried again to remove something from a bucket that nothing can be removed from.

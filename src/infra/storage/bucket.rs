@@ -603,9 +603,13 @@ mod tests {
         let key = ObjectPath::new(KEY).unwrap();
         send_well(&bucket, b"x").await.unwrap();
         double.behave(Manner::DeafWhenKept);
-        for n in 1..=3 {
+        // Whether a line is kept depends on who comes first; until three were, and were found dead.
+        let deadline = std::time::Instant::now() + Duration::from_mins(1);
+        let mut found = 0;
+        while asked(&double, &["HEAD "]) < found + 3 {
             assert_eq!(bucket.find(&key).await.unwrap().unwrap().size_bytes, 1);
-            assert!(asked(&double, &["HEAD "]) >= 2 * n, "one of them on a line that is dead");
+            found += 1;
+            assert!(std::time::Instant::now() < deadline, "no line was kept");
         }
     }
 

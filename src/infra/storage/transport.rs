@@ -48,9 +48,9 @@ use crate::support::fetch::Line;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Until the head of the answer, from when the last of the request went out; and until the next of it goes.
-const ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(20) };
+const ANSWER_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 20 });
 /// The same on a connection that was kept, of what can be asked again.
-const KEPT_ANSWER_WITHIN: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(4) };
+const KEPT_ANSWER_WITHIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 4 });
 /// The same where the server joins an upload's parts: some copy them.
 const JOINED_WITHIN: Duration = Duration::from_mins(3);
 /// A body may pause this long.
@@ -58,7 +58,7 @@ const STALL: Duration = Duration::from_secs(15);
 /// A part that failed is tried again after this, counted from when it was begun; doubled each time.
 const FIRST_PAUSE: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(1) };
 const LONGEST_PAUSE: Duration = FIRST_PAUSE.saturating_mul(8);
-/// For so long. Its signature is good for a quarter of an hour.
+/// For so long from its first failure, however slow the line. Its signature is good for a quarter of an hour.
 const TRIED_FOR: Duration = FIRST_PAUSE.saturating_mul(300);
 /// Servers close what is idle; a little before that it is thrown away here.
 const KEPT: Duration = Duration::from_secs(15);
@@ -182,11 +182,14 @@ impl Transport {
             copy.headers_mut().clone_from(&parts.headers);
             copy
         };
-        let (first, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let (mut first_failure, mut pause) = (None, FIRST_PAUSE);
         loop {
             let began = Instant::now();
             let asked = self.ask_once(&url, &to, &again, kind).await;
-            if kind != Kind::Part || !is_momentary(&asked) || first.elapsed() > TRIED_FOR {
+            if kind != Kind::Part
+                || !is_momentary(&asked)
+                || first_failure.get_or_insert_with(Instant::now).elapsed() > TRIED_FOR
+            {
                 return asked.map(|(line, answer)| (to, line, answer));
             }
             if pause == FIRST_PAUSE {

@@ -48,7 +48,8 @@ pub fn bind(
         // Two reads of a file: larger ones only leave the processor's cache.
         .h1_write_buffer_size(128 * 1024)
         .max_connections((config.max_connections / workers).max(1))
-        .client_request_timeout(Duration::from_secs(5))
+        // Judged before what has come is read: a machine that stood still for this long refuses whom it let wait.
+        .client_request_timeout(Duration::from_secs(20))
         .keep_alive(Duration::from_secs(15))
         .tls_handshake_timeout(Duration::from_secs(5))
         .shutdown_timeout(config.drain_seconds)
