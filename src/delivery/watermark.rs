@@ -2,8 +2,6 @@
 //! of, and named by its digest, so that a new mark gives new pictures and an old cached one
 //! is never taken for it.
 
-use std::sync::Arc;
-
 use ring::digest;
 
 use crate::assets::AssetId;
@@ -43,10 +41,10 @@ impl Delivery {
             return Err(Code::InvalidRequest.because("watermarkFileKey: this asset is not an image"));
         }
         let (storage, original) = (self.storage.clone(), place::original(asset, full.asset.revision)?);
-        let open = move || Ok(Arc::new(storage.open_file(&original)?));
-        let picture = self.homes.with(asset, full.asset.revision, open).await?;
+        let open = move || Sources::open(&storage, &original, None);
+        let sources = self.homes.with(asset, full.asset.revision, open).await?;
         let order = Order::new(Recipe::default(), OutputFormat::Png);
-        let made = self.stills.render(Class::Interactive, Sources { picture, mark: None }, order).await?;
+        let made = self.stills.render(Class::Interactive, sources, order).await?;
         let sha256 = digest::digest(&digest::SHA256, &made.bytes);
         let name = id::hex(sha256.as_ref().get(..16).unwrap_or_default());
         let (storage, to) = (self.storage.clone(), place::watermark(&name)?);
