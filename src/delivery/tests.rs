@@ -1,15 +1,20 @@
-//! What is handed out while somebody else changes it: the mark.
+//! What is handed out while somebody else changes it: an original that arrives, the mark.
 
 use std::path::PathBuf;
 use std::sync::mpsc;
 
+use serde_json::Map;
 use tempfile::TempDir;
 
 use super::*;
 use crate::accounts;
 use crate::accounts::MasterKey;
+use crate::assets::Asset;
 use crate::assets::AssetId;
+use crate::assets::ORIGINAL;
+use crate::assets::Status;
 use crate::assets::place;
+use crate::assets::store;
 use crate::infra::db::Db;
 use crate::infra::storage;
 use crate::infra::workers;
@@ -59,9 +64,50 @@ impl Bench {
         Bench { delivery: delivery.unwrap(), db, _dir: dir }
     }
 
+    async fn original(&self, id: AssetId) -> Result<Arc<Content>> {
+        self.delivery.content(Ground::Reader, id, ORIGINAL).await
+    }
+
     fn mark(&self) -> Option<Watermark> {
         self.delivery.settings.now().watermark.clone()
     }
+}
+
+#[tokio::test]
+async fn an_original_is_what_the_record_says_while_it_arrives_and_after() {
+    let bench = Bench::open().await;
+    let id = AssetId::random().unwrap();
+    let write = async |f: fn(&crate::infra::db::Tx, AssetId) -> Result<bool>| {
+        assert!(bench.db.write(move |tx| f(tx, id)).await.unwrap());
+    };
+    write(|tx, id| {
+        let named = Asset { status: Status::Queued, name: "a.mp4".to_owned(), ..Asset::arriving(id, 1, tx.now()) };
+        store::insert(tx, &Asset { content_type: "video/mp4".to_owned(), ..named })?;
+        Ok(true)
+    })
+    .await;
+    let missing = bench.original(id).await.err().unwrap();
+    assert_eq!(missing.code, Code::ContentNotFound);
+
+    // Its name on disk is there before the commit that makes it its own, or takes it back.
+    bench.delivery.storage.put(&place::original(id, 1).unwrap(), b"first").unwrap();
+    let early = bench.original(id).await.err().unwrap();
+    assert_eq!(early.code, Code::ContentNotFound);
+    bench.delivery.storage.put(&place::original(id, 1).unwrap(), b"second").unwrap();
+    write(|tx, id| store::fetched(tx, id, 6, (&"1".repeat(32), &"2".repeat(64)), "video/mp4")).await;
+    let fetched = bench.original(id).await.unwrap();
+    assert_eq!((&*fetched.etag, &*fetched.content_type), (&*format!("\"{}\"", "2".repeat(32)), "video/mp4"));
+    assert_eq!(fetched.size_bytes, 6);
+
+    // Its first bytes did not show that there are no pictures in it.
+    write(|tx, id| {
+        store::set_content_type(tx, id, 1, "audio/mp4")?;
+        store::looked_at(tx, id, 1, Status::Ok, &Map::new(), &std::collections::BTreeMap::new())
+    })
+    .await;
+    let saved = bench.original(id).await.unwrap();
+    assert_eq!((&saved.etag, &*saved.content_type), (&fetched.etag, "audio/mp4"));
+    assert!(Arc::ptr_eq(&saved, &bench.original(id).await.unwrap()), "it is held open from then on");
 }
 
 #[tokio::test]
