@@ -2,7 +2,8 @@
 //!
 //! Descriptors are kept open for those who come back for the next range. A content never
 //! changes under its key (the revision is part of it, and when a conversion was made), so an
-//! open one stays right.
+//! open one stays right; what is said of an original may change until it was looked at, so one
+//! is kept open only after that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::assets::Asset;
 use crate::assets::AssetId;
 use crate::assets::Conversion;
 use crate::assets::ORIGINAL;
+use crate::assets::Status;
 use crate::assets::place;
 use crate::delivery::Delivery;
 use crate::delivery::Ground;
@@ -86,7 +88,7 @@ impl Delivery {
                 modified_at: c.created_at,
             },
         };
-        let Some(conversion) = conversion else { return self.original(known, public, told).await };
+        let Some(conversion) = conversion else { return self.original(known, asset, told).await };
         self.opened(known, public, || place::conversion(id, asset.revision, key, conversion.suffix()), told).await
     }
 
@@ -119,16 +121,21 @@ impl Delivery {
     async fn original(
         &self,
         key: Key,
-        public: bool,
+        asset: &Asset,
         told: impl FnOnce(Source, u64) -> Content,
     ) -> Result<Arc<Content>> {
-        if let Some(open) = self.open.get(&key).filter(|open| open.public == public) {
+        // What is being fetched has its name before the record has it, and may still lose it.
+        if asset.sha256.is_empty() {
+            return Err(Code::ContentNotFound.because(format!("The file of asset {} has not arrived.", asset.id)));
+        }
+        if let Some(open) = self.open.get(&key).filter(|open| open.public == asset.public) {
             return Ok(open);
         }
         let (source, size_bytes) = self.homes.open(key.id, key.revision).await?;
-        let is_here = matches!(source, Source::Here(_));
+        let is_settled = matches!(asset.status, Status::Ok | Status::Error | Status::Archived);
+        let stays = is_settled && matches!(source, Source::Here(_));
         let open = Arc::new(told(source, size_bytes));
-        if is_here {
+        if stays {
             self.open.insert(key, Arc::clone(&open));
         }
         Ok(open)

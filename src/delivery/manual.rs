@@ -56,7 +56,7 @@ impl Delivery {
             .cpu
             .run(move || {
                 let mark = mark.map(|_| file_of(MARK)).transpose()?;
-                Ok(Sources { picture: file_of(SCENE)?, mark })
+                Sources::new(file_of(SCENE)?, mark)
             })
             .await?;
         let order = Order { ceiling: Some(CEILING), ..Order::new(recipe, format) };
@@ -71,8 +71,8 @@ impl Delivery {
 }
 
 /// Bytes as a file, for workers are given files.
-fn file_of(bytes: &[u8]) -> Result<Arc<std::fs::File>> {
+fn file_of(bytes: &[u8]) -> Result<std::fs::File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(bytes)?;
-    Ok(Arc::new(file))
+    Ok(file)
 }

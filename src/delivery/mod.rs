@@ -14,6 +14,8 @@ pub mod deepzoom;
 pub mod link;
 pub mod manual;
 pub mod on_demand;
+#[cfg(test)]
+mod tests;
 pub mod transcodes;
 mod wait;
 pub mod watermark;

@@ -46,7 +46,8 @@ pub struct Image {
     pub bytes: Bytes,
     pub content_type: &'static str,
     pub extension: &'static str,
-    /// Strong: equal tags mean equal bytes.
+    /// Equal tags mean the same picture. Made again, of the base image instead of the original,
+    /// it may have other bytes; so there are no ranges of it.
     pub etag: String,
 }
 
@@ -122,10 +123,10 @@ impl Delivery {
             Some(Stored { key: name, suffix, .. }) => place::conversion(key.id, key.revision, name, suffix)?,
             None => source(full, &order.recipe)?,
         };
-        let (storage, name) = (self.storage.clone(), source.as_str().to_owned());
+        let storage = self.storage.clone();
         let open = move || Sources::open(&storage, &source, mark.as_ref());
         let sources = self.homes.with(full.asset.id, full.asset.revision, open).await?;
-        let picture = self.stills.render_together(&name, sources, order).await?;
+        let picture = self.stills.render_together(sources, order).await?;
         let made = image(picture.bytes);
         self.cache.remember(key.clone(), Arc::clone(&made));
         let (cache, written) = (Arc::clone(&self.cache), Arc::clone(&made));

@@ -2,8 +2,6 @@
 //! of, and named by its digest, so that a new mark gives new pictures and an old cached one
 //! is never taken for it.
 
-use std::sync::Arc;
-
 use ring::digest;
 
 use crate::assets::AssetId;
@@ -25,16 +23,32 @@ use crate::support::id;
 impl Delivery {
     /// Makes an asset's image the mark, or changes where and how large it lies.
     pub async fn set_watermark(&self, asset: Option<AssetId>, placement: Placement, scale: f64) -> Result<()> {
-        let before = self.settings.now().watermark.clone();
-        let digest = match (asset, before) {
-            (Some(asset), Some(before)) if before.asset == Some(asset) => before.digest,
-            (None, Some(before)) => before.digest,
-            (Some(asset), _) => self.keep_mark(asset).await?,
-            (None, None) => {
-                return Err(Code::MissingParameter.because("watermarkFileKey: upload an image and give its asset id"));
-            }
+        let image = match asset {
+            Some(asset) => Some((asset, self.mark_of(asset).await?)),
+            None => None,
         };
-        self.settings.set_watermark(Some(Watermark { digest, asset, placement, scale })).await
+        // Making the image takes a while: what is kept of the mark is decided by what is set by then.
+        let edit = move |mark: &mut Option<Watermark>| {
+            let (asset, digest) = match (image, mark.take()) {
+                (Some((asset, digest)), _) => (Some(asset), digest),
+                (None, Some(before)) => (before.asset, before.digest),
+                (None, None) => {
+                    let missing = "watermarkFileKey: upload an image and give its asset id";
+                    return Err(Code::MissingParameter.because(missing));
+                }
+            };
+            *mark = Some(Watermark { digest, asset, placement, scale });
+            Ok(())
+        };
+        self.settings.edit_watermark(edit).await
+    }
+
+    /// The digest of an asset's image as a mark.
+    async fn mark_of(&self, asset: AssetId) -> Result<String> {
+        match &self.settings.now().watermark {
+            Some(set) if set.asset == Some(asset) => Ok(set.digest.clone()),
+            _ => self.keep_mark(asset).await,
+        }
     }
 
     async fn keep_mark(&self, asset: AssetId) -> Result<String> {
@@ -43,10 +57,10 @@ impl Delivery {
             return Err(Code::InvalidRequest.because("watermarkFileKey: this asset is not an image"));
         }
         let (storage, original) = (self.storage.clone(), place::original(asset, full.asset.revision)?);
-        let open = move || Ok(Arc::new(storage.open_file(&original)?));
-        let picture = self.homes.with(asset, full.asset.revision, open).await?;
+        let open = move || Sources::open(&storage, &original, None);
+        let sources = self.homes.with(asset, full.asset.revision, open).await?;
         let order = Order::new(Recipe::default(), OutputFormat::Png);
-        let made = self.stills.render(Class::Interactive, Sources { picture, mark: None }, order).await?;
+        let made = self.stills.render(Class::Interactive, sources, order).await?;
         let sha256 = digest::digest(&digest::SHA256, &made.bytes);
         let name = id::hex(sha256.as_ref().get(..16).unwrap_or_default());
         let (storage, to) = (self.storage.clone(), place::watermark(&name)?);

@@ -78,6 +78,20 @@ impl Settings {
         self.change(move |values| values.watermark = watermark).await
     }
 
+    /// The same, by what is chosen when the change is made; a refusal changes nothing.
+    pub async fn edit_watermark(
+        &self,
+        edit: impl FnOnce(&mut Option<Watermark>) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let this = self.clone();
+        let write = move |tx: &Tx| {
+            let mut edited = Ok(());
+            this.edit(tx, |values| edited = edit(&mut values.watermark))?;
+            edited
+        };
+        self.db.write(write).await
+    }
+
     /// Keeps what is said about add-ons.
     pub async fn set_addons(&self, addons: Addons) -> Result<()> {
         let addons = addons::checked(addons)?;

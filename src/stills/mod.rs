@@ -13,6 +13,7 @@
 mod together;
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -53,13 +54,28 @@ pub struct Sources {
     pub picture: Arc<File>,
     /// What a watermark step lays over it.
     pub mark: Option<Arc<File>>,
+    identity: Identity,
+}
+
+/// Device and inode of the picture and of the mark: equal exactly for equal files, for as long as
+/// one of them is open, whatever their names lead to by now.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Identity {
+    picture: (u64, u64),
+    mark: Option<(u64, u64)>,
 }
 
 impl Sources {
+    /// Takes files that nobody writes to any more; blocking.
+    pub fn new(picture: File, mark: Option<File>) -> Result<Sources> {
+        let identity = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+        let identity = Identity { picture: identity(&picture)?, mark: mark.as_ref().map(identity).transpose()? };
+        Ok(Sources { picture: Arc::new(picture), mark: mark.map(Arc::new), identity })
+    }
+
     /// Opens them; blocking.
     pub fn open(storage: &Storage, picture: &ObjectPath, mark: Option<&ObjectPath>) -> Result<Sources> {
-        let open = |place: &ObjectPath| Ok::<_, Error>(Arc::new(storage.open_file(place)?));
-        Ok(Sources { picture: open(picture)?, mark: mark.map(open).transpose()? })
+        Sources::new(storage.open_file(picture)?, mark.map(|mark| storage.open_file(mark)).transpose()?)
     }
 
     fn files(&self) -> Result<Vec<File>> {

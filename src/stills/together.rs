@@ -5,7 +5,8 @@
 //! wait as one request, which decodes once.
 //!
 //! Invariant: whoever asks is answered, also when the asker who came first has gone; when all
-//! have gone, the work stops.
+//! have gone, the work stops. Those who wait together have the very same files open: a name may
+//! lead to another file by now, and the same photo is asked for with and without a watermark.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::error::Result;
 use crate::infra::workers::Class;
 use crate::media::Request;
 use crate::media::imaging::Order;
+use crate::stills::Identity;
 use crate::stills::Picture;
 use crate::stills::Sources;
 use crate::stills::Stills;
@@ -28,10 +30,11 @@ use crate::stills::Stills;
 /// More than this at once would hold a worker too long.
 const MOST: usize = 8;
 
-/// Who waits for a worker, by the name of the sources.
+/// Who waits for a worker, by the sources. The first of a group keeps them open until it is served,
+/// so that no other file is taken for one of them.
 #[derive(Clone, Default)]
 pub struct Gathering {
-    waiting: Arc<Mutex<HashMap<String, Vec<Asked>>>>,
+    waiting: Arc<Mutex<HashMap<Identity, Vec<Asked>>>>,
 }
 
 struct Asked {
@@ -40,50 +43,50 @@ struct Asked {
 }
 
 impl Gathering {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Asked>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Identity, Vec<Asked>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins those who wait for this name; true for the first of them.
-    fn join(&self, name: &str, asked: Asked) -> bool {
+    /// Joins those who wait for pictures of these sources; true for the first of them.
+    fn join(&self, sources: &Sources, asked: Asked) -> bool {
         let mut waiting = self.lock();
-        let group = waiting.entry(name.to_owned()).or_default();
+        let group = waiting.entry(sources.identity).or_default();
         group.push(asked);
         group.len() == 1
     }
 
     /// Takes those who are served next, without those who have left, and says whether others
     /// stay behind.
-    fn take(&self, name: &str) -> (Vec<Asked>, bool) {
+    fn take(&self, sources: &Sources) -> (Vec<Asked>, bool) {
         let mut waiting = self.lock();
-        let mut group = waiting.remove(name).unwrap_or_default();
+        let mut group = waiting.remove(&sources.identity).unwrap_or_default();
         group.retain(|asked| !asked.answer.is_closed());
         let rest = group.split_off(group.len().min(MOST));
         let others = !rest.is_empty();
         if others {
-            waiting.insert(name.to_owned(), rest);
+            waiting.insert(sources.identity, rest);
         }
         (group, others)
     }
 }
 
 impl Stills {
-    /// Makes a picture for somebody who waits; `name` is equal exactly for equal sources.
-    pub async fn render_together(&self, name: &str, sources: Sources, order: Order) -> Result<Picture> {
+    /// Makes a picture for somebody who waits.
+    pub async fn render_together(&self, sources: Sources, order: Order) -> Result<Picture> {
         let (answer, mine) = oneshot::channel();
-        if self.gathering.join(name, Asked { order, answer }) {
-            self.clone().serve(name.to_owned(), sources);
+        if self.gathering.join(&sources, Asked { order, answer }) {
+            self.clone().serve(sources);
         }
         mine.await.unwrap_or_else(|_| Err(Code::Busy.because("the service is stopping")))
     }
 
     /// A task of its own: whoever came first may leave without failing the others.
-    fn serve(self, name: String, sources: Sources) {
+    fn serve(self, sources: Sources) {
         tokio::spawn(async move {
             let seat = self.workers.seat(Class::Interactive).await;
-            let (group, others) = self.gathering.take(&name);
+            let (group, others) = self.gathering.take(&sources);
             if others {
-                self.clone().serve(name, sources.clone());
+                self.clone().serve(sources.clone());
             }
             let (orders, mut answers): (Vec<_>, Vec<_>) = group.into_iter().map(|a| (a.order, a.answer)).unzip();
             if answers.is_empty() {
@@ -125,5 +128,53 @@ fn hand_out(made: Result<Vec<Result<Picture>>>, answers: Vec<oneshot::Sender<Res
     let shared = Arc::new(shared);
     for answer in answers {
         let _ = answer.send(Err(Error::again(&shared)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::media::imaging::OutputFormat;
+    use crate::media::imaging::Recipe;
+
+    #[test]
+    fn only_those_who_have_the_same_files_open_wait_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let put = |name: &str| {
+            std::fs::write(at("new"), name).unwrap();
+            std::fs::rename(at("new"), at(name)).unwrap();
+        };
+        let open = |mark: Option<&str>| {
+            let file = |name: &str| File::open(at(name)).unwrap();
+            Sources::new(file("picture"), mark.map(file)).unwrap()
+        };
+        ["picture", "mark", "other mark"].into_iter().for_each(put);
+        let plain = open(None);
+        let marked = open(Some("mark"));
+        let otherwise_marked = open(Some("other mark"));
+        // Made again: the name is the same, and what it leads to is not.
+        put("picture");
+        let made_again = open(None);
+
+        let gathering = Gathering::default();
+        // Whoever has gone is not served.
+        let mut waiting = Vec::new();
+        let mut joins = |sources: &Sources| {
+            let (answer, mine) = oneshot::channel();
+            waiting.push(mine);
+            let order = Order::new(Recipe::default(), OutputFormat::Jpeg);
+            gathering.join(sources, Asked { order, answer })
+        };
+        let groups = [&plain, &marked, &otherwise_marked, &made_again];
+        for sources in groups {
+            assert!(joins(sources), "the first of its group");
+        }
+        assert!(!joins(&made_again) && !joins(&open(None)));
+        assert!(!joins(&plain.clone()));
+        let sizes = groups.map(|sources| gathering.take(sources).0.len());
+        assert_eq!(sizes, [2, 1, 1, 3]);
     }
 }

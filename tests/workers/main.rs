@@ -6,6 +6,7 @@
 
 mod errands;
 mod films;
+mod stills;
 
 use std::collections::HashSet;
 use std::fs::File;
