@@ -34,8 +34,10 @@ mod transport;
 mod workspace;
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -462,6 +464,23 @@ impl Storage {
             }
         }
         Ok(())
+    }
+
+    /// What lies in a folder: each name, and whether it is one of several that the same file has. Nothing when
+    /// there is no such folder.
+    pub fn names(&self, folder: &ObjectPath) -> Result<Vec<(String, bool)>> {
+        let mut names = Vec::new();
+        let entries = match std::fs::read_dir(self.path_of(folder)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(names),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            let is_shared = meta.is_file() && meta.nlink() > 1;
+            names.extend(entry.file_name().into_string().map(|name| (name, is_shared)));
+        }
+        Ok(names)
     }
 
     fn replace(&self, place: &ObjectPath, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
