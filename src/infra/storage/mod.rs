@@ -690,6 +690,26 @@ mod tests {
     }
 
     #[test]
+    fn names_are_told_with_whether_a_file_has_another() {
+        let (_dir, storage) = storage();
+        let folder = place("conversions/ab/x/1");
+        assert_eq!(storage.names(&folder).unwrap(), []);
+        storage.put(&place("conversions/ab/x/1/web.1.jpg"), b"one").unwrap();
+        storage.put(&place("conversions/ab/x/1/hls-video.1/playlist.m3u8"), b"two").unwrap();
+        storage.stage("x.1.web.00").unwrap();
+        storage.commit_deep("x.1.web.00", &place("conversions/ab/x/1/web.00")).unwrap();
+        let told = |is_shared| {
+            let mut names = storage.names(&folder).unwrap();
+            names.sort();
+            let expected = [("hls-video.1", false), ("web.00", is_shared), ("web.1.jpg", false)];
+            assert_eq!(names, expected.map(|(name, is_shared)| (name.to_owned(), is_shared)));
+        };
+        told(true);
+        storage.unstage("x.1.web.00");
+        told(false);
+    }
+
+    #[test]
     fn what_is_set_aside_is_gone_from_its_place() {
         let (dir, storage) = storage();
         let file = place("conversions/ab/x/1/base.jpg");
