@@ -209,7 +209,8 @@ CREATE TABLE conversion (
     key              TEXT NOT NULL,
     revision         INTEGER NOT NULL,
     extension        TEXT NOT NULL,
-    handed           TEXT,                      -- of one that people handed in: 16 hex digits that name its file
+    round            INTEGER NOT NULL,          -- that made it, and names its files; 0: people handed it in, and ...
+    handed           TEXT,                      -- ... these 16 hex digits name its file
     content_type     TEXT NOT NULL,
     width            INTEGER,
     height           INTEGER,

@@ -65,6 +65,7 @@ use crate::news::News;
 use crate::processing::Processing;
 use crate::processing::RunFilm;
 use crate::processing::RunStep;
+use crate::processing::SweepConversions;
 use crate::schemas::ReapplySchema;
 use crate::schemas::Schemas;
 use crate::search::Search;
@@ -150,6 +151,7 @@ impl App {
 
         let processing = Processing::new(
             config.processing.clone(),
+            Duration::from_secs(config.custody.linger_seconds),
             db.clone(),
             cpu.clone(),
             storage.clone(),
@@ -164,7 +166,6 @@ impl App {
         let custody = Custody::new(
             config.custody.clone(),
             db.clone(),
-            cpu.clone(),
             storage.clone(),
             homes.clone(),
             jobs.clone(),
@@ -229,6 +230,7 @@ impl App {
         jobs.register::<ReapplySchema>(Arc::new(schemas.clone()));
         jobs.register::<RunStep>(Arc::new(processing.clone()));
         jobs.register::<RunFilm>(Arc::new(processing.clone()));
+        jobs.register::<SweepConversions>(Arc::new(processing.clone()));
         jobs.register::<Sweep>(Arc::new(custody.clone()));
         jobs.register::<RunBulk>(Arc::new(custody.clone()));
         jobs.register::<ReissueCallbacks>(Arc::new(webhooks.clone()));
@@ -635,7 +637,7 @@ mod tests {
             let handed: Vec<_> = full.conversions.iter().filter(|c| c.handed.is_some()).collect();
             assert_eq!(handed.len(), usize::from(on_the_disk));
             for conversion in handed {
-                let place = place::conversion(id, 1, &conversion.key, conversion.suffix()).unwrap();
+                let place = place::conversion(id, conversion).unwrap();
                 assert_eq!(fs::read(folder.join(place.as_str())).unwrap(), b"notes");
             }
             assert_eq!(names(folder.join("staging")), [""; 0]);

@@ -21,6 +21,7 @@ pub use model::AssetId;
 pub use model::BASE;
 pub use model::Conversion;
 pub use model::HLS;
+pub use model::Making;
 pub use model::ORIGINAL;
 pub use model::POSTER;
 pub use model::STORYBOARD;

@@ -190,13 +190,24 @@ impl Asset {
     }
 }
 
+/// The making of something of an asset's content: of which, for which round, and since when. A round
+/// makes a conversion once.
+#[derive(Clone, Copy, Debug)]
+pub struct Making {
+    pub revision: u32,
+    pub round: i64,
+    pub begun_at: Instant,
+}
+
 /// A stored derivative.
 #[derive(Clone, Debug)]
 pub struct Conversion {
     pub key: String,
     pub revision: u32,
     pub extension: String,
-    /// Of one that people handed in: what names its file, which no other making ever has.
+    /// Of one that was made here: the round that wanted it, which names its files; else 0.
+    pub round: i64,
+    /// Of one that people handed in: what names its file, which no other has ever had.
     pub handed: Option<String>,
     pub content_type: String,
     pub width: Option<u32>,
@@ -212,11 +223,12 @@ pub struct Conversion {
 
 impl Conversion {
     /// One that was made here; how large it is, in whatever way, is said by who made it.
-    pub fn made(key: &str, revision: u32, extension: &str, content_type: &str, now: Instant) -> Conversion {
+    pub fn made(key: &str, extension: &str, content_type: &str, making: Making) -> Conversion {
         Conversion {
             key: key.to_owned(),
-            revision,
+            revision: making.revision,
             extension: extension.to_owned(),
+            round: making.round,
             handed: None,
             content_type: content_type.to_owned(),
             width: None,
@@ -225,13 +237,8 @@ impl Conversion {
             size_bytes: 0,
             public: false,
             watermarked: false,
-            created_at: now,
+            created_at: making.begun_at,
         }
-    }
-
-    /// What follows its key in the name of its file.
-    pub fn suffix(&self) -> &str {
-        self.handed.as_deref().unwrap_or(&self.extension)
     }
 
     /// Whether it is for this box alone and not listed among an asset's conversions.

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! originals/{ab}/{id}.{revision}                     bytes as received; never rewritten
-//! conversions/{ab}/{id}/{revision}/{key}.{ext}       a conversion of one file
-//! conversions/{ab}/{id}/{revision}/{key}/{file}      one of many files: of a stream or a storyboard
-//! conversions/{ab}/{id}/{revision}/{key}.{handed}    a conversion that people handed in
+//! conversions/{ab}/{id}/{revision}/{key}.{round}.{ext}     a conversion of one file
+//! conversions/{ab}/{id}/{revision}/{key}.{round}/{file}    one of many files: of a stream or a storyboard
+//! conversions/{ab}/{id}/{revision}/{key}.{handed}          a conversion that people handed in
 //! odi/{ab}/{id}/{revision}/{digest}.{ext}            on-demand images; disposable
 //! settings/watermark-{digest}.png                    marks that were laid over pictures
 //! staging/{id}.{revision}                            bytes on their way in; disposable
@@ -18,8 +18,12 @@
 //! `{ab}` is the first two digits of the id. An original is one directory entry in a folder
 //! that exists from the start, so that taking it in costs one directory flush and not four.
 //! A user's file name never enters a path. The revision in the path makes replacement atomic
-//! and lets stale links fail cleanly. `{handed}` is 16 random hex digits: what people hand in under
-//! one key twice are two files, of which the row names one.
+//! and lets stale links fail cleanly.
+//!
+//! Invariant: a place that a row names never gets other bytes. A conversion that is made again has
+//! another `{round}`, the number of the job in which it is made; the row names the one of the two that
+//! is on record, and the other goes (`processing::sweep`). A round that is taken up again after a crash
+//! writes over what it left, which no row names. `{handed}` is 16 random hex digits, for the same reason.
 //!
 //! A stream's `{file}` is `playlist.m3u8`, which leads to the others, or
 //! `{variant}/{name}.m3u8`, `.mp4` or `.m4s`; a storyboard's is `storyboard.vtt`, `sprite.jpg`,
@@ -29,6 +33,7 @@
 //! so no path can leave the root; [`ObjectPath`] checks it all the same.
 
 use crate::assets::model::AssetId;
+use crate::assets::model::Conversion;
 use crate::assets::model::HLS;
 use crate::assets::model::STORYBOARD;
 use crate::error::Result;
@@ -116,22 +121,42 @@ pub fn original(id: AssetId, revision: u32) -> Result<ObjectPath> {
 }
 
 /// A conversion; the file that leads to the others when it has many.
-pub fn conversion(id: AssetId, revision: u32, key: &str, extension: &str) -> Result<ObjectPath> {
-    match key {
-        HLS => part(id, revision, key, PLAYLIST),
-        STORYBOARD => part(id, revision, key, CUES),
-        _ => ObjectPath::new(format!("{CONVERSIONS}/{}/{id}/{revision}/{key}.{extension}", shard(id))),
+pub fn conversion(id: AssetId, made: &Conversion) -> Result<ObjectPath> {
+    match &*made.key {
+        HLS => part(id, made, PLAYLIST),
+        STORYBOARD => part(id, made, CUES),
+        _ => whole(id, made),
     }
 }
 
-/// The folder of a conversion of many files.
-pub fn folder(id: AssetId, revision: u32, key: &str) -> Result<ObjectPath> {
-    ObjectPath::new(format!("{CONVERSIONS}/{}/{id}/{revision}/{key}", shard(id)))
+/// A conversion with all that belongs to it: its file, or its folder when it has many.
+pub fn whole(id: AssetId, made: &Conversion) -> Result<ObjectPath> {
+    within(id, made.revision, &conversion_name(made))
 }
 
 /// A file of a conversion of many; `/` stands between its folder there and its name.
-pub fn part(id: AssetId, revision: u32, key: &str, file: &str) -> Result<ObjectPath> {
-    ObjectPath::new(format!("{}/{file}", folder(id, revision, key)?.as_str()))
+pub fn part(id: AssetId, made: &Conversion, file: &str) -> Result<ObjectPath> {
+    ObjectPath::new(format!("{}/{file}", whole(id, made)?.as_str()))
+}
+
+/// The place of a conversion that people hand in, before there is a row of it.
+pub fn handed_in(id: AssetId, revision: u32, key: &str, handed: &str) -> Result<ObjectPath> {
+    within(id, revision, &handed_in_name(key, handed))
+}
+
+/// The name that a conversion, or its folder, has among all that was made of a revision.
+pub fn conversion_name(made: &Conversion) -> String {
+    let Conversion { key, round, extension, .. } = made;
+    match (&made.handed, &**key) {
+        (Some(handed), _) => handed_in_name(key, handed),
+        (None, HLS | STORYBOARD) => format!("{key}.{round}"),
+        (None, _) => format!("{key}.{round}.{extension}"),
+    }
+}
+
+/// What has this name among all that was made of a revision.
+pub fn within(id: AssetId, revision: u32, name: &str) -> Result<ObjectPath> {
+    ObjectPath::new(format!("{}/{name}", conversions(id, revision)?.as_str()))
 }
 
 pub fn on_demand(id: AssetId, revision: u32, digest: &str, extension: &str) -> Result<ObjectPath> {
@@ -140,7 +165,7 @@ pub fn on_demand(id: AssetId, revision: u32, digest: &str, extension: &str) -> R
 
 /// Everything that was made of a revision.
 pub fn conversions(id: AssetId, revision: u32) -> Result<ObjectPath> {
-    ObjectPath::new(format!("conversions/{}/{id}/{revision}", shard(id)))
+    ObjectPath::new(format!("{CONVERSIONS}/{}/{id}/{revision}", shard(id)))
 }
 
 /// Every on-demand image of a revision.
@@ -159,6 +184,10 @@ pub fn watermark(digest: &str) -> Result<ObjectPath> {
     ObjectPath::new(format!("settings/watermark-{digest}.png"))
 }
 
+fn handed_in_name(key: &str, handed: &str) -> String {
+    format!("{key}.{handed}")
+}
+
 fn shard(id: AssetId) -> String {
     id.to_string().chars().take(2).collect()
 }
@@ -166,22 +195,30 @@ fn shard(id: AssetId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assets::model::Making;
+    use crate::support::clock::Instant;
+
+    fn made(key: &str, extension: &str) -> Conversion {
+        Conversion::made(key, extension, "", Making { revision: 1, round: 17, begun_at: Instant(0) })
+    }
 
     #[test]
     fn places_are_spelt_as_stated() {
         let id: AssetId = "99d819953914402babbdeb68337ea6a3".parse().unwrap();
         assert_eq!(original(id, 2).unwrap().as_str(), "originals/99/99d819953914402babbdeb68337ea6a3.2");
         assert_eq!(
-            conversion(id, 1, "720p-video", "mp4").unwrap().as_str(),
-            "conversions/99/99d819953914402babbdeb68337ea6a3/1/720p-video.mp4"
+            conversion(id, &made("720p-video", "mp4")).unwrap().as_str(),
+            "conversions/99/99d819953914402babbdeb68337ea6a3/1/720p-video.17.mp4"
         );
         let folder = "conversions/99/99d819953914402babbdeb68337ea6a3/1/";
-        assert_eq!(conversion(id, 1, HLS, "m3u8").unwrap().as_str(), format!("{folder}hls-video/playlist.m3u8"));
-        assert_eq!(
-            conversion(id, 1, STORYBOARD, "vtt").unwrap().as_str(),
-            format!("{folder}storyboard/storyboard.vtt")
-        );
-        assert_eq!(part(id, 1, HLS, "720p/init.mp4").unwrap().as_str(), format!("{folder}hls-video/720p/init.mp4"));
+        let (stream, storyboard) = (made(HLS, "m3u8"), made(STORYBOARD, "vtt"));
+        assert_eq!(conversion(id, &stream).unwrap().as_str(), format!("{folder}hls-video.17/playlist.m3u8"));
+        assert_eq!(conversion(id, &storyboard).unwrap().as_str(), format!("{folder}storyboard.17/storyboard.vtt"));
+        assert_eq!(part(id, &stream, "720p/init.mp4").unwrap().as_str(), format!("{folder}hls-video.17/720p/init.mp4"));
+        assert_eq!(whole(id, &stream).unwrap().as_str(), format!("{folder}hls-video.17"));
+        let handed = Conversion { handed: Some("0123456789abcdef".to_owned()), round: 0, ..made("web", "jpg") };
+        assert_eq!(conversion(id, &handed).unwrap().as_str(), format!("{folder}web.0123456789abcdef"));
+        assert_eq!(conversion(id, &handed).unwrap(), handed_in(id, 1, "web", "0123456789abcdef").unwrap());
         assert_eq!(parse_original_name(&original_name(id, 7)), Some((id, 7)));
         assert_eq!(parse_original_name("tmp-123"), None);
         assert_eq!(parse_resumable_name(&resumable_name(id)), Some(id));
@@ -200,10 +237,23 @@ mod tests {
     }
 
     #[test]
+    fn no_two_makings_share_a_place() {
+        let id = AssetId::random().unwrap();
+        let places = |round: i64| {
+            ["web", HLS, STORYBOARD].map(|key| conversion(id, &Conversion { round, ..made(key, "x") }).unwrap())
+        };
+        assert!(places(17).iter().zip(places(18)).all(|(one, other)| *one != other));
+        let handed = |handed: &str| handed_in(id, 1, "web", handed).unwrap();
+        assert_ne!(handed("0123456789abcdef"), handed("0123456789abcdee"));
+    }
+
+    #[test]
     fn no_key_leaves_the_root() {
         let id = AssetId::random().unwrap();
-        assert!(conversion(id, 1, "../../etc/passwd", "png").is_err());
-        assert!(conversion(id, 1, "a\0b", "png").is_err());
-        assert!(part(id, 1, HLS, "../x").is_err() && part(id, 1, HLS, "").is_err() && part(id, 1, "..", "x").is_err());
+        assert!(conversion(id, &made("../../etc/passwd", "png")).is_err());
+        assert!(conversion(id, &made("a\0b", "png")).is_err());
+        let stream = made(HLS, "m3u8");
+        assert!(part(id, &stream, "../x").is_err() && part(id, &stream, "").is_err());
+        assert!(within(id, 1, "..").is_err() && within(id, 1, "").is_err());
     }
 }

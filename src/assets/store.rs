@@ -467,14 +467,14 @@ pub fn refuse(tx: &Tx, id: AssetId, revision: u32, sentence: &str) -> Result<()>
 pub fn put_conversion(tx: &Tx, id: AssetId, conversion: &Conversion) -> Result<()> {
     tx.prepare_cached(
         "INSERT INTO conversion (asset_id, key, revision, extension, content_type, width, height, duration_seconds, \
-                 size_bytes, public, watermarked, created_at, handed) \
+                 size_bytes, public, watermarked, created_at, handed, round) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, \
-                 coalesce((SELECT public FROM access_choice WHERE asset_id = ?1 AND key = ?2), ?10), ?11, ?12, ?13) \
+                 coalesce((SELECT public FROM access_choice WHERE asset_id = ?1 AND key = ?2), ?10), ?11, ?12, ?13, ?14) \
          ON CONFLICT (asset_id, key) DO UPDATE SET revision = excluded.revision, extension = excluded.extension, \
                  content_type = excluded.content_type, width = excluded.width, height = excluded.height, \
                  duration_seconds = excluded.duration_seconds, size_bytes = excluded.size_bytes, \
                  public = excluded.public, watermarked = excluded.watermarked, created_at = excluded.created_at, \
-                 handed = excluded.handed \
+                 handed = excluded.handed, round = excluded.round \
          WHERE conversion.handed IS NULL OR excluded.handed IS NOT NULL",
     )?
     .execute(params![
@@ -491,6 +491,7 @@ pub fn put_conversion(tx: &Tx, id: AssetId, conversion: &Conversion) -> Result<(
         conversion.watermarked,
         conversion.created_at,
         conversion.handed,
+        conversion.round,
     ])?;
     Ok(())
 }
@@ -498,7 +499,7 @@ pub fn put_conversion(tx: &Tx, id: AssetId, conversion: &Conversion) -> Result<(
 pub fn conversions(c: &Connection, id: AssetId) -> Result<Vec<Conversion>> {
     let mut rows = c.prepare_cached(
         "SELECT key, revision, extension, content_type, width, height, duration_seconds, size_bytes, public, watermarked, \
-                created_at, handed FROM conversion WHERE asset_id = ?1 ORDER BY key",
+                created_at, handed, round FROM conversion WHERE asset_id = ?1 ORDER BY key",
     )?;
     let found = rows
         .query_map([id], |r| {
@@ -515,6 +516,7 @@ pub fn conversions(c: &Connection, id: AssetId) -> Result<Vec<Conversion>> {
                 watermarked: r.get(9)?,
                 created_at: r.get(10)?,
                 handed: r.get(11)?,
+                round: r.get(12)?,
             })
         })?
         .collect::<rusqlite::Result<_>>()?;

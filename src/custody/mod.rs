@@ -22,7 +22,6 @@ use serde_json::json;
 pub use bulk::MOST_ASSETS;
 pub use bulk::RunBulk;
 pub use bulk::Selection;
-pub use sweep::Made;
 pub use sweep::Sweep;
 
 use crate::accounts::Caller;
@@ -44,7 +43,6 @@ use crate::journal::Event;
 use crate::journal::Journal;
 use crate::processing::Processing;
 use crate::schemas::Schemas;
-use crate::support::cpu::Cpu;
 
 /// How this process keeps what it is given.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,7 +57,6 @@ pub struct Config {
 pub struct Custody {
     config: Config,
     db: Db,
-    cpu: Cpu,
     storage: Storage,
     homes: Homes,
     jobs: Jobs,
@@ -74,7 +71,6 @@ impl Custody {
     pub fn new(
         config: Config,
         db: Db,
-        cpu: Cpu,
         storage: Storage,
         homes: Homes,
         jobs: Jobs,
@@ -83,7 +79,7 @@ impl Custody {
         processing: Processing,
         schemas: Schemas,
     ) -> Custody {
-        Custody { config, db, cpu, storage, homes, jobs, assets, journal, processing, schemas }
+        Custody { config, db, storage, homes, jobs, assets, journal, processing, schemas }
     }
 
     /// Writes what somebody says about an asset. The asset as it is then.

@@ -1,13 +1,12 @@
-//! The job that removes files which the record no longer names.
+//! The job that removes the files of revisions and of assets that are off the record.
 //!
 //! It is owed in the transaction that took them off the record, so it is not forgotten, and run a
 //! while later, so that those who are reading finish. Whoever is still making something of the
 //! asset is waited for: what they leave behind goes, too.
 //!
-//! Invariant: no file goes that the record names, or is about to. The files of a revision that was
-//! replaced and of an asset that is gone have names that never come back. A conversion may be made
-//! again under the same name; therefore its file is taken away inside a write, when no row names it
-//! and nothing is being made of the asset.
+//! Invariant: no file goes that the record names, or is about to: the files of a revision that was
+//! replaced and of an asset that is gone have names that never come back. Single conversions of a
+//! revision that stays are swept by those who make them (`processing::sweep`).
 
 use std::time::Duration;
 
@@ -15,9 +14,6 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::assets::AssetId;
-use crate::assets::Conversion;
-use crate::assets::HLS;
-use crate::assets::STORYBOARD;
 use crate::assets::place;
 use crate::assets::store;
 use crate::custody::Custody;
@@ -29,49 +25,23 @@ use crate::infra::jobs::Job;
 use crate::infra::jobs::JobId;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
-use crate::infra::storage::ObjectPath;
+use crate::processing::SweepConversions;
 
-/// When an asset is being worked on, how long until the next look.
-const LATER: Duration = Duration::from_secs(30);
-
-/// The same when those who work on it have been told to stop.
+/// When those who work on an asset have been told to stop, how long until the next look.
 const SOON: Duration = Duration::from_secs(2);
 
 /// What has to go.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Sweep {
-    /// Conversions of a revision that may still be there.
-    Conversions { id: AssetId, revision: u32, made: Vec<Made> },
     /// A revision that was replaced, and all that was made of it.
     Revision { id: AssetId, revision: u32 },
     /// Assets that are gone, each with its last revision, and the jobs that were still at them.
     Assets { gone: Vec<(AssetId, u32)>, makers: Vec<JobId> },
 }
 
-/// A conversion as its file is named.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Made {
-    key: String,
-    suffix: String,
-}
-
-impl Made {
-    pub fn of(conversion: &Conversion) -> Made {
-        Made { key: conversion.key.clone(), suffix: conversion.suffix().to_owned() }
-    }
-
-    /// Its file, or its folder when it has many.
-    fn place(&self, id: AssetId, revision: u32) -> Result<ObjectPath> {
-        match &*self.key {
-            HLS | STORYBOARD => place::folder(id, revision, &self.key),
-            key => place::conversion(id, revision, key, &self.suffix),
-        }
-    }
-}
-
 impl Sweep {
     /// Where what people have changed is followed up.
-    pub const QUEUE_NAME: Queue = Queue("upkeep");
+    pub const QUEUE_NAME: Queue = SweepConversions::QUEUE;
 }
 
 impl Job for Sweep {
@@ -84,7 +54,6 @@ impl Job for Sweep {
 impl Run<Sweep> for Custody {
     async fn run(&self, job: Sweep, at: &Attempt) -> Result<()> {
         match job {
-            Sweep::Conversions { id, revision, made } => self.sweep_conversions(id, revision, made, at).await,
             Sweep::Revision { id, revision } => self.sweep_revision(id, revision, at).await,
             Sweep::Assets { gone, makers } => {
                 if makers.iter().any(|job| self.jobs.is_under_way(*job)) {
@@ -140,42 +109,5 @@ impl Custody {
         self.homes.forget(id, revision).await?;
         self.storage.delete_folder(&place::conversions(id, revision)?).await?;
         self.storage.delete_folder(&place::on_demand_images(id, revision)?).await
-    }
-
-    async fn sweep_conversions(&self, id: AssetId, revision: u32, made: Vec<Made>, at: &Attempt) -> Result<()> {
-        let (this, at) = (self.clone(), at.clone());
-        let aside = self
-            .db
-            .write(move |tx| {
-                let mut aside = Vec::new();
-                let sweep = Sweep::Conversions { id, revision, made: made.clone() };
-                let present = store::revision(tx, id)?;
-                if present == Some(revision) && this.processing.is_busy(tx, id)? {
-                    this.owe_after(tx, &sweep, LATER)?;
-                } else if !this.processing.makers(tx, id, Some(revision))?.is_empty() {
-                    this.owe_after(tx, &sweep, SOON)?;
-                } else {
-                    let there = store::conversions(tx, id)?;
-                    let is_named = |made: &Made| {
-                        present == Some(revision)
-                            && there.iter().any(|c| c.key == made.key && c.suffix() == made.suffix)
-                    };
-                    for made in made.iter().filter(|made| !is_named(made)) {
-                        aside.extend(this.storage.set_aside(&made.place(id, revision)?)?);
-                    }
-                }
-                at.complete(tx)?;
-                Ok(aside)
-            })
-            .await?;
-        let storage = self.storage.clone();
-        self.cpu
-            .run(move || {
-                for name in &aside {
-                    storage.unstage(name);
-                }
-                Ok(())
-            })
-            .await
     }
 }

@@ -16,8 +16,6 @@ use crate::assets::ORIGINAL;
 use crate::assets::Status;
 use crate::assets::store;
 use crate::custody::Custody;
-use crate::custody::Made;
-use crate::custody::Sweep;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Tx;
@@ -47,8 +45,9 @@ impl Custody {
         if told.is_empty() {
             return Ok(told);
         }
+        let mut leaves_files = !going.is_empty();
         if asked(ORIGINAL) {
-            self.processing.abandon(tx, id, "The asset was deleted.")?;
+            leaves_files |= self.processing.abandon(tx, id, "The asset was deleted.")?;
             store::remove_conversions(tx, id)?;
             store::set_trashed(tx, id, true, user)?;
         } else {
@@ -57,9 +56,8 @@ impl Custody {
             }
             store::touch(tx, id, user)?;
         }
-        if !going.is_empty() {
-            let made = going.iter().map(Made::of).collect();
-            self.owe(tx, &Sweep::Conversions { id, revision: asset.revision, made })?;
+        if leaves_files {
+            self.processing.owe_sweep(tx, id, asset.revision)?;
         }
         self.journal.tell(tx, id, Event::FileDeleted, &json!({ "keys": told }))?;
         self.assets.changes(tx, id);

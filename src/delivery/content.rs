@@ -1,9 +1,9 @@
 //! A stored content as it is: an open descriptor, or an object in a bucket, and what to say about it.
 //!
 //! Descriptors are kept open for those who come back for the next range. A content never
-//! changes under its key (the revision is part of it, and when a conversion was made), so an
-//! open one stays right; what is said of an original may change until it was looked at, so one
-//! is kept open only after that.
+//! changes under its key (the revision is part of it, and when a conversion was made), nor does
+//! the file at its place, so an open one stays right. What is said of an original may change until
+//! it was looked at, so one is kept open only after that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +89,7 @@ impl Delivery {
             },
         };
         let Some(conversion) = conversion else { return self.original(known, asset, told).await };
-        self.opened(known, public, || place::conversion(id, asset.revision, key, conversion.suffix()), told).await
+        self.opened(known, public, || place::conversion(id, conversion), told).await
     }
 
     /// A file that is open already, or is opened now; `told` says what it is.

@@ -119,8 +119,7 @@ impl Delivery {
             return Ok(found);
         }
         let source = match &from {
-            Some(Stored { key: name, file: Some(file), .. }) => place::part(key.id, key.revision, name, file)?,
-            Some(Stored { key: name, suffix, .. }) => place::conversion(key.id, key.revision, name, suffix)?,
+            Some(stored) => stored.clone(),
             None => source(full, &order.recipe)?,
         };
         let storage = self.storage.clone();
@@ -168,12 +167,11 @@ impl Delivery {
             let _ = write!(name, "&focus={x:.3},{y:.3}");
         }
         let key = Key { id: asset.id, revision: asset.revision, recipe: name, format };
-        let from = stored.map(|(from, file)| Stored {
-            key: from.key.clone(),
-            suffix: from.suffix().to_owned(),
-            file: file.map(str::to_owned),
+        let from = stored.map(|(from, file)| match file {
+            Some(file) => place::part(asset.id, from, file),
+            None => place::conversion(asset.id, from),
         });
-        Ok(Task { key, from, order: Order { recipe, format, ceiling, focus }, mark })
+        Ok(Task { key, from: from.transpose()?, order: Order { recipe, format, ceiling, focus }, mark })
     }
 }
 
@@ -181,16 +179,9 @@ impl Delivery {
 struct Task {
     key: Key,
     /// What to start from, instead of the original.
-    from: Option<Stored>,
+    from: Option<ObjectPath>,
     order: Order,
     mark: Option<ObjectPath>,
-}
-
-/// A conversion, or one file of it.
-struct Stored {
-    key: String,
-    suffix: String,
-    file: Option<String>,
 }
 
 /// The conversion that a picture is cut from, and which file of it; `None` when that is the
@@ -250,9 +241,7 @@ fn etag(asset: &Asset, key: &Key) -> String {
 fn source(full: &Full, recipe: &Recipe) -> Result<ObjectPath> {
     let asset = &full.asset;
     match full.conversion("smart_imaging") {
-        Some(base) if !keeps_moving(asset, recipe) && fits(base, recipe) => {
-            place::conversion(asset.id, asset.revision, &base.key, base.suffix())
-        }
+        Some(base) if !keeps_moving(asset, recipe) && fits(base, recipe) => place::conversion(asset.id, base),
         _ => place::original(asset.id, asset.revision),
     }
 }

@@ -118,7 +118,7 @@ impl Delivery {
         }
         let content = format!("{key}/{file}");
         let known = Key { id, revision: asset.revision, content, made_at: Some(made.created_at) };
-        let place = || place::part(id, asset.revision, key, file);
+        let place = || place::part(id, made, file);
         let name = file.rsplit('/').next().unwrap_or(file);
         let opened = self.opened(known, made.public, place, |source, size_bytes| Content {
             source,

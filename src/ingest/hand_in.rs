@@ -15,11 +15,10 @@ use crate::assets;
 use crate::assets::AssetId;
 use crate::assets::Conversion;
 use crate::assets::Full;
+use crate::assets::Making;
 use crate::assets::Status;
 use crate::assets::place;
 use crate::assets::store;
-use crate::custody::Made;
-use crate::custody::Sweep;
 use crate::error::Code;
 use crate::error::Result;
 use crate::infra::db::Tx;
@@ -72,10 +71,11 @@ impl Ingest {
         let (_, _, key, handed) = place::parse_handed_name(taken.staged_name())
             .ok_or_else(|| Code::Internal.because("a conversion was staged under a name of another kind"))?;
         let kind = mime::refined(mime::sniff(&head), &taken.name);
+        let handing_in = Making { revision: taken.revision, round: 0, begun_at: self.db.clock().now() };
         let mut conversion = Conversion {
             handed: Some(handed.to_owned()),
             size_bytes: taken.checksums.size_bytes,
-            ..Conversion::made(key, taken.revision, kind.extension, kind.content_type, self.db.clock().now())
+            ..Conversion::made(key, kind.extension, kind.content_type, handing_in)
         };
         match kind.family {
             Family::Image => match self.stills.probe(file).await {
@@ -101,7 +101,7 @@ impl Ingest {
     }
 
     async fn keep_conversion(&self, user: i64, taken: Taken, conversion: Conversion) -> Result<Full> {
-        let at = place::conversion(taken.id, taken.revision, &conversion.key, conversion.suffix())?;
+        let at = place::conversion(taken.id, &conversion)?;
         let (this, id) = (self.clone(), taken.id);
         let record = move |tx: &Tx| this.record_conversion(tx, user, id, &conversion);
         self.commit(vec![(taken, at)], Storage::commit_deep, record).await
@@ -118,9 +118,8 @@ impl Ingest {
         let public = self.settings.access(tx)?.get(&conversion.key).copied().unwrap_or(false);
         store::put_conversion(tx, id, &Conversion { public, ..conversion.clone() })?;
         store::touch(tx, id, user)?;
-        if let Some(before) = full.conversion(&conversion.key) {
-            let made = vec![Made::of(before)];
-            self.custody.owe(tx, &Sweep::Conversions { id, revision: conversion.revision, made })?;
+        if full.conversion(&conversion.key).is_some() {
+            self.processing.owe_sweep(tx, id, conversion.revision)?;
         }
         let detail = json!({ "keys": [conversion.key], "revision": conversion.revision });
         self.journal.tell(tx, id, Event::FileProcessed, &detail)?;

@@ -95,7 +95,7 @@ impl Ingest {
         let is_named =
             conversions.iter().any(|c| c.key == key && c.revision == revision && c.handed.as_deref() == Some(handed));
         if !is_named {
-            self.storage.uncommit(&place::conversion(id, revision, key, handed)?);
+            self.storage.uncommit(&place::handed_in(id, revision, key, handed)?);
         }
         self.storage.unstage(name);
         Ok(())

@@ -31,7 +31,9 @@ impl Processing {
                 }
                 this.end_early(tx, round, &sentence)?;
                 if let Some(asset) = before.asset_id {
-                    this.tell(tx, (asset, before.revision.unwrap_or_default()), Some(round))?;
+                    let revision = before.revision.unwrap_or_default();
+                    this.tell(tx, (asset, revision), Some(round))?;
+                    this.owe_sweep(tx, asset, revision)?;
                     this.assets.changes(tx, asset);
                 }
                 Ok(store::find(tx, round)?.ok_or(Code::JobNotFound)?)
@@ -41,17 +43,18 @@ impl Processing {
     }
 
     /// Ends all that is under way or waiting for an asset; `sentence` says why. Nothing that was begun
-    /// before can be recorded after this commit.
-    pub fn abandon(&self, tx: &Tx, id: AssetId, sentence: &str) -> Result<()> {
+    /// before can be recorded after this commit. Whether there was anything: then its files have to be swept.
+    pub fn abandon(&self, tx: &Tx, id: AssetId, sentence: &str) -> Result<bool> {
         let outcome = Map::from_iter([
             ("status".to_owned(), RoundStatus::Error.word().into()),
             ("message".to_owned(), sentence.into()),
         ]);
-        for round in store::open_rounds(tx, id)? {
-            self.end_early(tx, round, sentence)?;
-            store::set_outcome(tx, round, &outcome)?;
+        let rounds = store::open_rounds(tx, id)?;
+        for round in &rounds {
+            self.end_early(tx, *round, sentence)?;
+            store::set_outcome(tx, *round, &outcome)?;
         }
-        Ok(())
+        Ok(!rounds.is_empty())
     }
 
     fn end_early(&self, tx: &Tx, round: i64, sentence: &str) -> Result<()> {

@@ -10,6 +10,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::assets::Asset;
 use crate::assets::AssetId;
 use crate::assets::Conversion;
 use crate::assets::HLS;
+use crate::assets::Making;
 use crate::assets::STORYBOARD;
 use crate::assets::WAVEFORM;
 use crate::assets::place;
@@ -52,7 +54,6 @@ use crate::processing::store;
 use crate::settings::Placement;
 use crate::settings::Values;
 use crate::settings::videos::CLIP_PREVIEW;
-use crate::support::clock::Instant;
 
 /// How often progress is written down.
 const TICK: Duration = Duration::from_secs(1);
@@ -134,8 +135,16 @@ impl Processing {
         for keys in errands {
             self.run_errand(job, &asset, &settings, &keys, at).await?;
         }
-        let at = at.clone();
-        self.db.write(move |tx| at.complete(tx)).await
+        let (this, at, of) = (self.clone(), at.clone(), (job.id, job.revision));
+        self.db
+            .write(move |tx| {
+                if at.number() > 1 {
+                    // The attempt before may have made something that this one has not.
+                    this.owe_sweep(tx, of.0, of.1)?;
+                }
+                at.complete(tx)
+            })
+            .await
     }
 
     /// Ends some of the open steps: nothing will come of them, for this reason.
@@ -148,6 +157,7 @@ impl Processing {
                     asset_store::set_error(tx, job.id, job.revision, key, &sentence)?;
                     this.end(tx, of, job.round, key, tx.now(), Some(&sentence))?;
                 }
+                this.owe_sweep(tx, job.id, job.revision)?;
                 this.assets.changes(tx, job.id);
                 Ok(())
             })
@@ -172,7 +182,8 @@ impl Processing {
                 percent.fetch_max(now.clamp(0.0, 99.0) as u8, Ordering::Relaxed);
             }
         };
-        let work = self.make(asset, settings, keys, watch);
+        let making = Making { revision: job.revision, round: job.round, begun_at: started };
+        let work = self.make(asset, settings, keys, making, watch);
         tokio::pin!(work);
         let mut tick = tokio::time::interval(TICK);
         let mut written = None;
@@ -208,7 +219,7 @@ impl Processing {
                 }
                 this.assets.changes(tx, job.id);
                 let Done { conversions, notes, warning, facts, on_demand } = done;
-                this.record(tx, job.id, conversions)?;
+                this.record(tx, (job.id, job.revision), conversions)?;
                 if let Some(warning) = warning {
                     asset_store::set_error(tx, job.id, job.revision, "warning", &warning)?;
                 }
@@ -237,16 +248,16 @@ impl Processing {
         asset: &Asset,
         settings: &Values,
         keys: &[&'static FilmKey],
+        making: Making,
         watch: impl FnMut(f32) + Send,
     ) -> Result<Done> {
         let _here = self.homes.bring(asset.id, asset.revision).await?;
         let source = self.storage.path_of(&place::original(asset.id, asset.revision)?);
-        let now = self.db.clock().now();
         match keys {
-            [FilmKey { part: Part::Preview, .. }] => self.preview(asset, settings, source, now, watch).await,
-            [FilmKey { part: Part::Storyboard, .. }] => self.storyboard(asset, settings, source, now, watch).await,
-            [FilmKey { part: Part::Recording, .. }] => self.recording(asset, source, now, watch).await,
-            keys => self.ladder(asset, settings, keys, source, now, watch).await,
+            [FilmKey { part: Part::Preview, .. }] => self.preview(asset, settings, source, making, watch).await,
+            [FilmKey { part: Part::Storyboard, .. }] => self.storyboard(asset, settings, source, making, watch).await,
+            [FilmKey { part: Part::Recording, .. }] => self.recording(asset, source, making, watch).await,
+            keys => self.ladder(asset, settings, keys, source, making, watch).await,
         }
     }
 
@@ -257,7 +268,7 @@ impl Processing {
         settings: &Values,
         keys: &[&'static FilmKey],
         source: PathBuf,
-        now: Instant,
+        making: Making,
         watch: impl FnMut(f32) + Send,
     ) -> Result<Done> {
         let videos = &settings.videos;
@@ -271,23 +282,21 @@ impl Processing {
         let Transcoding { work, made, encoding } = self.films.transcode(source, wanted, watch).await?;
 
         let mut done = Done { warning: sentences(&made.warnings), ..Done::default() };
-        let mut files = Vec::new();
         for rendition in &made.renditions {
             done.notes.push((rendition.name.clone(), encoding.clone()));
-            files.push(rendition.name.clone());
             done.conversions.push(Conversion {
                 width: Some(rendition.width),
                 height: Some(rendition.height),
                 duration_seconds: Some(rendition.duration_seconds),
                 size_bytes: rendition.size_bytes,
                 watermarked: videos.marks(&rendition.name),
-                ..Conversion::made(&rendition.name, asset.revision, "mp4", "video/mp4", now)
+                ..Conversion::made(&rendition.name, "mp4", "video/mp4", making)
             });
         }
         for (name, same) in &made.skipped {
             done.notes.push((name.clone(), format!("Not made: it would equal {same}.")));
         }
-        let stream = made.hls.as_ref().map(|hls| {
+        if let Some(hls) = &made.hls {
             done.notes.push((HLS.to_owned(), encoding.clone()));
             done.conversions.push(Conversion {
                 width: Some(hls.width),
@@ -295,18 +304,20 @@ impl Processing {
                 duration_seconds: Some(hls.duration_seconds),
                 size_bytes: hls.size_bytes,
                 watermarked: videos.marks(HLS),
-                ..Conversion::made(HLS, asset.revision, "m3u8", "application/vnd.apple.mpegurl", now)
+                ..Conversion::made(HLS, "m3u8", "application/vnd.apple.mpegurl", making)
             });
-            hls.files.clone()
-        });
-        self.take_over(asset, move |storage, id, revision| {
-            for name in files {
-                storage.adopt(&work, &format!("{name}.mp4"), &place::conversion(id, revision, &name, "mp4")?)?;
+        }
+        let (conversions, stream) = (done.conversions.clone(), made.hls.map(|hls| hls.files).unwrap_or_default());
+        let id = asset.id;
+        self.take_over(move |storage| {
+            for made in &conversions {
+                let to = place::whole(id, made)?;
+                match &*made.key {
+                    HLS => storage.adopt_folder(&work, "hls", &stream, &to)?,
+                    name => storage.adopt(&work, &format!("{name}.mp4"), &to)?,
+                }
             }
-            match stream {
-                Some(files) => storage.adopt_folder(&work, "hls", &files, &place::folder(id, revision, HLS)?),
-                None => Ok(()),
-            }
+            Ok(())
         })
         .await?;
         Ok(done)
@@ -317,7 +328,7 @@ impl Processing {
         asset: &Asset,
         settings: &Values,
         source: PathBuf,
-        now: Instant,
+        making: Making,
         watch: impl FnMut(f32) + Send,
     ) -> Result<Done> {
         let name = CLIP_PREVIEW;
@@ -335,12 +346,10 @@ impl Processing {
             duration_seconds: Some(clip.duration_seconds),
             size_bytes: clip.size_bytes,
             watermarked,
-            ..Conversion::made(name, asset.revision, "mp4", "video/mp4", now)
+            ..Conversion::made(name, "mp4", "video/mp4", making)
         };
-        self.take_over(asset, move |storage, id, revision| {
-            storage.adopt(&work, &format!("{name}.mp4"), &place::conversion(id, revision, name, "mp4")?)
-        })
-        .await?;
+        let to = place::whole(asset.id, &conversion)?;
+        self.take_over(move |storage| storage.adopt(&work, &format!("{name}.mp4"), &to)).await?;
         Ok(Done { conversions: vec![conversion], notes: vec![(name.to_owned(), encoding)], ..Done::default() })
     }
 
@@ -349,10 +358,9 @@ impl Processing {
         asset: &Asset,
         settings: &Values,
         source: PathBuf,
-        now: Instant,
+        making: Making,
         watch: impl FnMut(f32) + Send,
     ) -> Result<Done> {
-        let name = STORYBOARD;
         let wanted = &settings.videos.storyboard;
         let (work, stills) =
             self.films.storyboard(source, wanted.frames, (wanted.width, wanted.height), wanted.shape, watch).await?;
@@ -360,13 +368,14 @@ impl Processing {
         let mut conversion = Conversion {
             width: first.map(|size| size.0),
             height: first.map(|size| size.1),
-            ..Conversion::made(name, asset.revision, "vtt", "text/vtt", now)
+            ..Conversion::made(STORYBOARD, "vtt", "text/vtt", making)
         };
+        let to = place::whole(asset.id, &conversion)?;
         conversion.size_bytes = self
-            .take_over(asset, move |storage, id, revision| {
+            .take_over(move |storage| {
                 // Everything that lies there was made for it: frames, sheets, and what ties them together.
                 let (files, size) = listing(&work)?;
-                storage.adopt_folder(&work, films::STORYBOARD, &files, &place::folder(id, revision, name)?)?;
+                storage.adopt_folder(&work, films::STORYBOARD, &files, &to)?;
                 Ok(size)
             })
             .await?;
@@ -377,27 +386,27 @@ impl Processing {
         &self,
         asset: &Asset,
         source: PathBuf,
-        now: Instant,
+        making: Making,
         watch: impl FnMut(f32) + Send,
     ) -> Result<Done> {
-        let name = AUDIO_PREVIEW;
         let (work, made) = self.films.recording(source, WAVEFORM_SIZE, watch).await?;
         let preview = Conversion {
             duration_seconds: Some(made.duration_seconds),
             size_bytes: made.preview_bytes,
             public: asset.public,
-            ..Conversion::made(name, asset.revision, "m4a", "audio/mp4", now)
+            ..Conversion::made(AUDIO_PREVIEW, "m4a", "audio/mp4", making)
         };
         let mut waveform = Conversion {
             width: Some(made.waveform.width),
             height: Some(made.waveform.height),
-            ..Conversion::made(WAVEFORM, asset.revision, "png", "image/png", now)
+            ..Conversion::made(WAVEFORM, "png", "image/png", making)
         };
+        let (drawn_to, heard_at) = (place::whole(asset.id, &waveform)?, place::whole(asset.id, &preview)?);
         waveform.size_bytes = self
-            .take_over(asset, move |storage, id, revision| {
+            .take_over(move |storage| {
                 let size = std::fs::metadata(work.path().join(&made.waveform.file))?.len();
-                storage.adopt(&work, &made.waveform.file, &place::conversion(id, revision, WAVEFORM, "png")?)?;
-                storage.adopt(&work, "preview.m4a", &place::conversion(id, revision, name, "m4a")?)?;
+                storage.adopt(&work, &made.waveform.file, &drawn_to)?;
+                storage.adopt(&work, "preview.m4a", &heard_at)?;
                 Ok(size)
             })
             .await?;
@@ -409,11 +418,15 @@ impl Processing {
     /// Moves what was made to where it belongs.
     async fn take_over<T: Send + 'static>(
         &self,
-        asset: &Asset,
-        moves: impl FnOnce(&Storage, AssetId, u32) -> Result<T> + Send + 'static,
+        moves: impl FnOnce(&Storage) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (storage, id, revision) = (self.storage.clone(), asset.id, asset.revision);
-        self.cpu.run(move || moves(&storage, id, revision)).await
+        let (storage, placing) = (self.storage.clone(), Arc::clone(&self.placing));
+        self.cpu
+            .run(move || {
+                let _placing = placing.read().unwrap_or_else(PoisonError::into_inner);
+                moves(&storage)
+            })
+            .await
     }
 
     fn mark(&self, settings: &Values) -> Result<Mark> {

@@ -6,6 +6,9 @@
 //! nothing is to be made is told of at once. Rounds about many assets are kept here, too; other rooms
 //! do their work ([`Processing::open_bulk`]).
 //!
+//! What is made again lies beside what was made before until it is on record; then the one before is
+//! taken away ([`SweepConversions`]).
+//!
 //! A new processing key is one file in [`keys`] and one line in [`keys::all`].
 
 mod cancel;
@@ -14,6 +17,11 @@ pub mod keys;
 pub mod model;
 mod run;
 mod store;
+mod sweep;
+
+use std::sync::Arc;
+use std::sync::RwLock;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -26,6 +34,7 @@ pub use model::Round;
 pub use model::RoundStatus;
 pub use model::Step;
 pub use run::RunStep;
+pub use sweep::SweepConversions;
 
 use crate::accounts::Caller;
 use crate::assets;
@@ -66,6 +75,8 @@ pub struct Config {
 #[derive(Clone)]
 pub struct Processing {
     config: Config,
+    /// How long files of what is off the record stay for those who are reading them.
+    linger: Duration,
     db: Db,
     cpu: Cpu,
     storage: Storage,
@@ -76,12 +87,15 @@ pub struct Processing {
     settings: Settings,
     stills: Stills,
     films: Films,
+    /// Shared by all who are giving a film's files their places; a cancelled job does not wait for them.
+    placing: Arc<RwLock<()>>,
 }
 
 impl Processing {
     #[expect(clippy::too_many_arguments, reason = "the wiring names each collaborator once")]
     pub fn new(
         config: Config,
+        linger: Duration,
         db: Db,
         cpu: Cpu,
         storage: Storage,
@@ -93,7 +107,21 @@ impl Processing {
         stills: Stills,
         films: Films,
     ) -> Processing {
-        Processing { config, db, cpu, storage, homes, jobs, assets, journal, settings, stills, films }
+        Processing {
+            config,
+            linger,
+            db,
+            cpu,
+            storage,
+            homes,
+            jobs,
+            assets,
+            journal,
+            settings,
+            stills,
+            films,
+            placing: Arc::default(),
+        }
     }
 
     /// Opens the round that follows saving, inside the transaction that saved: what the settings

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::assets;
 use crate::assets::AssetId;
 use crate::assets::Conversion;
+use crate::assets::Making;
 use crate::assets::store as asset_store;
 use crate::error::Code;
 use crate::error::Error;
@@ -72,7 +73,7 @@ impl Run<RunStep> for Processing {
             stills: self.stills.clone(),
             films: self.films.clone(),
             settings: Arc::clone(&settings),
-            now: started,
+            making: Making { revision: job.revision, round: job.round, begun_at: started },
         };
         let key = keys::in_force(&settings).find(|key| key.name() == job.key);
         let was_handed_in = full.conversion(&job.key).is_some_and(|made| made.handed.is_some());
@@ -89,7 +90,11 @@ impl Run<RunStep> for Processing {
                     return at.complete(tx);
                 }
                 this.assets.changes(tx, id);
-                this.record(tx, job.id, made.conversions)?;
+                this.record(tx, (job.id, job.revision), made.conversions)?;
+                if at.number() > 1 {
+                    // The attempt before may have made something that this one has not.
+                    this.owe_sweep(tx, job.id, job.revision)?;
+                }
                 if !made.facts.is_empty() {
                     asset_store::add_facts(tx, job.id, job.revision, &made.facts)?;
                 }
@@ -115,6 +120,7 @@ impl Run<RunStep> for Processing {
                 } else {
                     asset_store::set_error(tx, job.id, job.revision, &job.key, &sentence)?;
                 }
+                this.owe_sweep(tx, job.id, job.revision)?;
                 this.end(tx, (job.id, job.revision), job.round, &job.key, started, Some(&sentence))
             })
             .await;
@@ -126,10 +132,15 @@ impl Run<RunStep> for Processing {
 
 impl Processing {
     /// Puts on record what was made. Who may read it is as the settings are by now: making a film
-    /// takes its time, and they may have been changed meanwhile.
-    pub(super) fn record(&self, tx: &Tx, id: AssetId, made: Vec<Conversion>) -> Result<()> {
+    /// takes its time, and they may have been changed meanwhile. What had its key before goes later; so does
+    /// what was made in vain, because people have handed in one meanwhile.
+    pub(super) fn record(&self, tx: &Tx, (id, revision): (AssetId, u32), made: Vec<Conversion>) -> Result<()> {
         let speaks = made.iter().any(|conversion| !conversion.is_internal());
         let access = if speaks { self.settings.access(tx)? } else { BTreeMap::new() };
+        let before = if made.is_empty() { Vec::new() } else { asset_store::conversions(tx, id)? };
+        if before.iter().any(|before| made.iter().any(|made| made.key == before.key)) {
+            self.owe_sweep(tx, id, revision)?;
+        }
         for conversion in made {
             let public = access.get(&conversion.key).copied().unwrap_or(conversion.public);
             asset_store::put_conversion(tx, id, &Conversion { public, ..conversion })?;

@@ -69,7 +69,8 @@ fn a_callback_says_how_it_ended_and_nothing_before() {
     let app = Appliance::start();
     let rows = Connection::open(app.data_dir().join("cloakroom.db")).unwrap();
     rows.busy_timeout(Duration::from_mins(1)).unwrap();
-    // A round that nobody here can do: of a picture that is there, of one that goes, and of many.
+    // A round that nobody here can do: of a picture that is there, of one that goes, and of many. Between their
+    // numbers is room for the jobs that their ends owe.
     let plant = |round: i64, asset: Option<&str>, kind: &str, key: &str, outcome: &str| {
         rows.execute_batch(&format!(
             "BEGIN IMMEDIATE;
@@ -103,18 +104,18 @@ fn a_callback_says_how_it_ended_and_nothing_before() {
     );
 
     // What went with its asset was not processed, and nobody was told so.
-    plant(4001, Some(&ids[1]), "IMAGE", "deepzoom", "{}");
+    plant(4100, Some(&ids[1]), "IMAGE", "deepzoom", "{}");
     app.call("DELETE", &format!("/api/v1/assets/{}", ids[1]), &[AUTH], b"");
-    let job = app.json("/api/v1/jobs/4001");
+    let job = app.json("/api/v1/jobs/4100");
     assert_eq!(job["callback"], json!({"status": "ERROR", "message": "The asset was deleted."}), "{job}");
     assert_eq!(app.journal(&ids[1]).pop().unwrap().0, "file-deleted");
 
-    plant(4002, None, "BULK_DELETE", "delete", r#"{"total": 9, "done": 4, "errors": {}}"#);
+    plant(4200, None, "BULK_DELETE", "delete", r#"{"total": 9, "done": 4, "errors": {}}"#);
     let counted = json!({"total": 9, "done": 4, "errors": {}});
-    assert_eq!(app.json("/api/v1/jobs/4002")["progress"], counted);
-    assert_eq!(app.post_json("/api/v1/jobs/4002/cancel", "").json()["callback"], counted);
-    plant(4003, None, "BULK_DELETE", "delete", "{}");
-    let job = app.post_json("/api/v1/jobs/4003/cancel", "").json();
+    assert_eq!(app.json("/api/v1/jobs/4200")["progress"], counted);
+    assert_eq!(app.post_json("/api/v1/jobs/4200/cancel", "").json()["callback"], counted);
+    plant(4300, None, "BULK_DELETE", "delete", "{}");
+    let job = app.post_json("/api/v1/jobs/4300/cancel", "").json();
     assert_eq!(job["callback"], json!({"status": "ERROR", "message": job["message"]}));
 }
 

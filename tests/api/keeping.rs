@@ -3,9 +3,11 @@
 //! crashes.
 
 #![expect(clippy::indexing_slicing, reason = "the steps that the tests share fail by panicking, too")]
+#![expect(clippy::disallowed_methods, reason = "what fails at its record is planted in the database")]
 
 use std::fs;
 
+use rusqlite::Connection;
 use serde_json::Value;
 use serde_json::json;
 
@@ -47,6 +49,19 @@ fn made(app: &Appliance, id: &str) -> Value {
             && data["conversions"]["small"].is_object()
             && data["addons_info"]["ON_DEMAND_IMAGE"]["available"] == true
     })
+}
+
+/// Where the conversion of this key lies, when it does.
+fn place_of(app: &Appliance, id: &str, key: &str) -> String {
+    let folder = format!("conversions/{}/{id}/1", &id[..2]);
+    loop {
+        let there = fs::read_dir(app.data_dir().join(&folder)).into_iter().flatten().flatten();
+        let mut names = there.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        match names.find(|name| name.split('.').next() == Some(key)) {
+            Some(name) => return format!("{folder}/{name}"),
+            None => app.get("/livez"),
+        };
+    }
 }
 
 fn ended(app: &Appliance, answer: &Answer) -> Value {
@@ -205,8 +220,7 @@ fn conversions_are_deleted_by_their_keys() {
     let app = Appliance::with(&[AT_ONCE]);
     with_conversions(&app);
     let id = whole(&app, "p.jpg", &jpeg(300, 200));
-    let file = format!("conversions/{}/{id}/1/small.jpg", &id[..2]);
-    app.until_there(&file, true);
+    let file = place_of(&app, &id, "small");
     let delete =
         |keys: Value| app.post_json(&format!("/api/v1/assets/{id}/delete"), &json!({"keys": keys}).to_string()).json();
     assert_eq!(delete(json!(["nonsense", "small", "smart_imaging"]))["keys"], json!(["small"]));
@@ -272,8 +286,7 @@ fn what_is_in_the_trash_is_hidden_and_comes_back_whole() {
     app.post_json(&at("content/set_public_access"), "{\"keys\":[\"original\"]}");
     let before = data(&app, &id);
     let original = format!("originals/{}/{id}.1", &id[..2]);
-    let base = format!("conversions/{}/{id}/1/smart_imaging.jpg", &id[..2]);
-    app.until_there(&base, true);
+    let base = place_of(&app, &id, "smart_imaging");
 
     assert_eq!(app.call("DELETE", &format!("/api/v1/assets/{id}"), &[AUTH], b"").status, 200);
     for path in [
@@ -314,7 +327,7 @@ fn what_is_in_the_trash_is_hidden_and_comes_back_whole() {
         assert_eq!(after[same], before[same], "{same}");
     }
     assert_eq!(app.get(&link).body, body);
-    app.until_there(&base, true);
+    place_of(&app, &id, "smart_imaging");
     assert_eq!(app.json("/api/v1/assets")["total"], 2);
     let told = app.journal(&id);
     let about: Vec<_> = told.iter().filter(|(event, _)| event.ends_with("deleted")).collect();
@@ -629,6 +642,69 @@ fn two_who_hand_in_one_conversion_leave_one() {
         let file = format!("{folder}/{}", entry.file_name().to_string_lossy());
         app.until_there(&file, file == present);
     }
+}
+
+#[test]
+fn what_is_made_again_lies_beside_what_is_on_record() {
+    let app = Appliance::with(&[AT_ONCE]);
+    with_conversions(&app);
+    let id = whole(&app, "p.jpg", &jpeg(300, 200));
+    let at = |rest: &str| format!("/api/v1/assets/{id}/{rest}");
+    let folder = format!("conversions/{}/{id}/1", &id[..2]);
+    let files = || {
+        let entries = fs::read_dir(app.data_dir().join(&folder)).unwrap().flatten();
+        let mut files: Vec<_> =
+            entries.map(|entry| format!("{folder}/{}", entry.file_name().to_string_lossy())).collect();
+        files.sort();
+        files
+    };
+    // What is shown is what is told, and lies where that says.
+    let shown = |width: u32| {
+        let told = data(&app, &id)["conversions"]["small"].clone();
+        let shown = app.get(&at("conversions/small"));
+        assert_eq!((shown.picture().1, &told["width"]), (width, &json!(width)));
+        assert_eq!(shown.body.len(), told["size"]);
+        let key = told["key"].as_str().unwrap().trim_start_matches('/').to_owned();
+        assert_eq!(fs::read(app.data_dir().join(&key)).unwrap(), shown.body);
+        key
+    };
+    let before = shown(100);
+    assert_eq!(files(), std::slice::from_ref(&before));
+
+    let rows = Connection::open(app.data_dir().join("cloakroom.db")).unwrap();
+    rows.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+    let body = json!({"key": "image", "value": {"is_on_demand_private": false, "conversions": [{"key": "small", "value": {
+        "format": "jpg", "watermark": false, "enabled": true, "public": true, "width": 50, "height": 0, "dpi": 72}}]}});
+    let answer = app.call("PATCH", "/api/v1/user/settings/update", &[AUTH], body.to_string().as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+
+    // It comes as far as its record, and no further.
+    rows.execute_batch("CREATE TRIGGER full BEFORE UPDATE ON conversion BEGIN SELECT RAISE(ABORT, 'full'); END")
+        .unwrap();
+    let asked = app.post_json(&at("process"), "{\"keys\":[\"small\"]}").json();
+    let failed = "SELECT count(*) FROM job WHERE kind = 'processing.step' AND error_code IS NOT NULL";
+    while rows.query_row(failed, [], |r| r.get::<_, i64>(0)).unwrap() == 0 {
+        app.get("/livez");
+    }
+    shown(100);
+    let there = files();
+    assert_eq!((there.len(), there.contains(&before)), (2, true), "{there:?}");
+    let made_in_vain = there.into_iter().find(|file| *file != before).unwrap();
+
+    // A cancelled job has no effect.
+    let cancelled = app.post_json(&format!("/api/v1/jobs/{}/cancel", asked["job_id"]), "");
+    assert_eq!(cancelled.status, 200, "{}", cancelled.text());
+    rows.execute_batch("DROP TRIGGER full").unwrap();
+    app.until_there(&made_in_vain, false);
+    shown(100);
+
+    // One that goes on record takes the place of the one before, whose file goes.
+    ended(&app, &app.post_json(&at("process"), "{\"keys\":[\"small\"]}"));
+    let after = shown(50);
+    assert!(![&before, &made_in_vain].contains(&&after), "{after}");
+    app.until_there(&before, false);
+    shown(50);
+    assert_eq!(files(), [after]);
 }
 
 #[test]

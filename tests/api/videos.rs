@@ -55,17 +55,17 @@ impl Film<'_> {
         Film { app, id, rows }
     }
 
-    /// Plants a conversion: where its files lie below the folder of the asset, and what they hold.
+    /// Plants a conversion: which files it has, the folder of many by its key, and what they hold.
     fn with(self, key: &str, extension: &str, content_type: &str, public: bool, files: &[(&str, &[u8])]) -> Self {
         let folder = self.app.data_dir().join(format!("conversions/{}/{}/1", &self.id[..2], self.id));
         for (name, bytes) in files {
-            let path = folder.join(name);
+            let path = folder.join(name.replacen(key, &format!("{key}.1"), 1));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         }
         let size: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
         let insert = "INSERT INTO conversion (asset_id, key, revision, extension, content_type, width, height, \
-                          duration_seconds, size_bytes, public, created_at) VALUES (?1, ?2, 1, ?3, ?4, 1280, 720, 8.5, ?5, ?6, ?7)";
+                          duration_seconds, size_bytes, public, created_at, round) VALUES (?1, ?2, 1, ?3, ?4, 1280, 720, 8.5, ?5, ?6, ?7, 1)";
         self.rows.execute(insert, (&self.id, key, extension, content_type, size as i64, public, MADE_AT)).unwrap();
         self
     }

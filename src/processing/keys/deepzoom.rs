@@ -57,7 +57,7 @@ async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
         height: Some(tiles.height),
         size_bytes: tiles.pack.len() as u64,
         watermarked: mark.is_some(),
-        ..Conversion::made(DEEPZOOM, asset.revision, "tiles", "application/octet-stream", at.now)
+        ..Conversion::made(DEEPZOOM, "tiles", "application/octet-stream", at.making)
     };
     at.keep(asset, &conversion, tiles.pack).await?;
     Ok(Made { conversions: vec![conversion], ..Made::default() })

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::assets::Asset;
 use crate::assets::Conversion;
+use crate::assets::Making;
 use crate::assets::ORIGINAL;
 use crate::assets::POSTER;
 use crate::assets::STORYBOARD;
@@ -30,7 +31,6 @@ use crate::settings::Values;
 use crate::settings::Watermark;
 use crate::stills::Sources;
 use crate::stills::Stills;
-use crate::support::clock::Instant;
 use crate::support::cpu::Cpu;
 
 /// Every key that is always there. Validation, steps and the reference read this list.
@@ -107,7 +107,7 @@ pub struct Bench {
     pub stills: Stills,
     pub films: Films,
     pub settings: Arc<Values>,
-    pub now: Instant,
+    pub making: Making,
 }
 
 impl Bench {
@@ -124,7 +124,7 @@ impl Bench {
 
     /// Keeps what was made; the row says where.
     pub async fn keep(&self, asset: &Asset, conversion: &Conversion, bytes: Bytes) -> Result<()> {
-        let to = place::conversion(asset.id, asset.revision, &conversion.key, &conversion.extension)?;
+        let to = place::whole(asset.id, conversion)?;
         let storage = self.storage.clone();
         self.cpu.run(move || storage.put(&to, &bytes)).await
     }

@@ -64,7 +64,7 @@ async fn make(named: &NamedConversion, asset: &Asset, at: &Bench) -> Result<Made
         height: Some(picture.height),
         size_bytes: picture.bytes.len() as u64,
         watermarked: mark.is_some(),
-        ..Conversion::made(&named.name, asset.revision, picture.format.extension(), picture.format.mime(), at.now)
+        ..Conversion::made(&named.name, picture.format.extension(), picture.format.mime(), at.making)
     };
     at.keep(asset, &conversion, picture.bytes).await?;
     Ok(Made { conversions: vec![conversion], ..Made::default() })

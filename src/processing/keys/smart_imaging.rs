@@ -62,8 +62,13 @@ async fn poster(asset: &Asset, at: &Bench) -> Result<Made> {
     let _here = at.homes.bring(asset.id, asset.revision).await?;
     let source = at.storage.path_of(&place::original(asset.id, asset.revision)?);
     let (work, still) = at.films.poster(source, SIDE).await?;
-    let (storage, to) = (at.storage.clone(), place::conversion(asset.id, asset.revision, POSTER, "jpg")?);
-    let size_bytes = at
+    let mut poster = Conversion {
+        width: Some(still.width),
+        height: Some(still.height),
+        ..Conversion::made(POSTER, "jpg", "image/jpeg", at.making)
+    };
+    let (storage, to) = (at.storage.clone(), place::whole(asset.id, &poster)?);
+    poster.size_bytes = at
         .cpu
         .run(move || {
             let size = std::fs::metadata(work.path().join(&still.file))?.len();
@@ -71,12 +76,6 @@ async fn poster(asset: &Asset, at: &Bench) -> Result<Made> {
             Ok(size)
         })
         .await?;
-    let poster = Conversion {
-        width: Some(still.width),
-        height: Some(still.height),
-        size_bytes,
-        ..Conversion::made(POSTER, asset.revision, "jpg", "image/jpeg", at.now)
-    };
     Ok(Made { conversions: vec![poster], on_demand: true, ..Made::default() })
 }
 
@@ -102,7 +101,7 @@ async fn make(asset: &Asset, at: &Bench) -> Result<Made> {
         width: Some(picture.width),
         height: Some(picture.height),
         size_bytes: picture.bytes.len() as u64,
-        ..Conversion::made(BASE, asset.revision, picture.format.extension(), picture.format.mime(), at.now)
+        ..Conversion::made(BASE, picture.format.extension(), picture.format.mime(), at.making)
     };
     at.keep(asset, &base, picture.bytes).await?;
     Ok(Made { conversions: vec![base], facts, on_demand: true })

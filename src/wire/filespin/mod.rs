@@ -158,7 +158,7 @@ fn shown(mut facts: Map<String, Value>) -> Map<String, Value> {
 }
 
 fn conversion(asset: &Asset, c: &Conversion) -> ConversionData {
-    let place = place::conversion(asset.id, asset.revision, &c.key, c.suffix());
+    let place = place::conversion(asset.id, c);
     ConversionData {
         storage_type: STORAGE_TYPE,
         bucket: BUCKET,
