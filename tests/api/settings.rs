@@ -21,7 +21,9 @@ pub const LATER: u64 = 4_102_444_800;
 
 /// Waits until these conversions are made.
 fn until_made(app: &Appliance, id: &str, keys: &[&str]) {
-    app.until(&format!("/api/v1/assets/{id}/data"), |data| keys.iter().all(|key| data["conversions"][key].is_object()));
+    app.until(&format!("/api/v1/assets/{id}/data"), |data| {
+        keys.iter().all(|key| data.pointer(&format!("/conversions/{key}")).is_some_and(Value::is_object))
+    });
 }
 
 fn image(app: &Appliance, value: &Value) {

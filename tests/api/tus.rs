@@ -9,7 +9,6 @@
     clippy::disallowed_methods,
     clippy::format_collect,
     clippy::large_stack_arrays,
-    clippy::duration_suboptimal_units,
     reason = "the steps that the tests share fail by panicking, too, and say what they ask in few words"
 )]
 
