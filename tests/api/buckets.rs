@@ -17,6 +17,7 @@ use crate::harness::Appliance;
 use crate::harness::Form;
 use crate::harness::command;
 use crate::harness::jpeg;
+use crate::ways::an_hour_later_for_vouchers;
 
 const NAME: &str = "things";
 const ANNOUNCE: &str = "/api/v1/assets/new/content_storage_url";
@@ -307,13 +308,14 @@ fn what_nobody_registers_goes_from_the_bucket() {
     let double = Double::start();
     let mut settings = bucket(&double, "s3", "0");
     settings.push(("CLOAKROOM_STORAGE__NAME", "on-record".to_owned()));
-    settings.push(("CLOAKROOM_INGEST__DIRECT_SECONDS", "2".to_owned()));
+    settings.push(("CLOAKROOM_INGEST__DIRECT_SECONDS", "3600".to_owned()));
     settings.push(("CLOAKROOM_INGEST__RESUMABLE_DOUBT_SECONDS", "1".to_owned()));
-    let app = appliance(&settings);
+    let mut app = appliance(&settings);
     let said = app.json(&format!("{ANNOUNCE}?filename=a.txt"));
     let fields = said["storage"]["fields"].as_object().unwrap().clone();
     let form = fields.iter().fold(Form::new(), |form, (name, value)| form.field(name, value.as_str().unwrap()));
     assert_eq!(double.post(&format!("/{NAME}"), &form.file("file", "x", b"text").end()), 204);
+    app.crash(an_hour_later_for_vouchers);
     until("it is gone", || double.names().is_empty());
     let late = json!({"asset_id": said["asset_id"], "size": 4, "checksum": md5_hex(b"text")});
     app.post_json(REGISTER, &late.to_string()).refused(410, "UPLOAD_GONE");

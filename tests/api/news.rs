@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::time::Duration;
-use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
@@ -146,6 +145,8 @@ fn a_receiver_is_told_retried_and_left_alone() {
         (&detail["attempt_log"][0]["error"], &detail["attempt_log"][0]["answer"]),
         (&json!("answered 500"), &json!("well"))
     );
+    // What was heard is counted when its answer has come.
+    app.until("/api/v1/callbacks?status=delivered", |log| log["count"] == 2);
     let metrics = app.get("/metrics").text();
     assert!(metrics.contains("cloakroom_callbacks_delivered_total 2\n"), "{metrics}");
     assert!(metrics.contains("cloakroom_callback_attempts_failed_total 2\n"), "{metrics}");
@@ -360,7 +361,7 @@ impl Feed {
 
 #[test]
 fn the_feed_tells_what_happens_and_goes_on_where_it_broke_off() {
-    let mut app = Appliance::start();
+    let mut app = Appliance::with(&[("CLOAKROOM_HTTP__DRAIN_SECONDS", "3600")]);
     let mut feed = Feed::open(&app, None);
     let id = app.keep("p.jpg", &jpeg(300, 200));
     let (first, event, data) = feed.next();
@@ -389,10 +390,8 @@ fn the_feed_tells_what_happens_and_goes_on_where_it_broke_off() {
         app.call("GET", &format!("/api/v1/changes?{bad}"), &[AUTH], b"").refused(400, "INVALID_REQUEST");
     }
 
-    // A server that stops does not wait for those who listen.
-    let before = Instant::now();
+    // A server that stops does not wait for those who listen: it would for an hour.
     assert!(app.stop().success());
-    assert!(before.elapsed() < Duration::from_secs(15), "it took {:?} to stop", before.elapsed());
     let mut left = String::new();
     feed.0.read_to_string(&mut left).unwrap();
 }

@@ -237,15 +237,14 @@ fn code(secret: &str) -> String {
 
 #[test]
 fn too_many_logins() {
-    let app = Appliance::start();
+    // One wrong password a minute: refusing takes no time, but finding it wrong does.
+    let app = Appliance::with(&[("CLOAKROOM_ACCOUNTS__LOGINS_PER_ACCOUNT", "1")]);
     for who in [EMAIL, "nobody@example.com"] {
-        for _ in 0..5 {
-            login(&app, who, "wrong", None).refused(401, "UNAUTHORIZED");
-        }
+        login(&app, who, "wrong", None).refused(401, "UNAUTHORIZED");
         let refused = login(&app, who, "wrong", None);
         refused.refused(429, "TOO_MANY_REQUESTS");
         let wait: u32 = refused.header("retry-after").parse().unwrap();
-        assert!((1..=12).contains(&wait), "{wait}");
+        assert!((1..=60).contains(&wait), "{wait}");
     }
     login(&app, EMAIL, PASSWORD, None).refused(429, "TOO_MANY_REQUESTS");
     let body = json!({"email": EMAIL, "password": PASSWORD});

@@ -9,7 +9,6 @@
     clippy::disallowed_methods,
     clippy::format_collect,
     clippy::large_stack_arrays,
-    clippy::duration_suboptimal_units,
     reason = "the steps that the tests share fail by panicking, too, and say what they ask in few words"
 )]
 
@@ -29,9 +28,11 @@ use crate::harness::Answer;
 use crate::harness::Appliance;
 use crate::harness::KEY;
 use crate::harness::jpeg;
+use crate::harness::meddle;
 
 const TUS: (&str, &str) = ("Tus-Resumable", "1.0.0");
 const PIECE: (&str, &str) = ("Content-Type", "application/offset+octet-stream");
+const PATIENCE: Duration = Duration::from_mins(1);
 const NOBODY: &str = "/files/00000000000000000000000000000000";
 
 type Rule = (&'static str, fn(&Appliance));
@@ -384,7 +385,18 @@ fn head(app: &Appliance, path: &str) -> Answer {
 }
 
 fn delete(app: &Appliance, path: &str) -> Answer {
-    app.call("DELETE", path, &[AUTH, TUS], b"")
+    unlocked(|| app.call("DELETE", path, &[AUTH, TUS], b""))
+}
+
+/// Asks again while another request is putting the upload in order.
+fn unlocked(ask: impl Fn() -> Answer) -> Answer {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask();
+        if answer.status != 423 || Instant::now() >= deadline {
+            return answer;
+        }
+    }
 }
 
 fn patch(app: &Appliance, path: &str, offset: usize, body: &[u8]) -> Answer {
@@ -427,7 +439,7 @@ fn noise(length: usize) -> Vec<u8> {
 
 /// The offset, once it is at least so much.
 fn until_offset(app: &Appliance, path: &str, wanted: u64) -> u64 {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let offset = head(app, path).header("upload-offset").parse().unwrap();
         if offset >= wanted {
@@ -445,7 +457,7 @@ fn written(app: &Appliance, path: &str) -> u64 {
 
 /// Waits until so many bytes have been written, whether or not they count yet.
 fn until_written(app: &Appliance, path: &str, wanted: u64) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while written(app, path) < wanted {
         assert!(Instant::now() < deadline, "{path} has not {wanted} bytes");
         app.get("/livez");
@@ -459,8 +471,7 @@ fn stalled(app: &Appliance, path: &str, offset: u64, declared: usize, body: &[u8
         "PATCH {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\nX-FileSpin-Api-Key: {KEY}\r\nTus-Resumable: 1.0.0\r\n\
          Content-Type: application/offset+octet-stream\r\nUpload-Offset: {offset}\r\nContent-Length: {declared}\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(body).unwrap();
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
     stream
 }
 
@@ -549,7 +560,7 @@ fn a_creation_that_broke_off_is_found_by_its_key() {
     );
     stream.write_all(head_of.as_bytes()).unwrap();
     stream.write_all(&body[..600_000]).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     let has_bytes = || {
         fs::read_dir(app.data_dir().join("staging")).unwrap().any(|e| e.unwrap().metadata().is_ok_and(|m| m.len() > 0))
     };
@@ -573,14 +584,19 @@ fn what_broke_off_is_kept() {
     let path = begin(&app, body.len());
     // One hangs up, one says that it is done, one falls silent and is sent away by who asks.
     // What was on its way through the server may be lost with the connection, and nothing else.
-    drop(stalled(&app, &path, 0, body.len(), &body[..700_001]));
+    // Nobody is sent away before something of theirs is on the disk.
+    let gone = stalled(&app, &path, 0, body.len(), &body[..700_001]);
+    until_written(&app, &path, 1);
+    drop(gone);
     let at = until_offset(&app, &path, 1);
     assert!(at <= 700_001, "{at}");
     let done = stalled(&app, &path, at, body.len() - at as usize, &body[at as usize..1_000_000]);
     done.shutdown(std::net::Shutdown::Write).unwrap();
+    until_written(&app, &path, at + 1);
     let at = until_offset(&app, &path, at + 1);
     assert!(at <= 1_000_000, "{at}");
     let silent = stalled(&app, &path, at, body.len() - at as usize, &body[at as usize..1_800_000]);
+    until_written(&app, &path, at + 1);
     let at = until_offset(&app, &path, at + 1);
     Answer::read(silent, "PATCH").refused(423, "UPLOAD_LOCKED");
     let asset = patch(&app, &path, at as usize, &body[at as usize..]).header("cloakroom-asset-id");
@@ -608,7 +624,7 @@ fn a_piece_with_a_checksum_is_kept_whole_or_not_at_all() {
     let stream = half_of_a_checked_piece(&app, &path);
     drop(stream);
     // The next piece waits until the one before is cleared away.
-    assert_eq!(patch(&app, &path, 0, b"anew").header("upload-offset"), "4");
+    assert_eq!(unlocked(|| patch(&app, &path, 0, b"anew")).header("upload-offset"), "4");
 }
 
 #[test]
@@ -618,7 +634,7 @@ fn a_piece_with_a_checksum_that_breaks_off_is_off_the_disk() {
     let stream = half_of_a_checked_piece(&app, &path);
     until_written(&app, &path, 1);
     drop(stream);
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while written(&app, &path) > 0 {
         assert!(Instant::now() < deadline, "it lies there still");
         app.get("/livez");
@@ -684,8 +700,7 @@ fn bytes_that_are_lost_at_the_end_are_asked_for_again() {
     let staged = app.data_dir().join(format!("staging/{id}.resumable"));
     fs::OpenOptions::new().write(true).open(staged).unwrap().set_len(2).unwrap();
     // Its end was recorded, and nothing was made of it.
-    let database = rusqlite::Connection::open(app.data_dir().join("cloakroom.db")).unwrap();
-    database.execute("UPDATE resumable SET length_bytes = 5", []).unwrap();
+    meddle(&app.data_dir(), "UPDATE resumable SET length_bytes = 5");
     assert_eq!(head(&app, &path).header("upload-offset"), "2");
     assert_eq!(patch(&app, &path, 2, b"llo").header("cloakroom-asset-id"), id);
     assert_eq!(content(&app, &id), b"hello");
@@ -842,15 +857,22 @@ fn an_answer_that_was_lost_is_given_again() {
 fn two_writers_do_not_mix() {
     let app = Appliance::start();
     let (ours, theirs) = (vec![b'a'; 500_000], vec![b'b'; 500_000]);
-    for _ in 0..10 {
+    let deadline = Instant::now() + PATIENCE;
+    let mut rounds = 0;
+    while rounds < 10 {
         let path = begin(&app, 500_000);
         let answers = std::thread::scope(|scope| {
             [&ours, &theirs].map(|body| scope.spawn(|| patch(&app, &path, 0, body))).map(|sent| sent.join().unwrap())
         });
         let mut statuses = answers.each_ref().map(|answer| answer.status);
         statuses.sort_unstable();
-        assert_eq!(statuses[0], 204, "{statuses:?}");
         assert!([409, 423].contains(&statuses[1]), "{statuses:?}");
+        if statuses[0] != 204 && statuses[1] == 423 && Instant::now() < deadline {
+            // One that stood still for a second was sent away as silent, and the other did not begin at its end.
+            continue;
+        }
+        assert_eq!(statuses[0], 204, "{statuses:?}");
+        rounds += 1;
         let kept = content(&app, &head(&app, &path).header("cloakroom-asset-id"));
         assert!(kept == ours || kept == theirs, "the bytes of two writers were mixed");
     }
@@ -862,11 +884,13 @@ fn a_rival_of_one_that_is_silent_takes_over() {
     let path = begin(&app, 1_000_000);
     let silent = stalled(&app, &path, 0, 1_000_000, &vec![b'x'; 400_000]);
     until_written(&app, &path, 1);
-    patch(&app, &path, 0, &vec![b'y'; 1_000_000]).refused(409, "OFFSET_MISMATCH");
+    unlocked(|| patch(&app, &path, 0, &vec![b'y'; 1_000_000])).refused(409, "OFFSET_MISMATCH");
     Answer::read(silent, "PATCH").refused(423, "UPLOAD_LOCKED");
-    assert_eq!(head(&app, &path).header("upload-offset"), "400000");
-    let silent = stalled(&app, &path, 400_000, 600_000, &vec![b'x'; 400_000]);
-    until_written(&app, &path, 400_001);
+    // What was on its way through the server when it stood still may be lost.
+    let at = until_offset(&app, &path, 1);
+    assert!(at <= 400_000, "{at}");
+    let silent = stalled(&app, &path, at, 1_000_000 - at as usize, &vec![b'x'; 400_000]);
+    until_written(&app, &path, at + 1);
     assert_eq!(delete(&app, &path).status, 204, "giving up sends the writer away");
     Answer::read(silent, "PATCH").refused(423, "UPLOAD_LOCKED");
     app.staging_empties();
@@ -976,21 +1000,21 @@ fn a_page_hands_in_pieces() {
     let late = late.header("location").strip_prefix("http://box").unwrap().to_owned();
     let headers = [TUS, ours, PIECE, ("Upload-Offset", "0")];
     app.call("PATCH", &late, &headers, &[b'x'; 1001]).refused(413, "TOO_LARGE");
-    let calls: Vec<u16> =
-        (0..25).map(|_| app.call("POST", &address, &[TUS, ours, ("Upload-Length", "5")], b"").status).collect();
-    assert!(calls.contains(&429), "beginning is counted: {calls:?}");
+    let mut calls = (0..200).map(|_| app.call("POST", &address, &[TUS, ours, ("Upload-Length", "5")], b"").status);
+    assert!(calls.any(|status| status == 429), "beginning is counted");
 }
 
 #[test]
 fn what_nobody_goes_on_with_goes() {
-    let app = Appliance::with(&[
-        ("CLOAKROOM_INGEST__RESUMABLE_SECONDS", "1"),
+    let mut app = Appliance::with(&[
+        ("CLOAKROOM_INGEST__RESUMABLE_SECONDS", "3600"),
         ("CLOAKROOM_INGEST__RESUMABLE_DOUBT_SECONDS", "1"),
     ]);
     let (open, finished) = (begin(&app, 5), begin(&app, 5));
     patch(&app, &open, 0, b"hel");
     let asset = patch(&app, &finished, 0, b"hello").header("cloakroom-asset-id");
-    let deadline = Instant::now() + Duration::from_secs(60);
+    app.crash(|data| meddle(data, "UPDATE resumable SET expires_at = expires_at - 3600000"));
+    let deadline = Instant::now() + PATIENCE;
     for path in [&open, &finished] {
         while head(&app, path).status != 410 {
             assert!(Instant::now() < deadline, "{path} is still there");
@@ -1003,26 +1027,21 @@ fn what_nobody_goes_on_with_goes() {
 
 #[test]
 fn one_that_cannot_be_finished_does_not_keep_the_others_from_going() {
-    let mut app = Appliance::with(&[
-        ("CLOAKROOM_INGEST__RESUMABLE_SECONDS", "1"),
-        ("CLOAKROOM_INGEST__RESUMABLE_DOUBT_SECONDS", "1"),
-    ]);
+    let mut app = Appliance::with(&[("CLOAKROOM_INGEST__RESUMABLE_DOUBT_SECONDS", "1")]);
     let part = path(&create(&app, &[("Upload-Length", "5"), ("Upload-Concat", "partial")]));
     let open = begin(&app, 5);
     app.crash(|data| {
-        let database = rusqlite::Connection::open(data.join("cloakroom.db")).unwrap();
-        let run = |sql: &str| database.execute(sql, []).unwrap();
         // First in line: to be joined of less than it should be, which fails each time.
         let columns = "user_id, offset_bytes, most_bytes, name, data, data_schema_id, said, created_at";
-        run(&format!(
+        let joined = format!(
             "INSERT INTO resumable (id, kind, state, length_bytes, expires_at, parts, {columns}) \
              SELECT '{}', 'joined', 'open', 7, 0, json_array(id), {columns} FROM resumable WHERE kind = 'part'",
             "a".repeat(32)
-        ));
-        // The part stays for long, so that it is there to be read.
-        run("UPDATE resumable SET expires_at = 32503680000000 WHERE kind = 'part'");
+        );
+        // The part stays, so that it is there to be read.
+        meddle(data, &format!("{joined}; UPDATE resumable SET expires_at = 1 WHERE kind = 'whole'"));
     });
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     while head(&app, &open).status != 410 {
         assert!(Instant::now() < deadline, "{open} is still there");
     }

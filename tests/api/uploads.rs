@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::Read;
 use std::io::Write;
+use std::time::Duration;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -223,16 +224,32 @@ fn limits_that_are_set_hold() {
 
 #[test]
 fn slow_bodies_are_sent_away() {
-    let app =
-        Appliance::with(&[("CLOAKROOM_HTTP__BODY_GRACE_SECONDS", "0"), ("CLOAKROOM_HTTP__BODY_STALL_SECONDS", "1")]);
-    let mut stream = app.connect();
-    let head = format!(
-        "POST {UPLOAD} HTTP/1.1\r\nHost: box\r\nConnection: close\r\nX-FileSpin-Api-Key: {KEY}\r\n\
-         Content-Type: {}\r\nContent-Length: 1000\r\n\r\n--b0undary\r\n",
-        Form::TYPE
-    );
-    let began = Instant::now();
-    stream.write_all(head.as_bytes()).unwrap();
+    let begun = |grace: &str, stall: &str| {
+        let app = Appliance::with(&[
+            ("CLOAKROOM_HTTP__BODY_GRACE_SECONDS", grace),
+            ("CLOAKROOM_HTTP__BODY_STALL_SECONDS", stall),
+        ]);
+        let mut stream = app.connect();
+        let head = format!(
+            "POST {UPLOAD} HTTP/1.1\r\nHost: box\r\nConnection: close\r\nX-FileSpin-Api-Key: {KEY}\r\n\
+             Content-Type: {}\r\nContent-Length: 100000\r\n\r\n\
+             --b0undary\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\n\r\n",
+            Form::TYPE
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        (app, stream)
+    };
+    // One says no more, one goes on a byte at a time.
+    let (_app, stream) = begun("3600", "1");
     Answer::read(stream, "POST").refused(408, "BODY_TOO_SLOW");
-    assert!(began.elapsed().as_secs() < 10);
+    let (_app, mut stream) = begun("0", "3600");
+    let patience = stream.read_timeout().unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while stream.peek(&mut [0]).is_err() {
+        assert!(Instant::now() < deadline, "a byte at a time is taken");
+        let _ = stream.write_all(b"x");
+    }
+    stream.set_read_timeout(patience).unwrap();
+    Answer::read(stream, "POST").refused(408, "BODY_TOO_SLOW");
 }

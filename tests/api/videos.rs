@@ -49,7 +49,7 @@ impl Film<'_> {
     fn of<'a>(app: &'a Appliance, content_type: &str) -> Film<'a> {
         let id = app.saved("Bühne 1.bin", &[7; 3000])["id"].as_str().unwrap().to_owned();
         let rows = Connection::open(app.data_dir().join("cloakroom.db")).unwrap();
-        rows.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+        rows.busy_timeout(std::time::Duration::from_mins(1)).unwrap();
         let change = "UPDATE asset SET name = 'Bühne 1.mov', status = 'OK', errors = '{}', content_type = ?2, uploaded_at = 1000 WHERE id = ?1";
         rows.execute(change, (&id, content_type)).unwrap();
         Film { app, id, rows }

@@ -25,11 +25,15 @@ use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Output;
 use std::process::Stdio;
+use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -40,6 +44,9 @@ pub const UPLOAD: &str = "/api/v1/assets/new/content/original/upload";
 pub const AUTH: (&str, &str) = ("X-FileSpin-Api-Key", KEY);
 
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// More than what the server waits for when it is asked to end, as it is configured by itself.
+const STOPS_WITHIN: Duration = Duration::from_mins(2);
 
 /// A running server.
 pub struct Appliance {
@@ -79,12 +86,40 @@ impl Appliance {
     /// Asks it to end, as the system does, and waits.
     pub fn stop(&mut self) -> ExitStatus {
         self.terminate();
-        self.child.wait().unwrap()
+        let pid = Pid::from_child(&self.child);
+        let (tell, told) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| tell.send(self.child.wait().unwrap()));
+            told.recv_timeout(STOPS_WITHIN).unwrap_or_else(|_| {
+                kill_process(pid, Signal::KILL).unwrap();
+                panic!("the server did not end within {STOPS_WITHIN:?}")
+            })
+        })
     }
 
     pub fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Does something while the server stands still, so that it finds all of it at once.
+    pub fn frozen<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.signal(Signal::STOP);
+        let deadline = Instant::now() + PATIENCE;
+        let stands = |task: fs::DirEntry| {
+            let Ok(stat) = fs::read_to_string(task.path().join("stat")) else { return true };
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        while !fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten().all(stands) {
+            assert!(Instant::now() < deadline, "the server does not stand still");
+            std::thread::yield_now();
+        }
+        let done = act();
+        self.signal(Signal::CONT);
+        done
     }
 
     /// The command line, beside the running server.
@@ -116,7 +151,19 @@ impl Appliance {
         stream
     }
 
+    /// What is still being looked at is asked for again, as the refusal says.
     pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.call_once(method, path, headers, body);
+            let is_early = method == "GET" && answer.status == 400 && answer.text().contains("\"ASSET_NOT_READY\"");
+            if !is_early || Instant::now() >= deadline {
+                return answer;
+            }
+        }
+    }
+
+    pub fn call_once(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut stream = self.connect();
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: box\r\nConnection: close\r\n").into_bytes();
         if !body.is_empty() || method == "POST" {
@@ -412,6 +459,8 @@ impl Form {
 pub fn meddle(data_dir: &std::path::Path, sql: &str) {
     let path = data_dir.join("cloakroom.db");
     let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+    // A running server may be at a commit, and the disk busy.
+    database.busy_timeout(PATIENCE).unwrap();
     database.execute_batch(sql).unwrap();
 }
 
