@@ -20,7 +20,11 @@ fn assets_are_what_their_clients_were_told() {
 
 #[test]
 fn slow_clients_are_sent_away() {
-    run_with("slow.py", &[], &[("CLOAKROOM_HTTP__BODY_GRACE_SECONDS", "2"), ("CLOAKROOM_HTTP__BODY_STALL_SECONDS", "5")]);
+    run_with(
+        "slow.py",
+        &[],
+        &[("CLOAKROOM_HTTP__BODY_GRACE_SECONDS", "2"), ("CLOAKROOM_HTTP__BODY_STALL_SECONDS", "5")],
+    );
 }
 
 #[test]

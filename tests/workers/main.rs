@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
@@ -111,6 +112,37 @@ async fn a_program_that_is_no_worker_leaves_media_unavailable() {
         let error = ask(&Workers::start(config).unwrap(), json!({"do": "echo"})).await.unwrap_err();
         assert_eq!(error.code.blame(), Blame::World, "leave to decode is no worker yet");
     }
+}
+
+#[tokio::test]
+async fn a_self_test_without_an_answer_is_made_again() {
+    let _shared = PROCESS.read().await;
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("worker");
+    // As on a box that stands still while it starts: the first worker does not get to its answer.
+    let script = format!(
+        "#!/bin/sh\nmkdir {}/begun && exec sleep 3600\nexec {} \"$@\"\n",
+        folder.path().display(),
+        env!("CARGO_BIN_EXE_poison-worker")
+    );
+    executable(&program, &script);
+    let workers = Workers::start(Config { program: Some(program), ..config() }).unwrap();
+    assert!(folder.path().join("begun").exists());
+    until("it is tried again", || workers.available().is_ok()).await;
+    assert!(workers.sandbox().holds && workers.sandbox().why.is_empty(), "{:#?}", workers.sandbox());
+    ask(&workers, json!({"do": "echo"})).await.unwrap();
+}
+
+/// Writes a program, which nobody has open for writing any more when this returns.
+fn executable(path: &Path, script: &str) {
+    let mut sh = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    sh.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(sh.wait().unwrap().success());
 }
 
 #[tokio::test]
