@@ -3,7 +3,8 @@
 //   node tus_js.mjs BASE API_KEY FILE STATE_FILE [pieces|stream|parallel]
 //
 // Says `progress BYTES` after every piece, does nothing until a line comes on its input, and says `asset ID` at the end.
-// A further start with the same state goes on where the last one was. tus-js-client comes from tests/scripts/node. Ends with 0, or with a sentence.
+// A further start with the same state goes on where the last one was. tus-js-client comes from tests/scripts/node. Ends
+// with 0, or with a sentence.
 
 import fs from "node:fs";
 import path from "node:path";

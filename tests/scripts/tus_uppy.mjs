@@ -2,8 +2,9 @@
 //
 //   node tus_uppy.mjs BASE API_KEY FILE
 //
-// Says `progress BYTES` after every piece, does nothing until a line comes on its input, and says `asset ID` at the end. Uppy remembers nothing outside of a browser, so
-// this program must not be killed. Uppy comes from tests/scripts/node. Ends with 0, or with a sentence.
+// Says `progress BYTES` after every piece, does nothing until a line comes on its input, and says `asset ID` at the end.
+// Uppy remembers nothing outside of a browser, so this program must not be killed. Uppy comes from tests/scripts/node.
+// Ends with 0, or with a sentence.
 
 import fs from "node:fs";
 import path from "node:path";

@@ -3,8 +3,8 @@
 
     slow.py BINARY [--limit-s 60]
 
-First on a server that waits an hour for the next byte: while one client has sent half a file and another sends a byte now
-and then, ordinary ones are answered. Then on one with the limits of the environment, all at once, each on its own
+First on a server that waits an hour for the next byte: while one client has sent half a file and another sends a byte
+now and then, ordinary ones are answered. Then on one with the limits of the environment, all at once, each on its own
 connection:
 
   - a body sent at one byte a second, for as long as the server allows;
@@ -51,7 +51,7 @@ def main():
 
 
 def meanwhile(appliance):
-    """Ordinary clients while slow ones hang on the server, which does not end before they are answered; their uploads."""
+    """Ordinary clients are served while slow ones hang on the server; returns the names of their uploads."""
     names = []
     with opened(appliance) as dribbling, opened(appliance) as halfway:
         halfway.sendall(b"x" * (LENGTH // 2))
