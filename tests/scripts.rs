@@ -270,8 +270,8 @@ impl Killable {
         }
         let (mut killed, mut resumed) = (0, 0);
         let asset = loop {
-            let mut running = client(&state).stdout(Stdio::piped()).spawn().unwrap();
-            let mut asset = None;
+            let mut running = client(&state).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let (mut told, mut asset) = (running.stdin.take().unwrap(), None);
             let lines = BufReader::new(running.stdout.take().unwrap()).lines();
             for line in lines.map(Result::unwrap) {
                 let (word, value) = line.split_once(' ').unwrap_or((&line, ""));
@@ -289,6 +289,10 @@ impl Killable {
                         running.kill().unwrap();
                         break;
                     }
+                }
+                if word == "progress" {
+                    // One that has given up meanwhile is found out at its end.
+                    let _ = writeln!(told);
                 }
             }
             let ended = running.wait().unwrap();

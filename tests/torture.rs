@@ -1,7 +1,7 @@
 //! The real binary, treated badly: what `tests/torture/README.md` lists, in the sizes that suit every run.
 //!
-//! `killloop.py --rounds 500` and `outage.py --minutes 10` are for a night. Slow clients meet short limits here, so
-//! that nobody waits long.
+//! `killloop.py --rounds 500` and `outage.py --minutes 10` are for a night. Slow clients meet short limits where they are
+//! to be sent away, so that nobody waits long.
 
 #![expect(clippy::expect_used, reason = "the steps that the tests share fail by panicking, too")]
 
@@ -20,7 +20,11 @@ fn assets_are_what_their_clients_were_told() {
 
 #[test]
 fn slow_clients_are_sent_away() {
-    run("slow.py", &[]);
+    run_with(
+        "slow.py",
+        &[],
+        &[("CLOAKROOM_HTTP__BODY_GRACE_SECONDS", "2"), ("CLOAKROOM_HTTP__BODY_STALL_SECONDS", "5")],
+    );
 }
 
 #[test]
@@ -31,13 +35,17 @@ fn a_bucket_may_be_away_and_lie() {
 }
 
 fn run(script: &str, arguments: &[&str]) {
+    run_with(script, arguments, &[]);
+}
+
+/// With variables.
+fn run_with(script: &str, arguments: &[&str], environment: &[(&str, &str)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/torture").join(script);
     let output = Command::new("/usr/bin/python3")
         .arg(path)
         .arg(env!("CARGO_BIN_EXE_cloakroom"))
         .args(arguments)
-        .env("CLOAKROOM_HTTP__BODY_GRACE_SECONDS", "2")
-        .env("CLOAKROOM_HTTP__BODY_STALL_SECONDS", "5")
+        .envs(environment.iter().copied())
         .output()
         .expect("this test needs /usr/bin/python3: install python3");
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

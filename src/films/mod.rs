@@ -15,11 +15,12 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
-use tokio::sync::OnceCell;
 
 use crate::error::Code;
 use crate::error::Error;
@@ -75,7 +76,9 @@ pub struct Films {
     errands: Errands,
     storage: Storage,
     cpu: Cpu,
-    survey: Arc<OnceCell<Survey>>,
+    surveyed: Arc<Mutex<Option<Arc<Survey>>>>,
+    /// Whoever looks around holds it, so that nobody does it beside him.
+    looking: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Renditions that are wanted of one film.
@@ -99,7 +102,8 @@ pub struct Transcoding {
 impl Films {
     pub fn new(config: Config, storage: Storage, cpu: Cpu) -> Films {
         let errands = errands(&config);
-        Films { encoder: config.encoder.into(), errands, storage, cpu, survey: Arc::default() }
+        let (surveyed, looking) = Default::default();
+        Films { encoder: config.encoder.into(), errands, storage, cpu, surveyed, looking }
     }
 
     /// Errands under way, and how they ended so far.
@@ -127,14 +131,20 @@ impl Films {
         });
     }
 
-    /// What this machine can do with films; asked once.
-    pub async fn survey(&self) -> Result<&Survey> {
-        self.survey.get_or_try_init(|| ask(&self.errands)).await
+    /// What this machine can do with films; looked at again until there is an encoder that works.
+    pub async fn survey(&self) -> Result<Arc<Survey>> {
+        let _turn = self.looking.lock().await;
+        if let Some(survey) = self.surveyed().filter(|survey| survey.best().is_some()) {
+            return Ok(survey);
+        }
+        let survey = Arc::new(ask(&self.errands).await?);
+        *self.surveyed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&survey));
+        Ok(survey)
     }
 
-    /// The same, if it is known already.
-    pub fn surveyed(&self) -> Option<&Survey> {
-        self.survey.get()
+    /// What was seen last, if anything was.
+    pub fn surveyed(&self) -> Option<Arc<Survey>> {
+        self.surveyed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes renditions in one decoding; `watch` hears of the progress in percent.
@@ -145,7 +155,7 @@ impl Films {
         mut watch: impl FnMut(f32) + Send,
     ) -> Result<Transcoding> {
         let survey = self.survey().await?;
-        let encoder = self.encoder(survey)?;
+        let encoder = self.encoder(&survey)?;
         let software = survey.software().filter(|software| *software != encoder);
         let devices = !video::is_software(encoder);
         let first = self.transcode_with(encoder, devices, &source, &wanted, &mut watch).await;
@@ -291,6 +301,9 @@ async fn ask(errands: &Errands) -> Result<Survey> {
     let survey = video::survey(|errand| async move {
         match converse(errands, &errand, Grants::default(), limits, |_| {}).await {
             Ok(answer) => answer,
+            Err(ending @ (Ending::Starved | Ending::Stalled | Ending::KilledFromOutside | Ending::NoRoom(_))) => {
+                Err(VideoError::Late(ending.to_string()))
+            }
             Err(ending) => Err(VideoError::Internal(ending.to_string())),
         }
     });
@@ -349,10 +362,69 @@ fn refused(error: VideoError) -> Error {
         VideoError::Invalid(sentence) => Code::BadVideo.because(sentence),
         VideoError::Encoder(why) => Code::Internal.because(format!("the encoder failed: {why}")),
         VideoError::Missing(missing) => Code::MediaUnavailable.because(missing.line()),
+        VideoError::Late(why) => Code::Busy.because(why),
         VideoError::Internal(why) => Code::Internal.because(why),
     }
 }
 
 fn unexpected(outcome: &Outcome) -> Error {
     Code::Internal.because(format!("a video worker answered something else: {outcome:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::Command;
+    use std::process::Stdio;
+
+    use super::*;
+    use crate::infra::storage;
+
+    /// A video worker that knows of no encoder when it is asked first, and whose first trial of one is killed.
+    const SLOW_TO_START: &str = r#"#!/bin/sh
+        cd "$(dirname "$0")"
+        case $(cat) in
+        *Encoder*)
+            echo encoder >> asked
+            mkdir tried && kill -KILL $$
+            echo '{"done": "Encoder"}'
+            ;;
+        *)
+            echo survey >> asked
+            mkdir seen || found='"x264enc"'
+            echo "{\"done\": {\"Survey\": {
+                \"version\": \"1\", \"candidates\": [$found], \"encoders\": [], \"failing\": [], \"missing\": []
+            }}}" | tr -d '\n'
+            echo
+        esac"#;
+
+    #[tokio::test]
+    async fn a_machine_is_looked_at_until_an_encoder_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let films = films(folder.path(), SLOW_TO_START);
+        assert_eq!(films.survey().await.unwrap().best(), None);
+        assert_eq!(
+            films.survey().await.unwrap().best(),
+            Some("x264enc"),
+            "and the trial that was killed is no verdict"
+        );
+        assert_eq!(films.survey().await.unwrap().best(), Some("x264enc"));
+        assert_eq!(films.surveyed().unwrap().failing, []);
+        let asked = std::fs::read_to_string(folder.path().join("asked")).unwrap();
+        assert_eq!(asked.lines().collect::<Vec<_>>(), ["survey", "survey", "encoder", "encoder"]);
+    }
+
+    /// With a script for a video worker.
+    fn films(folder: &Path, script: &str) -> Films {
+        let program = folder.join("worker");
+        // Written by somebody else: what this process has open for writing, others can't run for a moment.
+        let mut sh = Command::new("sh");
+        sh.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(&program).stdin(Stdio::piped());
+        let mut sh = sh.spawn().unwrap();
+        sh.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        assert!(sh.wait().unwrap().success());
+        let workers = errand::Config { program: Some(program), allow_unsandboxed: true, ..errand::Config::default() };
+        let storage = Storage::open(&folder.join("data"), &storage::Config::default(), &[], &[]).unwrap();
+        Films::new(Config { workers, ..Config::default() }, storage, Cpu::open(1))
+    }
 }

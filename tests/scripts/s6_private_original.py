@@ -51,12 +51,19 @@ if int(parse_qs(urlsplit(forever).query)["expiry"][0]) < time.time() + 10 * 365 
     sys.exit(f"MAX is not far away: {forever}")
 expect(forever, 200)
 
+asked_at = int(time.time())
 short = link(expiry=1)
-expect(short, 200)
-for _ in range(50):
-    time.sleep(0.1)
-    if requests.get(short, timeout=30).status_code == 403:
+ends_at = int(parse_qs(urlsplit(short).query)["expiry"][0])
+if not asked_at + 1 <= ends_at <= time.time() + 2:
+    sys.exit(f"a link of one second, asked for at {asked_at}, ends at {ends_at}")
+for _ in range(600):
+    if (status := requests.get(short, timeout=30).status_code) == 403:
         break
+    if status != 200:
+        sys.exit(f"{short} was answered {status}")
+    time.sleep(0.1)
 else:
-    sys.exit("a link of one second still opens after five")
+    sys.exit("a link of one second still opens after a minute")
+if time.time() < ends_at:
+    sys.exit(f"{short} was refused before its end")
 print("S6: a private original opens by link alone, and for as long as was said")

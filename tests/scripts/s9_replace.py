@@ -31,7 +31,7 @@ def data():
 
 def until_ok():
     """The same once its status is OK, as the guide has its readers wait."""
-    for _ in range(30):
+    for _ in range(120):
         if (now := data())["status"] == "OK":
             return now
         time.sleep(1)
@@ -39,8 +39,12 @@ def until_ok():
 
 
 def measured(query):
-    """Kind and size of an on-demand image."""
-    served = requests.get(f"{CDN}/assets/{asset}/conversions?{query}")
+    """Kind and size of an on-demand image, which may take a while to be there: the poster of a film is made first."""
+    for _ in range(120):
+        served = requests.get(f"{CDN}/assets/{asset}/conversions?{query}")
+        if served.status_code not in (400, 404):
+            break
+        time.sleep(0.5)
     served.raise_for_status()
     return picture.measure(served.content)
 
@@ -118,7 +122,7 @@ if now["conversions"] or round(now["metadata"]["duration"]) != 2:
 if (shown := measured("resize=320,320")) != ("image/jpeg", 320, 180):
     sys.exit(f"the poster is {shown}")
 job = requests.post(f"{API}/assets/{asset}/process", headers=HEADERS, json={"keys": ["360p-video"]}).json()["job_id"]
-for _ in range(120):
+for _ in range(480):
     if job_of(job)["status"] in ("COMPLETED", "ERROR"):
         break
     time.sleep(0.5)
@@ -130,7 +134,7 @@ print("the film is replaced")
 # And once more: what had been asked for of it is made of the new one, too.
 answer = requests.post(f"{API}/assets/{asset}/content/original/replace", headers=HEADERS, files=film("640x360", 1))
 answer.raise_for_status()
-for _ in range(120):
+for _ in range(480):
     if "360p-video" in (made := data()["conversions"]):
         break
     time.sleep(0.5)

@@ -2,8 +2,9 @@
 //
 //   node tus_js.mjs BASE API_KEY FILE STATE_FILE [pieces|stream|parallel]
 //
-// Says `progress BYTES` after every piece and `asset ID` at the end. A further start with the same state goes on
-// where the last one was. tus-js-client comes from tests/scripts/node. Ends with 0, or with a sentence.
+// Says `progress BYTES` after every piece, does nothing until a line comes on its input, and says `asset ID` at the end.
+// A further start with the same state goes on where the last one was. tus-js-client comes from tests/scripts/node. Ends
+// with 0, or with a sentence.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -16,6 +17,11 @@ const fail = (error) => {
   process.exit(1);
 };
 
+// Whoever reads it decides what happens next, so nothing may happen before.
+const progress = (bytes) => {
+  console.log(`progress ${bytes}`);
+  fs.readSync(0, Buffer.alloc(1));
+};
 let asset;
 const ways = {
   pieces: { chunkSize: 1 << 20 },
@@ -29,8 +35,8 @@ const upload = new tus.Upload(fs.createReadStream(file), {
   metadata: { filename: path.basename(file), filetype: "application/octet-stream", way },
   urlStorage: new tus.FileUrlStorage(state),
   ...ways[way],
-  onProgress: (sent) => way === "stream" && console.log(`progress ${sent}`),
-  onChunkComplete: (_, accepted) => console.log(`progress ${accepted}`),
+  onProgress: (sent) => way === "stream" && progress(sent),
+  onChunkComplete: (_, accepted) => progress(accepted),
   onAfterResponse: (_, response) => {
     asset = response.getHeader("Cloakroom-Asset-Id") ?? asset;
   },

@@ -3,8 +3,8 @@
 
     tus_py.py BASE API_KEY FILE STATE_FILE PACKAGES
 
-Says `progress BYTES` after every piece, each of which has a checksum, and `asset ID` at the end. A further start with
-the same state goes on where the last one was. PACKAGES is where tuspy lies. Ends with 0, or with a sentence.
+Says `progress BYTES` after every piece, each of which has a checksum, does nothing until a line comes on its input, and
+says `asset ID` at the end. A further start with the same state goes on where the last one was. PACKAGES is where tuspy lies. Ends with 0, or with a sentence.
 """
 
 import base64
@@ -35,6 +35,8 @@ if uploader.offset:
 while uploader.offset < uploader.get_file_size():
     uploader.upload_chunk()
     print(f"progress {uploader.offset}", flush=True)
+    # Whoever reads it decides what happens next, so nothing may happen before.
+    sys.stdin.readline()
 
 answer = requests.head(uploader.url, headers={**headers, "Tus-Resumable": "1.0.0"}, timeout=60)
 if answer.status_code != 200 or int(answer.headers["Upload-Offset"]) != os.path.getsize(FILE):

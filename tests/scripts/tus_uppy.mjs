@@ -2,8 +2,9 @@
 //
 //   node tus_uppy.mjs BASE API_KEY FILE
 //
-// Says `progress BYTES` after every piece and `asset ID` at the end. Uppy remembers nothing outside of a browser, so
-// this program must not be killed. Uppy comes from tests/scripts/node. Ends with 0, or with a sentence.
+// Says `progress BYTES` after every piece, does nothing until a line comes on its input, and says `asset ID` at the end.
+// Uppy remembers nothing outside of a browser, so this program must not be killed. Uppy comes from tests/scripts/node.
+// Ends with 0, or with a sentence.
 
 import fs from "node:fs";
 import path from "node:path";
@@ -22,7 +23,10 @@ uppy.use(Tus, {
   onAfterResponse: (_, response) => {
     asset = response.getHeader("Cloakroom-Asset-Id") ?? asset;
     const offset = response.getHeader("Upload-Offset");
-    if (offset) console.log(`progress ${offset}`);
+    if (!offset) return;
+    console.log(`progress ${offset}`);
+    // Whoever reads it decides what happens next, so nothing may happen before.
+    fs.readSync(0, Buffer.alloc(1));
   },
 });
 uppy.addFile({ name: path.basename(file), type: "application/octet-stream", data: fs.readFileSync(file) });

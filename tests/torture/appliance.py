@@ -90,7 +90,7 @@ class Appliance:
         workers = descendants(self.process.pid)
         self.process.kill()
         self.process.wait()
-        _await(lambda: not [pid for pid in workers if _is_running(pid)], 5, "media workers outlived their server")
+        _await(lambda: not [pid for pid in workers if _is_running(pid)], 60, "media workers outlived their server")
 
     def stop(self, timeout_s=60):
         """Asks the server to stop, as Ctrl-C does, and expects a clean end."""

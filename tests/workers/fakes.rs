@@ -62,7 +62,7 @@ fn play(line: &str) -> Value {
     let pipeline = gst::parse::launch(line).unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
     let ends = [gst::MessageType::Eos, gst::MessageType::Error];
-    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(20), &ends).unwrap();
+    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(100), &ends).unwrap();
     pipeline.set_state(gst::State::Null).unwrap();
     match message.view() {
         gst::MessageView::Error(error) => json!(error.to_string()),

@@ -21,7 +21,7 @@ use serde_json::json;
 use super::PROCESS;
 
 fn errands(program: &str) -> Errands {
-    let config = Config { program: Some(PathBuf::from(program)), idle_seconds: 10, ..Config::default() };
+    let config = Config { program: Some(PathBuf::from(program)), idle_seconds: 120, ..Config::default() };
     Errands::new(config, video::ENVIRONMENT)
 }
 

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
@@ -74,7 +75,7 @@ async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     let mut tick = tokio::time::interval(Duration::from_millis(2));
     while !so() {
-        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
+        assert!(start.elapsed() < Duration::from_mins(2), "waited in vain until {what}");
         tick.tick().await;
     }
 }
@@ -112,6 +113,37 @@ async fn a_program_that_is_no_worker_leaves_media_unavailable() {
         let error = ask(&Workers::start(config).unwrap(), json!({"do": "echo"})).await.unwrap_err();
         assert_eq!(error.code.blame(), Blame::World, "leave to decode is no worker yet");
     }
+}
+
+#[tokio::test]
+async fn a_self_test_without_an_answer_is_made_again() {
+    let _shared = PROCESS.read().await;
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("worker");
+    // As on a box that stands still while it starts: the first worker does not get to its answer.
+    let script = format!(
+        "#!/bin/sh\nmkdir {}/begun && exec sleep 3600\nexec {} \"$@\"\n",
+        folder.path().display(),
+        env!("CARGO_BIN_EXE_poison-worker")
+    );
+    executable(&program, &script);
+    let workers = Workers::start(Config { program: Some(program), ..config() }).unwrap();
+    assert!(folder.path().join("begun").exists());
+    until("it is tried again", || workers.available().is_ok()).await;
+    assert!(workers.sandbox().holds && workers.sandbox().why.is_empty(), "{:#?}", workers.sandbox());
+    ask(&workers, json!({"do": "echo"})).await.unwrap();
+}
+
+/// Writes a program, which nobody has open for writing any more when this returns.
+fn executable(path: &Path, script: &str) {
+    let mut sh = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    sh.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(sh.wait().unwrap().success());
 }
 
 #[tokio::test]
@@ -229,7 +261,7 @@ async fn workers_killed_from_outside_are_replaced() {
         kill(idle);
         until("it is buried", || !exists(idle)).await;
     }
-    assert_eq!(workers.counts(), Counts { restarts: 20, ..Counts::default() });
+    until("all are counted", || workers.counts() == Counts { restarts: 20, ..Counts::default() }).await;
     // At work: that request may be tried again.
     let busy = pid(&workers).await;
     let theirs = workers.clone();
@@ -268,14 +300,18 @@ async fn workers_die_with_the_server() {
 #[tokio::test]
 async fn an_asker_that_leaves_frees_the_slot() {
     let _shared = PROCESS.read().await;
-    let workers = Workers::start(config()).unwrap();
+    // No limit ends a request here, so only the asker's leaving does.
+    let endless = Config { wall_seconds: 3600, cpu_seconds: 3600, max_wait_seconds: 600, ..config() };
+    let workers = Workers::start(endless).unwrap();
     for deed in ["loop", "sleep"] {
         let before = pid(&workers).await;
-        let left = tokio::time::timeout(Duration::from_millis(50), ask(&workers, json!({"do": deed}))).await;
-        assert!(left.is_err());
-        let start = Instant::now();
-        assert_ne!(pid(&workers).await, before);
-        assert!(start.elapsed() < Duration::from_secs(10), "the slot was held until a limit");
+        let mut patience = Duration::from_millis(50);
+        // A worker that was not yet at work when its asker left goes on.
+        while pid(&workers).await == before {
+            assert!(patience < Duration::from_mins(2), "{deed}: the worker was not ended");
+            assert!(tokio::time::timeout(patience, ask(&workers, json!({"do": deed}))).await.is_err());
+            patience *= 2;
+        }
         assert!(!exists(before));
     }
     // Never polled, or dropped while still in the queue: nothing happens at all.
@@ -284,28 +320,43 @@ async fn an_asker_that_leaves_frees_the_slot() {
 }
 
 #[tokio::test]
-async fn the_queue_is_bounded_in_length_and_time() {
+async fn the_queue_is_bounded_in_length() {
     let _shared = PROCESS.read().await;
-    let workers = Workers::start(Config { max_waiting: 1, max_wait_seconds: 1, ..config() }).unwrap();
-    let busy = tokio::spawn({
+    let workers = Workers::start(Config { max_waiting: 1, max_wait_seconds: 3600, ..config() }).unwrap();
+    let busy = occupied(&workers).await;
+    let first = tokio::spawn({
         let workers = workers.clone();
-        async move { ask(&workers, json!({"do": "sleep"})).await }
+        async move { ask(&workers, json!({"do": "echo"})).await }
     });
-    until("the slot is taken", || workers.counts().running == 1).await;
-    let start = Instant::now();
-    let first = ask(&workers, json!({"do": "echo"}));
-    let second = async {
-        until("one waits", || workers.counts().waiting == 1).await;
-        let error = ask(&workers, json!({"do": "echo"})).await.unwrap_err();
-        (error.code, start.elapsed())
-    };
-    let (first, (second, second_after)) = tokio::join!(first, second);
-    assert_eq!((first.unwrap_err().code, second), (Code::Busy, Code::Busy));
-    assert!(start.elapsed() >= Duration::from_secs(1) && second_after < Duration::from_secs(1));
+    until("one waits", || workers.counts().waiting == 1).await;
+    assert_eq!(ask(&workers, json!({"do": "echo"})).await.unwrap_err().code, Code::Busy);
     // Background requests have slots of their own.
     let other = workers.run(Class::Background, json!({"do": "echo"}), vec![], workers.limits()).await;
     assert!(other.is_ok());
     busy.abort();
+    assert!(first.await.unwrap().is_ok(), "who waits gets the slot");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_ever() {
+    let _shared = PROCESS.read().await;
+    let workers = Workers::start(Config { max_wait_seconds: 1, ..config() }).unwrap();
+    let busy = occupied(&workers).await;
+    let start = Instant::now();
+    assert_eq!(ask(&workers, json!({"do": "echo"})).await.unwrap_err().code, Code::Busy);
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    assert_eq!(workers.counts().waiting, 0);
+    busy.abort();
+}
+
+/// Somebody who keeps the only slot until he is sent away.
+async fn occupied(workers: &Workers) -> tokio::task::JoinHandle<Result<Answer>> {
+    let theirs = workers.clone();
+    let limits = Limits { wall: Duration::from_hours(1), ..workers.limits() };
+    let busy =
+        tokio::spawn(async move { theirs.run(Class::Interactive, json!({"do": "sleep"}), vec![], limits).await });
+    until("the slot is taken", || workers.counts().running == 1).await;
+    busy
 }
 
 #[tokio::test]
@@ -336,7 +387,7 @@ async fn workers_are_relieved_after_their_turn() {
 async fn two_pools_two_slots_two_hundred_requests() {
     let _shared = PROCESS.read().await;
     let pools = [(); 2]
-        .map(|()| Workers::start(Config { slots: 2, max_waiting: 200, max_wait_seconds: 60, ..config() }).unwrap());
+        .map(|()| Workers::start(Config { slots: 2, max_waiting: 200, max_wait_seconds: 600, ..config() }).unwrap());
     let mut all = tokio::task::JoinSet::new();
     for number in 0..200_usize {
         for workers in pools.clone() {

@@ -11,7 +11,8 @@
 //!
 //! At start a worker tries, from inside, what the sandbox must refuse. Unless all of it is
 //! refused, every request answers `MEDIA_UNAVAILABLE`; the service itself runs on, because
-//! taking files in needs no decoder.
+//! taking files in needs no decoder. A worker that does not get to an answer, on a box that is
+//! starting everything at once, says nothing about the sandbox: another one is asked.
 //!
 //! One file each: what is said (`protocol`), the cell (`sandbox`), the worker's side (`serve`),
 //! the server's side (`process`, `slot`), the bytes that come back (`output`). What takes minutes
@@ -29,6 +30,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -62,6 +64,9 @@ use crate::error::Result;
 
 /// How long the self-test may take.
 const SELF_TEST: Duration = Duration::from_secs(10);
+/// From a self-test without an answer to the next: at first, and at most.
+const TESTED_AGAIN_AFTER: Duration = Duration::from_secs(2);
+const TESTED_AGAIN_AFTER_MOST: Duration = Duration::from_mins(5);
 
 /// How many workers there are, and what one request may cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,7 +172,6 @@ struct Inner {
     pool: Arc<Pool>,
     slots: Vec<Arc<Slot>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    sandbox: Sandbox,
 }
 
 impl Workers {
@@ -190,11 +194,14 @@ impl Workers {
             program,
             stopping: AtomicBool::new(false),
             counts: Counters::default(),
+            sandbox: Mutex::default(),
         });
-        let sandbox = Sandbox::test(&pool);
-        sandbox.log();
+        pool.test_sandbox();
 
-        let mut inner = Inner { pool, slots: vec![], threads: Mutex::default(), sandbox };
+        let mut inner = Inner { pool, slots: vec![], threads: Mutex::default() };
+        if !inner.pool.sandbox().is_known() {
+            inner.test_again().map_err(|e| Code::Internal.from("testing the sandbox again", e))?;
+        }
         for number in 0..interactive + background {
             let class = if number < interactive { Class::Interactive } else { Class::Background };
             inner.add(class, number).map_err(|e| Code::Internal.from("starting a slot for media workers", e))?;
@@ -230,7 +237,7 @@ impl Workers {
 
     /// Whether this box decodes at all.
     pub fn available(&self) -> Result<()> {
-        let sandbox = &self.inner.sandbox;
+        let sandbox = self.inner.pool.sandbox();
         if sandbox.holds || self.inner.pool.config.allow_unsandboxed {
             Ok(())
         } else {
@@ -239,8 +246,8 @@ impl Workers {
     }
 
     /// What the self-test found.
-    pub fn sandbox(&self) -> &Sandbox {
-        &self.inner.sandbox
+    pub fn sandbox(&self) -> Sandbox {
+        self.inner.pool.sandbox().clone()
     }
 
     pub fn counts(&self) -> Counts {
@@ -289,11 +296,30 @@ impl Inner {
         let slot = Arc::new(Slot::new(class)?);
         self.slots.push(Arc::clone(&slot));
         let (pool, theirs) = (Arc::clone(&self.pool), Arc::clone(&slot));
-        let thread = std::thread::Builder::new()
-            .name(format!("media-slot-{number}"))
-            .spawn(move || slot::run(&theirs, &pool))?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        self.spawn(format!("media-slot-{number}"), move || slot::run(&theirs, &pool))?;
         self.pool.lane(class).idle.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+        Ok(())
+    }
+
+    /// Tests the sandbox until a worker has answered.
+    fn test_again(&self) -> std::io::Result<()> {
+        let pool = Arc::clone(&self.pool);
+        self.spawn("media-self-test".to_owned(), move || {
+            let mut pause = TESTED_AGAIN_AFTER;
+            while !pool.is_stopping() && !pool.sandbox().is_known() {
+                // Woken by the stop.
+                std::thread::park_timeout(pause);
+                if !pool.is_stopping() {
+                    pool.test_sandbox();
+                }
+                pause = TESTED_AGAIN_AFTER_MOST.min(pause * 2);
+            }
+        })
+    }
+
+    fn spawn(&self, name: String, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name(name).spawn(work)?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
     }
 
@@ -306,6 +332,7 @@ impl Inner {
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
+            thread.thread().unpark();
             // A slot that panicked has taken its worker with it.
             let _ = thread.join();
         }
@@ -350,6 +377,8 @@ struct Pool {
     background: Lane,
     stopping: AtomicBool,
     counts: Counters,
+    /// As the last self-test found it.
+    sandbox: Mutex<Sandbox>,
 }
 
 /// The slots of one class, and the queue before them.
@@ -432,6 +461,19 @@ impl Pool {
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
+
+    fn sandbox(&self) -> MutexGuard<'_, Sandbox> {
+        self.sandbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn test_sandbox(&self) {
+        let found = Sandbox::test(self);
+        let mut sandbox = self.sandbox();
+        if *sandbox != found {
+            found.log();
+            *sandbox = found;
+        }
+    }
 }
 
 /// A place in a queue, given back when dropped.
@@ -465,6 +507,11 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
+    /// Whether a worker has tried and told: the next one would find the same.
+    fn is_known(&self) -> bool {
+        !self.attempts.is_empty()
+    }
+
     /// Starts a worker, lets it try, and ends it: it may have become something else.
     fn test(pool: &Pool) -> Sandbox {
         let tried = Process::start(&pool.program, pool.setup(Class::Interactive)).and_then(|mut process| {

@@ -360,6 +360,8 @@ pub enum VideoError {
     Encoder(String),
     /// An element is not installed.
     Missing(Missing),
+    /// It was not done in time; when the machine is less busy it may be.
+    Late(String),
     /// Anything else, for the operator.
     Internal(String),
 }
@@ -367,7 +369,7 @@ pub enum VideoError {
 impl fmt::Display for VideoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            VideoError::Invalid(why) | VideoError::Internal(why) => f.write_str(why),
+            VideoError::Invalid(why) | VideoError::Late(why) | VideoError::Internal(why) => f.write_str(why),
             VideoError::Encoder(why) => write!(f, "the encoder failed: {why}"),
             VideoError::Missing(missing) => f.write_str(&missing.line()),
         }

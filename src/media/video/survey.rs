@@ -3,7 +3,8 @@
 //! In: a way to have an errand done. Out: a [`Survey`] whose encoders have been tried, and the
 //! lines in which it is shown to an operator.
 //!
-//! Invariant: an encoder whose driver crashes, hangs or lies costs itself and nothing else.
+//! Invariant: an encoder whose driver crashes, hangs or lies costs itself and nothing else. One that
+//! was late is tried again before it counts as failing: a busy machine looks like a driver that hangs.
 //!
 //! This is the server's part: it has nothing to do with GStreamer.
 
@@ -16,13 +17,17 @@ use super::VideoError;
 /// What films are made with unless the survey knows better.
 pub const SOFTWARE: &str = "x264enc";
 
+/// How often an encoder that is late is tried.
+const TRIALS: u32 = 3;
+
 /// Whether an encoder needs no hardware.
 pub fn is_software(encoder: &str) -> bool {
     [SOFTWARE, "openh264enc"].contains(&encoder)
 }
 
 /// Has `ask` do errands until everything is known. What an errand's process dies of, `ask` tells
-/// as [`VideoError::Internal`]. Fails when even the first errand does.
+/// as [`VideoError::Internal`], or as [`VideoError::Late`] when that may have been the machine's doing.
+/// Fails when even the first errand does.
 pub async fn survey<F>(mut ask: impl FnMut(Errand) -> F) -> Result<Survey, VideoError>
 where
     F: Future<Output = Result<Outcome, VideoError>>,
@@ -31,14 +36,20 @@ where
         return Err(VideoError::Internal("the survey was answered with something else".to_owned()));
     };
     for factory in std::mem::take(&mut survey.candidates) {
-        match ask(Errand::Encoder(factory.clone())).await {
+        let mut tried = ask(Errand::Encoder(factory.clone())).await;
+        for _ in 1..TRIALS {
+            if matches!(tried, Err(VideoError::Late(_))) {
+                tried = ask(Errand::Encoder(factory.clone())).await;
+            }
+        }
+        match tried {
             Ok(_) => survey.encoders.push(factory),
             Err(VideoError::Missing(missing)) if missing.element == SOFTWARE => survey.missing.push(missing),
             // Hardware that has no such encoder is nothing to complain about.
             Err(VideoError::Missing(_)) => {}
-            Err(VideoError::Invalid(why) | VideoError::Encoder(why) | VideoError::Internal(why)) => {
-                survey.failing.push((factory, why));
-            }
+            Err(
+                VideoError::Invalid(why) | VideoError::Encoder(why) | VideoError::Late(why) | VideoError::Internal(why),
+            ) => survey.failing.push((factory, why)),
         }
     }
     Ok(survey)
@@ -118,6 +129,32 @@ mod tests {
         let failing: Vec<_> = seen.failing.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(failing, ["nvh264enc", "v4l2h264enc"]);
         assert!(seen.candidates.is_empty() && seen.missing.is_empty());
+    }
+
+    #[test]
+    fn one_that_was_late_is_tried_again() {
+        let trials = std::cell::RefCell::new(vec![]);
+        let seen = now(survey(async |errand| match errand {
+            Errand::Survey => {
+                let candidates = ["nvh264enc", "vah264enc", "x264enc"].map(str::to_owned).to_vec();
+                Ok(Outcome::Survey(Survey { candidates, ..Survey::default() }))
+            }
+            Errand::Encoder(name) => {
+                trials.borrow_mut().push(name.clone());
+                let is_first = trials.borrow().iter().filter(|tried| **tried == name).count() == 1;
+                match name.as_str() {
+                    "nvh264enc" if is_first => Err(VideoError::Late("3 of 20 frames came".to_owned())),
+                    "vah264enc" => Err(VideoError::Late("none came".to_owned())),
+                    _ => Ok(Outcome::Encoder),
+                }
+            }
+            other => panic!("{other:?}"),
+        }))
+        .unwrap();
+        assert_eq!(seen.encoders, ["nvh264enc", "x264enc"]);
+        assert_eq!(seen.failing, [("vah264enc".to_owned(), "none came".to_owned())]);
+        let tried = trials.into_inner();
+        assert_eq!(tried, ["nvh264enc", "nvh264enc", "vah264enc", "vah264enc", "vah264enc", "x264enc"]);
     }
 
     #[test]
