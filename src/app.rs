@@ -709,7 +709,10 @@ mod tests {
         let (begin, begins) = oneshot::channel::<()>();
         let (noted, is_noted) = oneshot::channel();
         let (go_on, goes_on) = oneshot::channel::<()>();
-        let first = db.write(|_| Ok(begins.blocking_recv().unwrap()));
+        let first = db.write(|_| {
+            begins.blocking_recv().unwrap();
+            Ok(())
+        });
         // Its caller is gone: this holds the only copy.
         let noting = db.write(move |tx| once.note(tx, [AssetId::random()?]));
         let last = db.write(|_| {

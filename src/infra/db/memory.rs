@@ -188,9 +188,9 @@ mod tests {
                             goes_on.recv().unwrap();
                         });
                         if everything {
-                            words.changes_all(tx)
+                            words.changes_all(tx);
                         } else {
-                            words.changes(tx, 1)
+                            words.changes(tx, 1);
                         }
                         Ok(tx.execute("UPDATE t SET word = 'new' WHERE id = 1", [])?)
                     })
