@@ -47,7 +47,7 @@ fn key(id: &str) -> String {
 /// Asks until it is so.
 #[track_caller]
 fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(1);
+    let deadline = Instant::now() + Duration::from_mins(3);
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::yield_now();

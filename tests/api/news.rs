@@ -27,7 +27,7 @@ use crate::harness::Appliance;
 use crate::harness::jpeg;
 
 const UPDATE: &str = "/api/v1/user/settings/update";
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Receivers on the loopback, and retries that a test can wait for.
 const NEAR: [(&str, &str); 2] =

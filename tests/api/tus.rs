@@ -32,7 +32,7 @@ use crate::harness::meddle;
 
 const TUS: (&str, &str) = ("Tus-Resumable", "1.0.0");
 const PIECE: (&str, &str) = ("Content-Type", "application/offset+octet-stream");
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 const NOBODY: &str = "/files/00000000000000000000000000000000";
 
 type Rule = (&'static str, fn(&Appliance));

@@ -42,7 +42,7 @@ const EXTERNAL: &str = "/api/v1/assets/new/content/original/external";
 const ANNOUNCE: &str = "/api/v1/assets/new/content_storage_url";
 const REGISTER: &str = "/api/v1/assets/new/register_asset";
 const STORAGE: &str = "/api/v1/storage";
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The loopback may be called, and what failed is tried again at once.
 const NEAR: [(&str, &str); 2] =
