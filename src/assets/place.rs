@@ -154,6 +154,11 @@ pub fn conversion_name(made: &Conversion) -> String {
     }
 }
 
+/// The name that it has there when people handed it in.
+pub fn handed_in_name(key: &str, handed: &str) -> String {
+    format!("{key}.{handed}")
+}
+
 /// What has this name among all that was made of a revision.
 pub fn within(id: AssetId, revision: u32, name: &str) -> Result<ObjectPath> {
     ObjectPath::new(format!("{}/{name}", conversions(id, revision)?.as_str()))
@@ -182,10 +187,6 @@ pub fn folders(id: AssetId) -> Result<[ObjectPath; 2]> {
 /// A mark, by the digest of its image.
 pub fn watermark(digest: &str) -> Result<ObjectPath> {
     ObjectPath::new(format!("settings/watermark-{digest}.png"))
-}
-
-fn handed_in_name(key: &str, handed: &str) -> String {
-    format!("{key}.{handed}")
 }
 
 fn shard(id: AssetId) -> String {

@@ -2,7 +2,7 @@
 //!
 //! It is taken in like an upload and looked at by a worker before it is kept: a picture has to be
 //! one. Its file gets a name that no other ever has, so that the row alone says which of two is
-//! the conversion, and the one that it replaces can go later (`custody::sweep`).
+//! the conversion, and the one that it replaces can go later (`processing::sweep`).
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

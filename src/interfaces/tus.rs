@@ -26,6 +26,7 @@ use futures_util::StreamExt;
 use percent_encoding::AsciiSet;
 use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
+use ring::digest;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Map;
@@ -60,6 +61,7 @@ use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
 use crate::settings::auth::host_of;
+use crate::support::id;
 use crate::wire::filespin::CustomMetadata;
 
 const ONE: &str = "/files/{id}";
@@ -162,12 +164,15 @@ async fn create(
     body: Payload,
 ) -> Reply<HttpResponse> {
     speaks_tus(&request)?;
-    let most_bytes = matches!(caller, Caller::UploadKey { .. }).then(|| accounts.config().upload_key_max_bytes);
+    let is_page = matches!(caller, Caller::UploadKey { .. });
+    let most_bytes = is_page.then(|| accounts.config().upload_key_max_bytes);
+    // Everybody who reads the page has the same key: what one has begun must not be another's.
+    let call = if is_page { Call::once() } else { call };
     // What is handed in is noted with the asset; what was long ago is forgotten here.
     accounts.note_handed_in(&caller, Vec::new()).await?;
     let beginning = beginning(&request, most_bytes)?;
     let (concat, piece) = (concat(&request)?, first_piece(&request, &call)?);
-    let print = call.print(&said(&request));
+    let print = call.print(&id::hex(digest::digest(&digest::SHA256, said(&request).as_bytes()).as_ref()));
     let once = match call.begin(&ingest, &caller).await? {
         Begun::New(once) => once.map(|once| once.of(print)),
         Begun::Made(before) => {
@@ -212,7 +217,13 @@ async fn begun_before(
     while let Ok(Some(Ok(chunk))) = watch.next(body.next()).await {
         watch.came(chunk.len());
     }
-    ingest.resumable_at_rest(caller, *before.assets.first().ok_or(Code::UploadNotFound)?).await
+    let begun = *before.assets.first().ok_or(Code::UploadNotFound)?;
+    ingest.resumable_at_rest(caller, begun).await.map_err(|e| match e.code {
+        Code::UploadGone => {
+            e.code.because("This upload expired or was given up; begin anew with another Idempotency-Key.")
+        }
+        _ => e,
+    })
 }
 
 fn created(origin: &Origin, request: &HttpRequest, upload: &Resumable) -> HttpResponse {

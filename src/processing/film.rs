@@ -10,7 +10,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,7 +39,6 @@ use crate::infra::jobs::Attempt;
 use crate::infra::jobs::Job;
 use crate::infra::jobs::Queue;
 use crate::infra::jobs::Run;
-use crate::infra::storage::Storage;
 use crate::infra::storage::Workspace;
 use crate::media::video::Mark;
 use crate::media::video::Place;
@@ -309,17 +307,18 @@ impl Processing {
         }
         let (conversions, stream) = (done.conversions.clone(), made.hls.map(|hls| hls.files).unwrap_or_default());
         let id = asset.id;
-        self.take_over(move |storage| {
-            for made in &conversions {
-                let to = place::whole(id, made)?;
-                match &*made.key {
-                    HLS => storage.adopt_folder(&work, "hls", &stream, &to)?,
-                    name => storage.adopt(&work, &format!("{name}.mp4"), &to)?,
+        self.placing
+            .place(move |storage| {
+                for made in &conversions {
+                    let to = place::whole(id, made)?;
+                    match &*made.key {
+                        HLS => storage.adopt_folder(&work, "hls", &stream, &to)?,
+                        name => storage.adopt(&work, &format!("{name}.mp4"), &to)?,
+                    }
                 }
-            }
-            Ok(())
-        })
-        .await?;
+                Ok(())
+            })
+            .await?;
         Ok(done)
     }
 
@@ -349,7 +348,7 @@ impl Processing {
             ..Conversion::made(name, "mp4", "video/mp4", making)
         };
         let to = place::whole(asset.id, &conversion)?;
-        self.take_over(move |storage| storage.adopt(&work, &format!("{name}.mp4"), &to)).await?;
+        self.placing.place(move |storage| storage.adopt(&work, &format!("{name}.mp4"), &to)).await?;
         Ok(Done { conversions: vec![conversion], notes: vec![(name.to_owned(), encoding)], ..Done::default() })
     }
 
@@ -372,7 +371,8 @@ impl Processing {
         };
         let to = place::whole(asset.id, &conversion)?;
         conversion.size_bytes = self
-            .take_over(move |storage| {
+            .placing
+            .place(move |storage| {
                 // Everything that lies there was made for it: frames, sheets, and what ties them together.
                 let (files, size) = listing(&work)?;
                 storage.adopt_folder(&work, films::STORYBOARD, &files, &to)?;
@@ -403,7 +403,8 @@ impl Processing {
         };
         let (drawn_to, heard_at) = (place::whole(asset.id, &waveform)?, place::whole(asset.id, &preview)?);
         waveform.size_bytes = self
-            .take_over(move |storage| {
+            .placing
+            .place(move |storage| {
                 let size = std::fs::metadata(work.path().join(&made.waveform.file))?.len();
                 storage.adopt(&work, &made.waveform.file, &drawn_to)?;
                 storage.adopt(&work, "preview.m4a", &heard_at)?;
@@ -413,20 +414,6 @@ impl Processing {
         let facts = Map::from_iter([("duration".to_owned(), made.duration_seconds.into())]);
         let warning = sentences(&made.warnings);
         Ok(Done { conversions: vec![preview, waveform], facts, warning, on_demand: true, ..Done::default() })
-    }
-
-    /// Moves what was made to where it belongs.
-    async fn take_over<T: Send + 'static>(
-        &self,
-        moves: impl FnOnce(&Storage) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let (storage, placing) = (self.storage.clone(), Arc::clone(&self.placing));
-        self.cpu
-            .run(move || {
-                let _placing = placing.read().unwrap_or_else(PoisonError::into_inner);
-                moves(&storage)
-            })
-            .await
     }
 
     fn mark(&self, settings: &Values) -> Result<Mark> {

@@ -15,12 +15,11 @@ mod cancel;
 mod film;
 pub mod keys;
 pub mod model;
+mod placing;
 mod run;
 mod store;
 mod sweep;
 
-use std::sync::Arc;
-use std::sync::RwLock;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -56,6 +55,7 @@ use crate::infra::storage::Storage;
 use crate::journal::Journal;
 use crate::processing::keys::ProcessingKey;
 use crate::processing::keys::Work;
+use crate::processing::placing::Placing;
 use crate::settings::Settings;
 use crate::settings::Values;
 use crate::stills::Stills;
@@ -87,8 +87,7 @@ pub struct Processing {
     settings: Settings,
     stills: Stills,
     films: Films,
-    /// Shared by all who are giving a film's files their places; a cancelled job does not wait for them.
-    placing: Arc<RwLock<()>>,
+    placing: Placing,
 }
 
 impl Processing {
@@ -108,6 +107,7 @@ impl Processing {
         films: Films,
     ) -> Processing {
         Processing {
+            placing: Placing::new(cpu.clone(), storage.clone()),
             config,
             linger,
             db,
@@ -120,7 +120,6 @@ impl Processing {
             settings,
             stills,
             films,
-            placing: Arc::default(),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::harness::Answer;
 use crate::harness::Appliance;
 use crate::harness::Form;
 use crate::harness::jpeg;
+use crate::harness::meddle;
 use crate::harness::pixels;
 use crate::harness::png;
 
@@ -646,12 +647,12 @@ fn two_who_hand_in_one_conversion_leave_one() {
 
 #[test]
 fn what_is_made_again_lies_beside_what_is_on_record() {
-    let app = Appliance::with(&[AT_ONCE]);
+    let mut app = Appliance::with(&[AT_ONCE]);
     with_conversions(&app);
     let id = whole(&app, "p.jpg", &jpeg(300, 200));
     let at = |rest: &str| format!("/api/v1/assets/{id}/{rest}");
     let folder = format!("conversions/{}/{id}/1", &id[..2]);
-    let files = || {
+    let files = |app: &Appliance| {
         let entries = fs::read_dir(app.data_dir().join(&folder)).unwrap().flatten();
         let mut files: Vec<_> =
             entries.map(|entry| format!("{folder}/{}", entry.file_name().to_string_lossy())).collect();
@@ -659,8 +660,8 @@ fn what_is_made_again_lies_beside_what_is_on_record() {
         files
     };
     // What is shown is what is told, and lies where that says.
-    let shown = |width: u32| {
-        let told = data(&app, &id)["conversions"]["small"].clone();
+    let shown = |app: &Appliance, width: u32| {
+        let told = data(app, &id)["conversions"]["small"].clone();
         let shown = app.get(&at("conversions/small"));
         assert_eq!((shown.picture().1, &told["width"]), (width, &json!(width)));
         assert_eq!(shown.body.len(), told["size"]);
@@ -668,43 +669,45 @@ fn what_is_made_again_lies_beside_what_is_on_record() {
         assert_eq!(fs::read(app.data_dir().join(&key)).unwrap(), shown.body);
         key
     };
-    let before = shown(100);
-    assert_eq!(files(), std::slice::from_ref(&before));
+    let before = shown(&app, 100);
+    assert_eq!(files(&app), std::slice::from_ref(&before));
 
-    let rows = Connection::open(app.data_dir().join("cloakroom.db")).unwrap();
-    rows.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
     let body = json!({"key": "image", "value": {"is_on_demand_private": false, "conversions": [{"key": "small", "value": {
         "format": "jpg", "watermark": false, "enabled": true, "public": true, "width": 50, "height": 0, "dpi": 72}}]}});
     let answer = app.call("PATCH", "/api/v1/user/settings/update", &[AUTH], body.to_string().as_bytes());
     assert_eq!(answer.status, 200, "{}", answer.text());
 
     // It comes as far as its record, and no further.
-    rows.execute_batch("CREATE TRIGGER full BEFORE UPDATE ON conversion BEGIN SELECT RAISE(ABORT, 'full'); END")
-        .unwrap();
+    let full = "CREATE TRIGGER full BEFORE UPDATE ON conversion BEGIN SELECT RAISE(ABORT, 'full'); END";
+    app.crash(|folder| meddle(folder, full));
     let asked = app.post_json(&at("process"), "{\"keys\":[\"small\"]}").json();
     let failed = "SELECT count(*) FROM job WHERE kind = 'processing.step' AND error_code IS NOT NULL";
-    while rows.query_row(failed, [], |r| r.get::<_, i64>(0)).unwrap() == 0 {
-        app.get("/livez");
+    {
+        let rows = Connection::open(app.data_dir().join("cloakroom.db")).unwrap();
+        rows.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+        while rows.query_row(failed, [], |r| r.get::<_, i64>(0)).unwrap() == 0 {
+            app.get("/livez");
+        }
     }
-    shown(100);
-    let there = files();
+    shown(&app, 100);
+    let there = files(&app);
     assert_eq!((there.len(), there.contains(&before)), (2, true), "{there:?}");
     let made_in_vain = there.into_iter().find(|file| *file != before).unwrap();
 
     // A cancelled job has no effect.
     let cancelled = app.post_json(&format!("/api/v1/jobs/{}/cancel", asked["job_id"]), "");
     assert_eq!(cancelled.status, 200, "{}", cancelled.text());
-    rows.execute_batch("DROP TRIGGER full").unwrap();
+    app.crash(|folder| meddle(folder, "DROP TRIGGER full"));
     app.until_there(&made_in_vain, false);
-    shown(100);
+    shown(&app, 100);
 
     // One that goes on record takes the place of the one before, whose file goes.
     ended(&app, &app.post_json(&at("process"), "{\"keys\":[\"small\"]}"));
-    let after = shown(50);
+    let after = shown(&app, 50);
     assert!(![&before, &made_in_vain].contains(&&after), "{after}");
     app.until_there(&before, false);
-    shown(50);
-    assert_eq!(files(), [after]);
+    shown(&app, 50);
+    assert_eq!(files(&app), [after]);
 }
 
 #[test]

@@ -37,7 +37,6 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -466,19 +465,15 @@ impl Storage {
         Ok(())
     }
 
-    /// What lies in a folder: each name, and whether it is one of several that the same file has. Nothing when
-    /// there is no such folder.
-    pub fn names(&self, folder: &ObjectPath) -> Result<Vec<(String, bool)>> {
+    /// The names of what lies in a folder; none when there is no such folder.
+    pub fn names(&self, folder: &ObjectPath) -> Result<Vec<String>> {
         let mut names = Vec::new();
         let entries = match std::fs::read_dir(self.path_of(folder)) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(names),
             entries => entries?,
         };
         for entry in entries {
-            let entry = entry?;
-            let meta = entry.metadata()?;
-            let is_shared = meta.is_file() && meta.nlink() > 1;
-            names.extend(entry.file_name().into_string().map(|name| (name, is_shared)));
+            names.extend(entry?.file_name().into_string());
         }
         Ok(names)
     }
@@ -687,26 +682,6 @@ mod tests {
         drop(all);
         assert_eq!(storage.inner.reserved_bytes.load(Ordering::Relaxed), 0);
         assert_eq!(storage.reserve(u64::MAX / 2).err().unwrap().code, Code::DiskFull);
-    }
-
-    #[test]
-    fn names_are_told_with_whether_a_file_has_another() {
-        let (_dir, storage) = storage();
-        let folder = place("conversions/ab/x/1");
-        assert_eq!(storage.names(&folder).unwrap(), []);
-        storage.put(&place("conversions/ab/x/1/web.1.jpg"), b"one").unwrap();
-        storage.put(&place("conversions/ab/x/1/hls-video.1/playlist.m3u8"), b"two").unwrap();
-        storage.stage("x.1.web.00").unwrap();
-        storage.commit_deep("x.1.web.00", &place("conversions/ab/x/1/web.00")).unwrap();
-        let told = |is_shared| {
-            let mut names = storage.names(&folder).unwrap();
-            names.sort();
-            let expected = [("hls-video.1", false), ("web.00", is_shared), ("web.1.jpg", false)];
-            assert_eq!(names, expected.map(|(name, is_shared)| (name.to_owned(), is_shared)));
-        };
-        told(true);
-        storage.unstage("x.1.web.00");
-        told(false);
     }
 
     #[test]

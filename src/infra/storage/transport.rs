@@ -58,7 +58,9 @@ const STALL: Duration = Duration::from_secs(15);
 /// A part that failed is tried again after this, counted from when it was begun; doubled each time.
 const FIRST_PAUSE: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(1) };
 const LONGEST_PAUSE: Duration = FIRST_PAUSE.saturating_mul(8);
-/// For so long from its first failure, however slow the line. Its signature is good for a quarter of an hour.
+/// The signature of a request is good for a little longer.
+const SIGNED_FOR: Duration = Duration::from_mins(14);
+/// For so long from its first failure, however slow the line.
 const TRIED_FOR: Duration = FIRST_PAUSE.saturating_mul(300);
 /// Servers close what is idle; a little before that it is thrown away here.
 const KEPT: Duration = Duration::from_secs(15);
@@ -182,13 +184,14 @@ impl Transport {
             copy.headers_mut().clone_from(&parts.headers);
             copy
         };
-        let (mut first_failure, mut pause) = (None, FIRST_PAUSE);
+        let (signed, mut first_failure, mut pause) = (Instant::now(), None, FIRST_PAUSE);
         loop {
             let began = Instant::now();
             let asked = self.ask_once(&url, &to, &again, kind).await;
             if kind != Kind::Part
                 || !is_momentary(&asked)
                 || first_failure.get_or_insert_with(Instant::now).elapsed() > TRIED_FOR
+                || signed.elapsed() > SIGNED_FOR
             {
                 return asked.map(|(line, answer)| (to, line, answer));
             }

@@ -62,6 +62,11 @@ impl FromRequest for Call {
 }
 
 impl Call {
+    /// One that has no key, or whose key is not heard.
+    pub fn once() -> Call {
+        Call { key: None, path: String::new() }
+    }
+
     pub async fn begin(&self, ingest: &Ingest, caller: &Caller) -> Result<Begun> {
         let Some(key) = &self.key else { return Ok(Begun::New(None)) };
         Ok(match ingest.repeat(caller, key).await? {

@@ -27,6 +27,7 @@ use crate::error::Result;
 use crate::films::Films;
 use crate::homes::Homes;
 use crate::infra::storage::Storage;
+use crate::processing::placing::Placing;
 use crate::settings::Values;
 use crate::settings::Watermark;
 use crate::stills::Sources;
@@ -102,6 +103,7 @@ impl Family {
 /// What a key works with.
 pub struct Bench {
     pub cpu: Cpu,
+    pub placing: Placing,
     pub storage: Storage,
     pub homes: Homes,
     pub stills: Stills,
@@ -125,8 +127,7 @@ impl Bench {
     /// Keeps what was made; the row says where.
     pub async fn keep(&self, asset: &Asset, conversion: &Conversion, bytes: Bytes) -> Result<()> {
         let to = place::whole(asset.id, conversion)?;
-        let storage = self.storage.clone();
-        self.cpu.run(move || storage.put(&to, &bytes)).await
+        self.placing.place(move |storage| storage.put(&to, &bytes)).await
     }
 }
 

@@ -67,10 +67,10 @@ async fn poster(asset: &Asset, at: &Bench) -> Result<Made> {
         height: Some(still.height),
         ..Conversion::made(POSTER, "jpg", "image/jpeg", at.making)
     };
-    let (storage, to) = (at.storage.clone(), place::whole(asset.id, &poster)?);
+    let to = place::whole(asset.id, &poster)?;
     poster.size_bytes = at
-        .cpu
-        .run(move || {
+        .placing
+        .place(move |storage| {
             let size = std::fs::metadata(work.path().join(&still.file))?.len();
             storage.adopt(&work, &still.file, &to)?;
             Ok(size)
