@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! originals/{ab}/{id}.{revision}                     bytes as received; never rewritten
-//! conversions/{ab}/{id}/{revision}/{key}.{round}.{ext}     a conversion of one file
-//! conversions/{ab}/{id}/{revision}/{key}.{round}/{file}    one of many files: of a stream or a storyboard
+//! conversions/{ab}/{id}/{revision}/{round}.{key}.{ext}     a conversion of one file
+//! conversions/{ab}/{id}/{revision}/{round}.{key}/{file}    one of many files: of a stream or a storyboard
 //! conversions/{ab}/{id}/{revision}/{key}.{handed}          a conversion that people handed in
 //! odi/{ab}/{id}/{revision}/{digest}.{ext}            on-demand images; disposable
 //! settings/watermark-{digest}.png                    marks that were laid over pictures
@@ -149,8 +149,8 @@ pub fn conversion_name(made: &Conversion) -> String {
     let Conversion { key, round, extension, .. } = made;
     match (&made.handed, &**key) {
         (Some(handed), _) => handed_in_name(key, handed),
-        (None, HLS | STORYBOARD) => format!("{key}.{round}"),
-        (None, _) => format!("{key}.{round}.{extension}"),
+        (None, HLS | STORYBOARD) => format!("{round}.{key}"),
+        (None, _) => format!("{round}.{key}.{extension}"),
     }
 }
 
@@ -209,14 +209,14 @@ mod tests {
         assert_eq!(original(id, 2).unwrap().as_str(), "originals/99/99d819953914402babbdeb68337ea6a3.2");
         assert_eq!(
             conversion(id, &made("720p-video", "mp4")).unwrap().as_str(),
-            "conversions/99/99d819953914402babbdeb68337ea6a3/1/720p-video.17.mp4"
+            "conversions/99/99d819953914402babbdeb68337ea6a3/1/17.720p-video.mp4"
         );
         let folder = "conversions/99/99d819953914402babbdeb68337ea6a3/1/";
         let (stream, storyboard) = (made(HLS, "m3u8"), made(STORYBOARD, "vtt"));
-        assert_eq!(conversion(id, &stream).unwrap().as_str(), format!("{folder}hls-video.17/playlist.m3u8"));
-        assert_eq!(conversion(id, &storyboard).unwrap().as_str(), format!("{folder}storyboard.17/storyboard.vtt"));
-        assert_eq!(part(id, &stream, "720p/init.mp4").unwrap().as_str(), format!("{folder}hls-video.17/720p/init.mp4"));
-        assert_eq!(whole(id, &stream).unwrap().as_str(), format!("{folder}hls-video.17"));
+        assert_eq!(conversion(id, &stream).unwrap().as_str(), format!("{folder}17.hls-video/playlist.m3u8"));
+        assert_eq!(conversion(id, &storyboard).unwrap().as_str(), format!("{folder}17.storyboard/storyboard.vtt"));
+        assert_eq!(part(id, &stream, "720p/init.mp4").unwrap().as_str(), format!("{folder}17.hls-video/720p/init.mp4"));
+        assert_eq!(whole(id, &stream).unwrap().as_str(), format!("{folder}17.hls-video"));
         let handed = Conversion { handed: Some("0123456789abcdef".to_owned()), round: 0, ..made("web", "jpg") };
         assert_eq!(conversion(id, &handed).unwrap().as_str(), format!("{folder}web.0123456789abcdef"));
         assert_eq!(conversion(id, &handed).unwrap(), handed_in(id, 1, "web", "0123456789abcdef").unwrap());

@@ -59,7 +59,7 @@ impl Film<'_> {
     fn with(self, key: &str, extension: &str, content_type: &str, public: bool, files: &[(&str, &[u8])]) -> Self {
         let folder = self.app.data_dir().join(format!("conversions/{}/{}/1", &self.id[..2], self.id));
         for (name, bytes) in files {
-            let path = folder.join(name.replacen(key, &format!("{key}.1"), 1));
+            let path = folder.join(name.replacen(key, &format!("1.{key}"), 1));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         }
