@@ -6,6 +6,8 @@
 #![expect(clippy::disallowed_methods, reason = "what fails at its record is planted in the database")]
 
 use std::fs;
+use std::time::Duration;
+use std::time::Instant;
 
 use rusqlite::Connection;
 use serde_json::Value;
@@ -55,13 +57,15 @@ fn made(app: &Appliance, id: &str) -> Value {
 /// Where the conversion of this key lies, when it does.
 fn place_of(app: &Appliance, id: &str, key: &str) -> String {
     let folder = format!("conversions/{}/{id}/1", &id[..2]);
+    let deadline = Instant::now() + Duration::from_mins(3);
     loop {
         let there = fs::read_dir(app.data_dir().join(&folder)).into_iter().flatten().flatten();
         let mut names = there.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        match names.find(|name| name.split('.').next() == Some(key)) {
-            Some(name) => return format!("{folder}/{name}"),
-            None => app.get("/livez"),
-        };
+        if let Some(name) = names.find(|name| name.split('.').any(|part| part == key)) {
+            return format!("{folder}/{name}");
+        }
+        assert!(Instant::now() < deadline, "{key} is nowhere");
+        app.get("/livez");
     }
 }
 
@@ -685,7 +689,9 @@ fn what_is_made_again_lies_beside_what_is_on_record() {
     {
         let rows = Connection::open(app.data_dir().join("cloakroom.db")).unwrap();
         rows.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+        let deadline = Instant::now() + Duration::from_mins(3);
         while rows.query_row(failed, [], |r| r.get::<_, i64>(0)).unwrap() == 0 {
+            assert!(Instant::now() < deadline, "nothing failed");
             app.get("/livez");
         }
     }

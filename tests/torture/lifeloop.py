@@ -271,7 +271,8 @@ def check_files(appliance, kept, forsaken):
     database = sqlite3.connect(f"file:{appliance.data_dir}/cloakroom.db?mode=ro", uri=True)
     with database:
         assets = database.execute("SELECT id, revision FROM asset").fetchall()
-        made = database.execute("SELECT asset_id, revision, key, coalesce(handed, extension) FROM conversion").fetchall()
+        named = "CASE WHEN handed IS NULL THEN round || '.' || key || '.' || extension ELSE key || '.' || handed END"
+        made = database.execute(f"SELECT asset_id, revision, {named} FROM conversion").fetchall()
         tally = database.execute("SELECT sum(live) FROM asset_block").fetchone()[0]
         listed = database.execute("SELECT count(*) FROM asset WHERE trashed_at IS NULL").fetchone()[0]
     database.close()
@@ -280,7 +281,7 @@ def check_files(appliance, kept, forsaken):
     wanted = {f"{asset[:2]}/{asset}.{revision}" for asset, revision in assets}
     if wanted != appliance.files("originals"):
         raise SystemExit(f"originals: on record and on disk differ by {sorted(wanted ^ appliance.files('originals'))}")
-    wanted = {f"{asset[:2]}/{asset}/{revision}/{key}.{suffix}" for asset, revision, key, suffix in made}
+    wanted = {f"{asset[:2]}/{asset}/{revision}/{name}" for asset, revision, name in made}
     there = appliance.files("conversions")
     if lost := wanted - there:
         raise SystemExit(f"conversions on record that are not on disk: {sorted(lost)}")

@@ -277,7 +277,11 @@ def each_once(box, dice):
         elif manner == "wrong_tag":
             box.until("what was sent is read back", lambda: box.figures()["bucket_objects_waiting"] == 0)
         else:
-            box.until(f"moving fails while the bucket {manner}", lambda: box.figures()["bucket_moves_failed"] > failed)
+            # Counted first, and written down a moment later.
+            box.until(
+                f"moving fails while the bucket {manner}",
+                lambda: (now := box.figures())["bucket_moves_failed"] > failed and now["bucket_last_error_age_seconds"],
+            )
             figures, note = box.figures(), box.note()
             if figures["bucket_objects_waiting"] < 2 or figures["bucket_bytes_waiting"] < LARGE_BYTES:
                 raise SystemExit(f"the bucket {manner}, and this waits: {figures}")
