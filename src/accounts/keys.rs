@@ -8,7 +8,6 @@
 use std::time::Duration;
 
 use crate::accounts::Accounts;
-use crate::accounts::Keys;
 use crate::accounts::give;
 use crate::accounts::is_key;
 use crate::accounts::model::Caller;
@@ -103,18 +102,16 @@ impl Accounts {
         upload: NewKey,
         valid_old: Duration,
         also: impl FnOnce(&Tx) -> Result<()> + Send + 'static,
-    ) -> Result<Keys> {
-        let keys = Keys { api_key: api.text("api_key")?, upload_key: upload.text("upload_key")? };
-        let (given, this) = (keys.clone(), self.clone());
+    ) -> Result<()> {
+        let (api, upload, this) = (api.text("api_key")?, upload.text("upload_key")?, self.clone());
         self.db
             .write(move |tx| {
-                replace(tx, &this.master, user, CredentialKind::Api, &given.api_key, valid_old)?;
-                replace(tx, &this.master, user, CredentialKind::Upload, &given.upload_key, valid_old)?;
+                replace(tx, &this.master, user, CredentialKind::Api, &api, valid_old)?;
+                replace(tx, &this.master, user, CredentialKind::Upload, &upload, valid_old)?;
                 this.changes(tx);
                 also(tx)
             })
-            .await?;
-        Ok(keys)
+            .await
     }
 
     /// Gives a user another token; its number and its text, which is shown this once.

@@ -45,9 +45,8 @@ impl Custody {
         if told.is_empty() {
             return Ok(told);
         }
-        let mut leaves_files = !going.is_empty();
         if asked(ORIGINAL) {
-            leaves_files |= self.processing.abandon(tx, id, "The asset was deleted.")?;
+            self.processing.abandon(tx, id, "The asset was deleted.")?;
             store::remove_conversions(tx, id)?;
             store::set_trashed(tx, id, true, user)?;
         } else {
@@ -56,7 +55,7 @@ impl Custody {
             }
             store::touch(tx, id, user)?;
         }
-        if leaves_files {
+        if !going.is_empty() {
             self.processing.owe_sweep(tx, id, asset.revision)?;
         }
         self.journal.tell(tx, id, Event::FileDeleted, &json!({ "keys": told }))?;

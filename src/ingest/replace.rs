@@ -86,9 +86,7 @@ impl Ingest {
             return Err(overtaken());
         }
         self.schemas.settle(tx, new.id)?;
-        if self.processing.abandon(tx, new.id, "The original was replaced.")? {
-            self.processing.owe_sweep(tx, new.id, old.revision)?;
-        }
+        self.processing.abandon(tx, new.id, "The original was replaced.")?;
         store::remove_conversions(tx, new.id)?;
         let again = conversions.into_iter().filter(|c| c.handed.is_none() && !c.is_internal()).map(|c| c.key).collect();
         self.jobs.enqueue(tx, &SaveOriginal { again, ..SaveOriginal::of(&new) }, Enqueue::default())?;

@@ -26,7 +26,6 @@ use futures_util::StreamExt;
 use percent_encoding::AsciiSet;
 use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
-use ring::digest;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Map;
@@ -61,7 +60,6 @@ use crate::interfaces::http::table::Body;
 use crate::interfaces::http::table::Reply;
 use crate::interfaces::http::table::Routes;
 use crate::settings::auth::host_of;
-use crate::support::id;
 use crate::wire::filespin::CustomMetadata;
 
 const ONE: &str = "/files/{id}";
@@ -167,12 +165,12 @@ async fn create(
     let is_page = matches!(caller, Caller::UploadKey { .. });
     let most_bytes = is_page.then(|| accounts.config().upload_key_max_bytes);
     // Everybody who reads the page has the same key: what one has begun must not be another's.
-    let call = if is_page { Call::once() } else { call };
+    let call = if is_page { Call::without_key() } else { call };
     // What is handed in is noted with the asset; what was long ago is forgotten here.
     accounts.note_handed_in(&caller, Vec::new()).await?;
     let beginning = beginning(&request, most_bytes)?;
     let (concat, piece) = (concat(&request)?, first_piece(&request, &call)?);
-    let print = call.print(&id::hex(digest::digest(&digest::SHA256, said(&request).as_bytes()).as_ref()));
+    let print = call.print_of(&said(&request)?)?;
     let once = match call.begin(&ingest, &caller).await? {
         Begun::New(once) => once.map(|once| once.of(print)),
         Begun::Made(before) => {
@@ -439,12 +437,13 @@ fn part(address: &str) -> Option<AssetId> {
 }
 
 /// What a request that begins an upload says of it.
-fn said(request: &HttpRequest) -> String {
-    let said = ["upload-length", "upload-defer-length", "upload-concat", "upload-metadata"].map(|name| {
-        let value = request.headers().get(name).map(header::HeaderValue::as_bytes).unwrap_or_default();
-        format!("{name} {} {}\n", value.len(), value.escape_ascii())
-    });
-    said.concat()
+fn said(request: &HttpRequest) -> Result<[Option<&str>; 4]> {
+    Ok([
+        text(request, "upload-length")?,
+        text(request, "upload-defer-length")?,
+        text(request, "upload-concat")?,
+        text(request, "upload-metadata")?,
+    ])
 }
 
 /// What of a request that begins an upload is its first piece already. Who may send the request again

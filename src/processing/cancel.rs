@@ -31,9 +31,7 @@ impl Processing {
                 }
                 this.end_early(tx, round, &sentence)?;
                 if let Some(asset) = before.asset_id {
-                    let revision = before.revision.unwrap_or_default();
-                    this.tell(tx, (asset, revision), Some(round))?;
-                    this.owe_sweep(tx, asset, revision)?;
+                    this.tell(tx, (asset, before.revision.unwrap_or_default()), Some(round))?;
                     this.assets.changes(tx, asset);
                 }
                 Ok(store::find(tx, round)?.ok_or(Code::JobNotFound)?)
@@ -43,23 +41,26 @@ impl Processing {
     }
 
     /// Ends all that is under way or waiting for an asset; `sentence` says why. Nothing that was begun
-    /// before can be recorded after this commit. Whether there was anything: then its files have to be swept.
-    pub fn abandon(&self, tx: &Tx, id: AssetId, sentence: &str) -> Result<bool> {
+    /// before can be recorded after this commit.
+    pub fn abandon(&self, tx: &Tx, id: AssetId, sentence: &str) -> Result<()> {
         let outcome = Map::from_iter([
             ("status".to_owned(), RoundStatus::Error.word().into()),
             ("message".to_owned(), sentence.into()),
         ]);
-        let rounds = store::open_rounds(tx, id)?;
-        for round in &rounds {
-            self.end_early(tx, *round, sentence)?;
-            store::set_outcome(tx, *round, &outcome)?;
+        for round in store::open_rounds(tx, id)? {
+            self.end_early(tx, round, sentence)?;
+            store::set_outcome(tx, round, &outcome)?;
         }
-        Ok(!rounds.is_empty())
+        Ok(())
     }
 
+    /// What it has made is not on record, and has to be swept.
     fn end_early(&self, tx: &Tx, round: i64, sentence: &str) -> Result<()> {
         for job in store::open_jobs(tx, round)? {
             self.jobs.cancel(tx, job)?;
+        }
+        if let Some(Round { asset_id: Some(id), revision: Some(revision), .. }) = store::find(tx, round)? {
+            self.owe_sweep(tx, id, revision)?;
         }
         store::cancel(tx, round, sentence)
     }

@@ -67,7 +67,6 @@ impl Run<RunStep> for Processing {
         };
         let settings = self.settings.now();
         let bench = Bench {
-            cpu: self.cpu.clone(),
             placing: self.placing.clone(),
             storage: self.storage.clone(),
             homes: self.homes.clone(),

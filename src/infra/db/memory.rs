@@ -26,7 +26,7 @@ pub struct Memory<K, V> {
 /// A look into the database that has begun.
 #[derive(Clone, Copy)]
 pub struct Look {
-    changes_begun: u64,
+    moves: u64,
 }
 
 /// The changes by writes that have not ended.
@@ -64,13 +64,13 @@ where
 
     /// To be taken before anything that the value is made of is read, the time of day too.
     pub fn look(&self) -> Look {
-        Look { changes_begun: locked(&self.changing).moves }
+        Look { moves: locked(&self.changing).moves }
     }
 
     /// Remembers what a look has found, unless there was a change since.
     pub fn remember(&self, look: Look, key: K, value: V) {
         let changing = locked(&self.changing);
-        if changing.moves == look.changes_begun && changing.all == 0 && !changing.each.contains_key(&key) {
+        if changing.moves == look.moves && changing.all == 0 && !changing.each.contains_key(&key) {
             self.known.insert(key, value);
         }
     }
@@ -82,25 +82,25 @@ where
 
     /// This write changes what the key stands for.
     pub fn changes(&self, tx: &Tx, key: K) {
-        let mut changing = locked(&self.changing);
-        changing.moves += 1;
-        *changing.each.entry(key.clone()).or_default() += 1;
-        self.known.invalidate(&key);
-        drop(changing);
-        self.until_it_ends(tx, Some(key));
+        self.begin(tx, Some(key));
     }
 
     /// This write changes everything.
     pub fn changes_all(&self, tx: &Tx) {
-        let mut changing = locked(&self.changing);
-        changing.moves += 1;
-        changing.all += 1;
-        self.known.invalidate_all();
-        drop(changing);
-        self.until_it_ends(tx, None);
+        self.begin(tx, None);
     }
 
-    fn until_it_ends(&self, tx: &Tx, key: Option<K>) {
+    fn begin(&self, tx: &Tx, key: Option<K>) {
+        let mut changing = locked(&self.changing);
+        changing.moves += 1;
+        if let Some(key) = &key {
+            *changing.each.entry(key.clone()).or_default() += 1;
+            self.known.invalidate(key);
+        } else {
+            changing.all += 1;
+            self.known.invalidate_all();
+        }
+        drop(changing);
         let change = Change { changing: Arc::clone(&self.changing), key };
         tx.after_commit(move || drop(change));
     }

@@ -467,15 +467,10 @@ impl Storage {
 
     /// The names of what lies in a folder; none when there is no such folder.
     pub fn names(&self, folder: &ObjectPath) -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        let entries = match std::fs::read_dir(self.path_of(folder)) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(names),
-            entries => entries?,
-        };
-        for entry in entries {
-            names.extend(entry?.file_name().into_string());
+        match staging::names_in(&self.path_of(folder)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            names => Ok(names?),
         }
-        Ok(names)
     }
 
     fn replace(&self, place: &ObjectPath, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {

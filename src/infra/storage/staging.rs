@@ -10,6 +10,7 @@ use std::io::SeekFrom;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::fs::AtFlags;
 use rustix::fs::OFlags;
@@ -48,6 +49,15 @@ pub fn start_writing(mut file: &File, written_bytes: u64) {
             libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE);
         }
     }
+}
+
+/// What lies in a folder, in no order; a name that is not ours and no text is left out.
+pub(super) fn names_in(folder: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
 }
 
 impl Storage {
@@ -181,10 +191,7 @@ impl Storage {
 
     /// The names in staging.
     pub fn staged(&self) -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(self.root().join(FOLDER))? {
-            names.extend(entry?.file_name().into_string());
-        }
+        let mut names = names_in(&self.root().join(FOLDER))?;
         names.sort();
         Ok(names)
     }

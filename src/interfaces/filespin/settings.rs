@@ -295,7 +295,7 @@ async fn set_auth(accounts: &Accounts, settings: &Settings, caller: &Caller, upd
     let (api, upload) = (NewKey::of(update.api_key), NewKey::of(update.upload_key));
     let settings = settings.clone();
     let domains = move |tx: &Tx| settings.edit(tx, |values| values.auth = auth);
-    accounts.set_keys(caller.user_id(), api, upload, valid_old, domains).await.map(drop)
+    accounts.set_keys(caller.user_id(), api, upload, valid_old, domains).await
 }
 
 /// Whatever names a database is refused; naming none is what is.

@@ -63,7 +63,7 @@ impl FromRequest for Call {
 
 impl Call {
     /// One that has no key, or whose key is not heard.
-    pub fn once() -> Call {
+    pub fn without_key() -> Call {
         Call { key: None, path: String::new() }
     }
 

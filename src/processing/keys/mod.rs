@@ -32,7 +32,6 @@ use crate::settings::Values;
 use crate::settings::Watermark;
 use crate::stills::Sources;
 use crate::stills::Stills;
-use crate::support::cpu::Cpu;
 
 /// Every key that is always there. Validation, steps and the reference read this list.
 pub fn all() -> impl Iterator<Item = &'static dyn ProcessingKey> {
@@ -102,7 +101,6 @@ impl Family {
 
 /// What a key works with.
 pub struct Bench {
-    pub cpu: Cpu,
     pub placing: Placing,
     pub storage: Storage,
     pub homes: Homes,
