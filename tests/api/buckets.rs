@@ -3,7 +3,6 @@
 #![expect(clippy::indexing_slicing, reason = "the steps that the tests share fail by panicking, too")]
 
 use std::process::Stdio;
-use std::time::Duration;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -15,6 +14,7 @@ use crate::double::md5_hex;
 use crate::harness::AUTH;
 use crate::harness::Appliance;
 use crate::harness::Form;
+use crate::harness::PATIENCE;
 use crate::harness::command;
 use crate::harness::jpeg;
 use crate::ways::an_hour_later_for_vouchers;
@@ -47,7 +47,7 @@ fn key(id: &str) -> String {
 /// Asks until it is so.
 #[track_caller]
 fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(3);
+    let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::yield_now();

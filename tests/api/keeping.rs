@@ -6,7 +6,6 @@
 #![expect(clippy::disallowed_methods, reason = "what fails at its record is planted in the database")]
 
 use std::fs;
-use std::time::Duration;
 use std::time::Instant;
 
 use rusqlite::Connection;
@@ -17,6 +16,7 @@ use crate::harness::AUTH;
 use crate::harness::Answer;
 use crate::harness::Appliance;
 use crate::harness::Form;
+use crate::harness::PATIENCE;
 use crate::harness::jpeg;
 use crate::harness::meddle;
 use crate::harness::pixels;
@@ -57,7 +57,7 @@ fn made(app: &Appliance, id: &str) -> Value {
 /// Where the conversion of this key lies, when it does.
 fn place_of(app: &Appliance, id: &str, key: &str) -> String {
     let folder = format!("conversions/{}/{id}/1", &id[..2]);
-    let deadline = Instant::now() + Duration::from_mins(3);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let there = fs::read_dir(app.data_dir().join(&folder)).into_iter().flatten().flatten();
         let mut names = there.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -689,7 +689,7 @@ fn what_is_made_again_lies_beside_what_is_on_record() {
     {
         let rows = Connection::open(app.data_dir().join("cloakroom.db")).unwrap();
         rows.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
-        let deadline = Instant::now() + Duration::from_mins(3);
+        let deadline = Instant::now() + PATIENCE;
         while rows.query_row(failed, [], |r| r.get::<_, i64>(0)).unwrap() == 0 {
             assert!(Instant::now() < deadline, "nothing failed");
             app.get("/livez");

@@ -16,7 +16,6 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
@@ -24,11 +23,10 @@ use serde_json::json;
 use crate::harness::AUTH;
 use crate::harness::Answer;
 use crate::harness::Appliance;
+use crate::harness::PATIENCE;
 use crate::harness::jpeg;
 
 const UPDATE: &str = "/api/v1/user/settings/update";
-const PATIENCE: Duration = Duration::from_mins(3);
-
 /// Receivers on the loopback, and retries that a test can wait for.
 const NEAR: [(&str, &str); 2] =
     [("CLOAKROOM_NET__ALLOW", "127.0.0.0/8"), ("CLOAKROOM_WEBHOOKS__SCHEDULE_SECONDS", "1,1,1,1,1,1,1")];

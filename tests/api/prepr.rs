@@ -14,7 +14,6 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
@@ -25,6 +24,7 @@ use crate::harness::Appliance;
 use crate::harness::EMAIL;
 use crate::harness::Form;
 use crate::harness::KEY;
+use crate::harness::PATIENCE;
 use crate::harness::jpeg;
 use crate::harness::meddle;
 use crate::harness::png;
@@ -533,7 +533,7 @@ fn begun_chunk(app: &Appliance, id: &str, length: usize) -> TcpStream {
 /// Waits until something of the first chunk is written.
 fn until_staged(app: &Appliance, id: &str) {
     let staged = app.data_dir().join(format!("staging/phase-{}", id.replace('-', "")));
-    let deadline = std::time::Instant::now() + Duration::from_mins(3);
+    let deadline = std::time::Instant::now() + PATIENCE;
     while std::fs::metadata(&staged).unwrap().len() == 0 {
         assert!(std::time::Instant::now() < deadline, "nothing of the chunk is written");
         app.get("/livez");
@@ -607,7 +607,7 @@ fn what_nobody_goes_on_with_is_given_up() {
     ]);
     let id = start(&app, 3000);
     app.staging_empties();
-    let deadline = std::time::Instant::now() + Duration::from_mins(3);
+    let deadline = std::time::Instant::now() + PATIENCE;
     while app.call("GET", &format!("/assets/{id}"), &[AUTH], b"").status != 404 {
         assert!(std::time::Instant::now() < deadline);
     }
@@ -634,7 +634,7 @@ fn what_happens_is_told_in_preprs_words() {
     assert_eq!(settings.status, 200, "{}", settings.text());
     assert_eq!(settings.json()["prepr_webhook"]["web_urls"], *url);
     assert_eq!(settings.json()["webhook"]["web_urls"], "");
-    let next = || told.recv_timeout(Duration::from_mins(3)).unwrap();
+    let next = || told.recv_timeout(PATIENCE).unwrap();
 
     let asset = id(&keep(&app, &[("name", "x")]));
     assert_eq!(send(&app, "PUT", &format!("/assets/{asset}"), FORM, b"name=y").status, 200);

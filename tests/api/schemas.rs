@@ -7,6 +7,7 @@ use crate::harness::AUTH;
 use crate::harness::Answer;
 use crate::harness::Appliance;
 use crate::harness::Form;
+use crate::harness::PATIENCE;
 use crate::harness::jpeg;
 
 const SCHEMAS: &str = "/api/v1/assetschemas";
@@ -77,7 +78,7 @@ fn a_changed_schema_is_applied_to_what_is_there() {
         assert_eq!(send(&app, "PUT", &format!("{SCHEMAS}/{id}"), &json!({"schema": schema})).status, 200);
     };
     let becomes = |asked: &Value, want: &Value| {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_mins(3);
+        let deadline = std::time::Instant::now() + PATIENCE;
         while found(asked).json()["result"] != *want {
             assert!(std::time::Instant::now() < deadline, "{asked} still finds {}", found(asked).text());
         }
@@ -105,7 +106,7 @@ fn a_new_schema_is_applied_to_what_named_its_number_before() {
     let made = send(&app, "POST", SCHEMAS, &products()).json();
     assert_eq!(made["id"], 1, "the number that the data named");
     let asked = json!({"schema_criteria": {"data_schema_id": 1, "fields": {"product_name": "apple", "price": ">=5"}}});
-    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(3);
+    let deadline = std::time::Instant::now() + PATIENCE;
     while found(&asked).json()["result"] != json!([conforms]) {
         assert!(std::time::Instant::now() < deadline, "it still finds {}", found(&asked).text());
     }

@@ -27,12 +27,12 @@ use crate::harness::AUTH;
 use crate::harness::Answer;
 use crate::harness::Appliance;
 use crate::harness::KEY;
+use crate::harness::PATIENCE;
 use crate::harness::jpeg;
 use crate::harness::meddle;
 
 const TUS: (&str, &str) = ("Tus-Resumable", "1.0.0");
 const PIECE: (&str, &str) = ("Content-Type", "application/offset+octet-stream");
-const PATIENCE: Duration = Duration::from_mins(3);
 const NOBODY: &str = "/files/00000000000000000000000000000000";
 
 type Rule = (&'static str, fn(&Appliance));

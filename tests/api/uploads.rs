@@ -16,6 +16,7 @@ use crate::harness::Answer;
 use crate::harness::Appliance;
 use crate::harness::Form;
 use crate::harness::KEY;
+use crate::harness::PATIENCE;
 use crate::harness::UPLOAD;
 use crate::harness::jpeg;
 use crate::harness::png;
@@ -245,7 +246,7 @@ fn slow_bodies_are_sent_away() {
     let (_app, mut stream) = begun("0", "3600");
     let patience = stream.read_timeout().unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-    let deadline = Instant::now() + Duration::from_mins(3);
+    let deadline = Instant::now() + PATIENCE;
     while stream.peek(&mut [0]).is_err() {
         assert!(Instant::now() < deadline, "a byte at a time is taken");
         let _ = stream.write_all(b"x");

@@ -34,6 +34,7 @@ use crate::harness::Answer;
 use crate::harness::Appliance;
 use crate::harness::Form;
 use crate::harness::KEY;
+use crate::harness::PATIENCE;
 use crate::harness::UPLOAD;
 use crate::harness::jpeg;
 use crate::harness::meddle;
@@ -42,8 +43,6 @@ const EXTERNAL: &str = "/api/v1/assets/new/content/original/external";
 const ANNOUNCE: &str = "/api/v1/assets/new/content_storage_url";
 const REGISTER: &str = "/api/v1/assets/new/register_asset";
 const STORAGE: &str = "/api/v1/storage";
-const PATIENCE: Duration = Duration::from_mins(3);
-
 /// The loopback may be called, and what failed is tried again at once.
 const NEAR: [(&str, &str); 2] =
     [("CLOAKROOM_NET__ALLOW", "127.0.0.0/8"), ("CLOAKROOM_INGEST__FETCH__RETRY_SECONDS", "0,0")];

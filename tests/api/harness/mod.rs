@@ -43,7 +43,8 @@ pub const PASSWORD: &str = "correct horse battery staple";
 pub const UPLOAD: &str = "/api/v1/assets/new/content/original/upload";
 pub const AUTH: (&str, &str) = ("X-FileSpin-Api-Key", KEY);
 
-const PATIENCE: Duration = Duration::from_mins(3);
+/// How long a condition may take to come true.
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// More than what the server waits for when it is asked to end, as it is configured by itself.
 const STOPS_WITHIN: Duration = Duration::from_mins(2);
